@@ -1,0 +1,331 @@
+/*
+ * The source while the workload runs: file system passes and pre-copy rounds.
+ *
+ * A round: the tracker says what was written, the sender sends it, the target acknowledges its barrier. What the tracker said
+ * last is kept in s->runs until then; when the policy freezes, the pages of the last list are still to be sent, and
+ * go together with what was written until the freeze.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "fs/sync.h"
+#include "migration/convert.h"
+#include "migration/source-internal.h"
+#include "migration/stream.h"
+
+#define PROGRESS_MS 200
+#define DIAL_TIMEOUT_MS 10000
+#define SYNC_TIMEOUT_MS 60000
+#define FREEZE_FIXED_MS 60 /* CRIU, images and restore of a small tree: seen 40-70 ms (docs/benchmarks.md) */
+
+static int open_further_channel(struct source *s, enum frame_channel_kind kind, uint32_t index, struct channel **ret,
+				struct error *err)
+{
+	struct dial_options dial = { .identity = s->identity,
+				     .timeout_ms = MIN(s->options->timeout_ms, (int64_t)DIAL_TIMEOUT_MS),
+				     .cancel_fd = s->options->cancel_fd };
+	uint8_t frame[FRAME_HEADER_BYTES + FRAME_CHANNEL_BYTES];
+	int r = endpoint_dial(&s->options->target, &dial, s->route, ret, err);
+
+	if (r < 0)
+		return r;
+	channel_set_timeout(*ret, s->options->timeout_ms);
+	channel_set_cancel_fd(*ret, s->options->cancel_fd);
+	frame_encode_channel(frame, kind, index);
+	return channel_write(*ret, frame, sizeof(frame), err);
+}
+
+static int open_data_channels(struct source *s, struct error *err)
+{
+	struct channel *channels[MESSAGE_CHANNELS_MAX] = { 0 };
+	uint32_t n = 0;
+	int r = 0;
+
+	while (n < s->options->channels && !r)
+		r = open_further_channel(s, CHANNEL_KIND_DATA, n, &channels[n], err), n++;
+	if (!r && s->driver_options.n_synced_paths)
+		r = open_further_channel(s, CHANNEL_KIND_FS, 0, &s->fs_channel, err);
+	if (!r)
+		return sender_new(channels, n, s->dedup, s->options->compress, &s->sender, err);
+	while (n)
+		channel_free(channels[--n]);
+	return r;
+}
+
+int source_stage_begin(struct source *s, struct error *err)
+{
+	struct journal_subject subject = { SIDE_SOURCE, s->options->type, s->options->id, channel_peer(s->session.control),
+					   channel_peer_identity(s->session.control) };
+	Phaul__Wire__Begin begin = PHAUL__WIRE__BEGIN__INIT;
+	CONTROL_OF(request, begin, BEGIN, &begin);
+	char directory[512];
+	int r;
+
+	snprintf(directory, sizeof(directory), "%s/migrations", s->options->state_directory);
+	r = journal_create(directory, &s->result.id, &subject, &s->journal, err);
+	if (!r)
+		r = dedup_new(&s->dedup, err);
+	if (r < 0)
+		return r;
+	begin.data_channels = s->options->channels;
+	begin.fs_channel = s->driver_options.n_synced_paths > 0;
+	begin.keep_images = s->options->keep_images;
+	s->begun = true;
+	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
+	if (!r)
+		r = open_data_channels(s, err);
+	return r < 0 ? r : journal_enter(s->journal, STATE_COPYING, NULL, err);
+}
+
+/* Tells the target to forget. Bounded: a target that does not answer aborts by itself when the link closes. */
+void source_undo_begin(struct source *s)
+{
+	Phaul__Wire__Abort abort_part = PHAUL__WIRE__ABORT__INIT;
+	CONTROL_OF(request, abort, ABORT, &abort_part);
+	struct error err = { 0 };
+	struct frame_header header;
+
+	if (!s->begun || !s->session.control)
+		return;
+	s->begun = false;
+	abort_part.reason = s->result.reason;
+	channel_set_cancel_fd(s->session.control, -1);
+	channel_set_timeout(s->session.control, 5000);
+	if (session_send(&s->session, &request, &err) < 0)
+		goto silent;
+	/* Answers to what was asked before may still come: the one that counts is the last, then the target closes. */
+	while (session_read_frame(&s->session, &header, &err) == 0)
+		;
+	return;
+silent:
+	log_debug("the target was not told of the abort: %s", err.text);
+}
+
+int source_sync_pass(struct source *s, uint32_t path, struct error *err)
+{
+	Phaul__Wire__Sync part = PHAUL__WIRE__SYNC__INIT;
+	CONTROL_OF(request, sync, SYNC, &part);
+	struct sync_stats stats = { 0 };
+	struct sync *sync = NULL;
+	struct error other = { 0 };
+	int pair[2], r, finished;
+
+	part.path = path;
+	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
+	if (r < 0)
+		return r;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return error_errno(err, errno, "cannot make a socket pair for rsync");
+	r = sync_send_start(s->options->sync_paths[path], pair[1], &sync, err);
+	close_fd(&pair[1]);
+	if (r >= 0) {
+		r = stream_pump(s->fs_channel, pair[0], s->options->cancel_fd, err);
+		finished = sync_finish(sync, s->options->cancel_fd, deadline_in_ms(r < 0 ? 0 : SYNC_TIMEOUT_MS), &stats, &other);
+		/* The target's half knows better what went wrong there (a full disk, say), so its answer is read first. */
+		if (!r)
+			r = session_receive(&s->session, PHAUL__WIRE__CONTROL__KIND_SYNC_DONE, NULL, err);
+		if (!r && finished < 0) {
+			r = finished;
+			*err = other;
+		}
+	}
+	sync_free(sync);
+	close_fd(&pair[0]);
+	return r;
+}
+
+int source_stage_sync(struct source *s, struct error *err)
+{
+	const char *path = s->options->sync_paths[s->sync_next];
+	uint64_t before = clock_now_ns();
+	int r;
+
+	if (!path)
+		return STAGE_DONE;
+	r = source_sync_pass(s, (uint32_t)s->sync_next, err);
+	if (r < 0)
+		return error_wrap(err, "cannot bring %s to the target", path);
+	s->sync_next++;
+	s->result.sync_ns += clock_now_ns() - before;
+	s->event->kind = EVENT_SYNC;
+	s->event->path = path;
+	s->event->ns = clock_now_ns() - before;
+	return STAGE_AGAIN;
+}
+
+static enum tracker_kind tracker_wanted(const char *name)
+{
+	if (!strcmp(name, "write-protect"))
+		return TRACKER_WRITE_PROTECT;
+	if (!strcmp(name, "soft-dirty"))
+		return TRACKER_SOFT_DIRTY;
+	return strcmp(name, "none") ? TRACKER_AUTO : TRACKER_NONE;
+}
+
+static const char *tracker_name(enum tracker_kind kind)
+{
+	switch (kind) {
+	case TRACKER_WRITE_PROTECT:
+		return "write-protect";
+	case TRACKER_SOFT_DIRTY:
+		return "soft-dirty";
+	case TRACKER_NONE:
+	case TRACKER_AUTO:
+	case TRACKER_KIND_MAX:
+		break;
+	}
+	return "none";
+}
+
+/* New processes and mappings, then what was written since the last time. */
+static int collect(struct source *s, struct error *err)
+{
+	_cleanup_free_ pid_t *pids = NULL, *image_pids = NULL;
+	size_t n;
+	int r = s->driver->processes(&s->workload, &pids, &image_pids, &n, err);
+
+	if (!r)
+		r = tracker_update(s->tracker, TRACKER_ROUND, pids, image_pids, n, err);
+	if (r < 0)
+		return r;
+	page_runs_free(&s->runs);
+	return tracker_collect(s->tracker, TRACKER_ROUND, &s->runs, err);
+}
+
+static int start_tracking(struct source *s, struct error *err)
+{
+	enum tracker_kind kind = s->options->pre_copy ? tracker_wanted(s->options->tracker) : TRACKER_NONE;
+	struct error why = { 0 };
+	int r = tracker_new(kind, &s->tracker, err);
+
+	if (r < 0)
+		return r;
+	kind = tracker_kind_of(s->tracker);
+	snprintf(s->result.tracker, sizeof(s->result.tracker), "%s", tracker_name(kind));
+	if (kind == TRACKER_NONE)
+		return 0;
+	r = collect(s, err);
+	if (!r && tracker_untracked(s->tracker, &why))
+		log_warning("%s: its memory is copied in the freeze", why.text);
+	return r;
+}
+
+static int start_round(struct source *s, struct error *err)
+{
+	s->round++;
+	s->round_started_ns = s->progress_ns = clock_now_ns();
+	s->progress_bytes = sender_bytes_out(s->sender);
+	s->round_under_way = true;
+	return sender_start(s->sender, s->round, &s->runs, err);
+}
+
+static void tell_progress(struct source *s)
+{
+	struct migration_progress *p = &s->event->progress;
+	uint64_t now = clock_now_ns(), bytes = sender_bytes_out(s->sender);
+	struct sender_counters round, all;
+
+	sender_progress(s->sender, &round, &all);
+	s->event->kind = EVENT_PROGRESS;
+	p->round = s->round;
+	p->pages_done = round.pages;
+	p->pages_round = s->runs.pages;
+	if (now > s->progress_ns)
+		p->bytes_per_second = (uint64_t)((double)(bytes - s->progress_bytes) * (double)NS_PER_S /
+						 (double)(now - s->progress_ns));
+	if (s->result.n_iterations) {
+		const struct migration_iteration *last = &s->result.iterations[s->result.n_iterations - 1];
+
+		p->dirty_pages_per_second = last->ns ? last->dirty_pages * NS_PER_S / last->ns : 0;
+		p->estimate_ns = s->result.predicted_frozen_ns;
+	}
+	s->progress_ns = now;
+	s->progress_bytes = bytes;
+}
+
+static int await_round_done(struct source *s, struct error *err)
+{
+	Phaul__Wire__Round part = PHAUL__WIRE__ROUND__INIT;
+	CONTROL_OF(request, round, ROUND, &part);
+
+	part.number = s->round;
+	part.pages = s->runs.pages;
+	return session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_ROUND_DONE, NULL, err);
+}
+
+/* A round is over: what did it bring, and what was written meanwhile? */
+static int end_round(struct source *s, struct error *err)
+{
+	struct migration_iteration *it = &s->result.iterations[s->result.n_iterations];
+	struct sender_counters round, all;
+	int r = await_round_done(s, err);
+
+	if (r < 0)
+		return r;
+	sender_progress(s->sender, &round, &all);
+	*it = (struct migration_iteration){ .pages = round.pages - round.pages_gone,
+					    .pages_zero = round.pages_zero,
+					    .bytes = round.bytes,
+					    .ns = clock_now_ns() - s->round_started_ns };
+	r = collect(s, err);
+	if (r < 0)
+		return r;
+	it->dirty_pages = s->runs.pages;
+	s->round_under_way = false;
+	s->rounds[s->result.n_iterations++] =
+		(struct policy_round){ it->pages, it->bytes, it->ns, it->dirty_pages };
+	s->event->kind = EVENT_ITERATION;
+	s->event->round = s->round;
+	s->event->iteration = *it;
+	return STAGE_AGAIN;
+}
+
+int source_stage_copy(struct source *s, struct error *err)
+{
+	struct policy_limits limits = { .max_downtime_ns = s->options->max_downtime_ms * NS_PER_MS,
+					.max_rounds = MIN(s->options->max_rounds, (uint32_t)MIGRATION_ITERATIONS_MAX),
+					.fixed_ns = FREEZE_FIXED_MS * NS_PER_MS };
+	int r;
+
+	if (!s->tracker) {
+		r = start_tracking(s, err);
+		if (r < 0)
+			return r;
+		if (tracker_kind_of(s->tracker) == TRACKER_NONE)
+			return STAGE_DONE;
+		return start_round(s, err);
+	}
+	if (s->round_under_way) {
+		r = sender_wait(s->sender, deadline_in_ms(PROGRESS_MS), err);
+		if (r < 0)
+			return r;
+		if (r == 1)
+			return end_round(s, err);
+		if (s->options->cancel_fd >= 0 && fd_wait(s->options->cancel_fd, POLLIN, 0) == 1)
+			return error_set(err, ECANCELED, "canceled while memory was copied");
+		tell_progress(s);
+		return STAGE_AGAIN;
+	}
+	s->event->decision = policy_decide(&limits, s->rounds, (uint32_t)s->result.n_iterations,
+					   &s->result.predicted_frozen_ns);
+	log_info("round %u left %llu pages, the freeze would take %llu ms: %s", s->round,
+		 (unsigned long long)s->runs.pages, (unsigned long long)(s->result.predicted_frozen_ns / NS_PER_MS),
+		 policy_explain(s->event->decision));
+	if (s->event->decision != POLICY_AGAIN)
+		return STAGE_DONE;
+	return start_round(s, err);
+}
+
+void source_undo_copy(struct source *s)
+{
+	if (s->sender)
+		s->result.bytes_wire += sender_bytes_out(s->sender);
+	sender_free(TAKE_PTR(s->sender));
+	tracker_free(TAKE_PTR(s->tracker));
+}

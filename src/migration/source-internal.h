@@ -1,0 +1,97 @@
+/*
+ * The source's insides, shared by the source-*.c files only.
+ *
+ * A stage is a step of the migration with its undo. source.c runs them in order; when one fails, the undo of it and of all
+ * before run in reverse order, and the tasks go on as if nothing had been tried. After `commit` there is no undo.
+ */
+#pragma once
+
+#include "criu/criu.h"
+#include "driver/driver.h"
+#include "memory/dedup.h"
+#include "memory/tracker.h"
+#include "migration/images.h"
+#include "migration/migration.h"
+#include "migration/sender.h"
+#include "migration/session.h"
+
+struct source {
+	const struct migration_options *options;
+	struct migration_result result;
+	char id_text[UUID_TEXT_SIZE];
+
+	/* how far it is */
+	size_t stage;
+	bool finished, undone;
+	uint64_t started_ns, stage_started_ns;
+	struct migration_event *event; /* where a stage puts what it tells; valid during source_step() */
+	size_t obstacle_next;	       /* obstacles are told one by one */
+
+	/* plan */
+	const struct driver_ops *driver;
+	struct driver_options driver_options;
+	struct workload workload;
+	struct obstacles obstacles;
+	struct checkpoint_way way;
+	char work_directory[512], images_directory[544];
+	int criu_version;
+	bool address_present[MIGRATION_ADDRESSES_MAX];
+
+	/* connection */
+	struct tls_identity *identity;
+	struct session session;
+	uint8_t route[ROUTE_BYTES];
+	struct channel *fs_channel;
+	struct journal *journal;
+	uint64_t round_trip_ns;
+	bool begun; /* the target holds something for us */
+
+	/* memory */
+	struct tracker *tracker;
+	struct dedup_index *dedup;
+	struct sender *sender;
+	struct page_runs runs;	  /* of the round under way, or about to be */
+	uint32_t round;
+	bool round_under_way;
+	uint64_t round_started_ns;
+	struct policy_round rounds[MIGRATION_ITERATIONS_MAX];
+	uint64_t progress_ns, progress_bytes;
+	size_t sync_next;
+
+	/* freeze */
+	struct criu_job *criu;
+	uint64_t frozen_at_ns, committed_at_ns, running_at_ns;
+	bool addresses_given; /* removed here */
+	bool firmly_stopped;
+	bool outcome_unknown;
+	struct image_counters images;
+};
+
+enum stage_result {
+	STAGE_DONE,  /* the next one */
+	STAGE_AGAIN, /* there is something to tell; call again */
+};
+
+/* Each: STAGE_DONE, STAGE_AGAIN (s->event was filled), or a negative errno. */
+int source_stage_describe(struct source *s, struct error *err);
+int source_stage_connect(struct source *s, struct error *err);
+int source_stage_plan(struct source *s, struct error *err);
+int source_stage_begin(struct source *s, struct error *err);
+int source_stage_sync(struct source *s, struct error *err);
+int source_stage_copy(struct source *s, struct error *err);
+int source_stage_arm(struct source *s, struct error *err);
+int source_stage_freeze(struct source *s, struct error *err);
+int source_stage_finish(struct source *s, struct error *err);
+int source_stage_commit(struct source *s, struct error *err);
+int source_stage_settle(struct source *s, struct error *err);
+int source_stage_fill(struct source *s, struct error *err);
+
+/* Each: idempotent, best effort; failures are logged. */
+void source_undo_connect(struct source *s);
+void source_undo_begin(struct source *s);
+void source_undo_copy(struct source *s);
+void source_undo_freeze(struct source *s);
+void source_undo_finish(struct source *s);
+
+/* Joins one pass of path number `path` to the target, blocking. */
+int source_sync_pass(struct source *s, uint32_t path, struct error *err);

@@ -1,0 +1,181 @@
+/*
+ * The source of a migration: its stages, in order, and their undo.
+ *
+ * One thread (the sender has its own). Invariants: stages run once each, in order; the undo of a stage runs at most once, and
+ * never after the journal says `committed`; source_free() leaves nothing behind but the journal and what the user asked to keep.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "migration/source-internal.h"
+
+/* The source's half of the handover; the target's half is the table in target.c. */
+static const struct stage {
+	const char *name;
+	int (*run)(struct source *s, struct error *err);
+	void (*undo)(struct source *s);
+} stages[] = {
+	{ "describe", source_stage_describe, NULL },
+	{ "connect", source_stage_connect, source_undo_connect },
+	{ "plan", source_stage_plan, NULL },
+	{ "begin", source_stage_begin, source_undo_begin },
+	{ "files", source_stage_sync, NULL },
+	{ "copy", source_stage_copy, source_undo_copy },
+	{ "arm", source_stage_arm, NULL },
+	{ "freeze", source_stage_freeze, source_undo_freeze },
+	{ "finish", source_stage_finish, source_undo_finish },
+	{ "commit", source_stage_commit, NULL }, /* its first act is the point of no return */
+	{ "settle", source_stage_settle, NULL },
+	{ "fill", source_stage_fill, NULL },
+};
+
+int source_new(const struct migration_options *options, struct source **ret, struct error *err)
+{
+	struct source *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return error_set(err, ENOMEM, "no memory for a migration");
+	s->options = options;
+	s->started_ns = clock_now_ns();
+	r = uuid_new(&s->result.id);
+	if (r < 0) {
+		free(s);
+		return error_errno(err, -r, "cannot make an id for the migration");
+	}
+	uuid_format(&s->result.id, s->id_text);
+	snprintf(s->result.target, sizeof(s->result.target), "%s", options->target_text);
+	s->driver_options = (struct driver_options){ .synced_paths = options->sync_paths, .shell_job = options->shell_job };
+	while (options->sync_paths[s->driver_options.n_synced_paths])
+		s->driver_options.n_synced_paths++;
+	*ret = s;
+	return 0;
+}
+
+static void record_phase(struct source *s)
+{
+	uint64_t now = clock_now_ns();
+
+	if (s->result.n_phases < MIGRATION_PHASES_MAX)
+		s->result.phases[s->result.n_phases++] =
+			(struct migration_phase){ stages[s->stage].name, now - s->stage_started_ns };
+	s->stage_started_ns = 0;
+}
+
+static void collect_bytes(struct source *s)
+{
+	uint64_t sum = s->result.bytes_wire;
+
+	if (s->session.control)
+		sum += channel_bytes_out(s->session.control) + channel_bytes_in(s->session.control);
+	if (s->fs_channel)
+		sum += channel_bytes_out(s->fs_channel) + channel_bytes_in(s->fs_channel);
+	if (s->sender)
+		sum += sender_bytes_out(s->sender);
+	s->result.bytes_wire = sum;
+}
+
+static void finish(struct source *s, enum migration_outcome outcome)
+{
+	s->result.outcome = outcome;
+	s->result.total_ns = clock_now_ns() - s->started_ns;
+	collect_bytes(s);
+	s->finished = true;
+}
+
+/* A stage failed with err: undo what was done, in reverse order, or hold if it is too late for that. */
+static void fail(struct source *s, const struct error *err)
+{
+	snprintf(s->result.reason, sizeof(s->result.reason), "%s", err->text);
+	s->result.number = err->number;
+	record_phase(s);
+	if (s->journal && journal_state(s->journal) == STATE_SETTLED) {
+		/* The move is done and told; only statistics were lost. */
+		log_warning("%s", err->text);
+		finish(s, OUTCOME_MIGRATED);
+		return;
+	}
+	if (s->journal && journal_state(s->journal) == STATE_COMMITTED) {
+		s->outcome_unknown = true;
+		finish(s, OUTCOME_UNKNOWN);
+		return;
+	}
+	for (size_t i = s->stage + 1; i > 0; i--)
+		if (stages[i - 1].undo)
+			stages[i - 1].undo(s);
+	s->undone = true;
+	if (s->journal) {
+		struct error why = { 0 };
+
+		if (journal_enter(s->journal, STATE_ABORTED, err->text, &why) < 0)
+			log_error("%s", why.text);
+	}
+	finish(s, s->result.outcome == OUTCOME_REFUSED ? OUTCOME_REFUSED : OUTCOME_ABORTED);
+}
+
+int source_step(struct source *s, struct migration_event *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	s->event = ret;
+	while (!s->finished) {
+		struct error err = { 0 };
+		int r;
+
+		if (!s->stage_started_ns) {
+			s->stage_started_ns = clock_now_ns();
+			ret->kind = EVENT_PHASE;
+			ret->phase = stages[s->stage].name;
+			return 1;
+		}
+		r = stages[s->stage].run(s, &err);
+		if (r < 0) {
+			fail(s, &err);
+			break;
+		}
+		if (r == STAGE_AGAIN)
+			return 1;
+		record_phase(s);
+		if (s->options->check_only && stages[s->stage].run == source_stage_plan) {
+			finish(s, OUTCOME_CHECKED);
+			break;
+		}
+		if (++s->stage == ARRAY_SIZE(stages))
+			finish(s, OUTCOME_MIGRATED);
+	}
+	return 0;
+}
+
+const struct migration_result *source_result(const struct source *s)
+{
+	return &s->result;
+}
+
+void source_free(struct source *s)
+{
+	if (!s)
+		return;
+	if (s->outcome_unknown && s->criu) {
+		/* Nobody may let the tasks run: they were stopped by a second means, and without CRIU they stay so. */
+		kill(criu_pid(s->criu), SIGKILL);
+	} else {
+		criu_free(s->criu);
+	}
+	sender_free(s->sender);
+	tracker_free(s->tracker);
+	dedup_free(s->dedup);
+	page_runs_free(&s->runs);
+	channel_free(s->fs_channel);
+	session_free(&s->session);
+	tls_identity_free(s->identity);
+	journal_free(s->journal);
+	checkpoint_way_free(&s->way);
+	workload_free(&s->workload);
+	obstacles_free(&s->obstacles);
+	if (s->work_directory[0] && !s->outcome_unknown && !s->options->keep_images)
+		dir_remove(s->work_directory);
+	free(s);
+}

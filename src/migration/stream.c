@@ -1,0 +1,130 @@
+/*
+ * The file system channel: see stream.h. One thread.
+ *
+ * Invariants: no byte of one pass can be taken for the next one's, because a pass is over only when both ends have sent and seen
+ * the empty frame. The local socket is never waited for while the channel has something to say: rsync fills both directions at
+ * once, and two pumps that each wait for the other's reader would stand still for ever; so what arrives is queued (up to
+ * QUEUE_BYTES, far more than rsync sends unasked).
+ */
+#include "migration/stream.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/buffer.h"
+#include "wire/frame.h"
+
+#define STREAM_BYTES (64U << 10)
+#define QUEUE_BYTES (64U << 20)
+
+struct pump {
+	struct channel *channel;
+	int fd;
+	bool out_open, in_open; /* local to peer, peer to local */
+	uint8_t *bytes;		/* FRAME_STREAM_MAX */
+	struct buffer queue;	/* arrived, not yet written to fd */
+	size_t queue_done;
+};
+
+/* Local bytes to the peer. A read error is the end: the helper was killed, and its exit status says why. */
+static int pump_out(struct pump *p, struct error *err)
+{
+	uint8_t header[FRAME_HEADER_BYTES];
+	struct iovec iov[2] = { { header, sizeof(header) }, { p->bytes, 0 } };
+	ssize_t n = recv(p->fd, p->bytes, STREAM_BYTES, MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return 0;
+	n = MAX(n, (ssize_t)0);
+	p->out_open = n > 0;
+	frame_encode_header(header, FRAME_STREAM, (uint32_t)n);
+	iov[1].iov_len = (size_t)n;
+	return channel_writev(p->channel, iov, n ? 2 : 1, err);
+}
+
+/* As much of the queue as the socket takes; a broken socket swallows it. */
+static void pump_queue(struct pump *p)
+{
+	while (p->queue_done < p->queue.length) {
+		ssize_t n = send(p->fd, p->queue.data + p->queue_done, p->queue.length - p->queue_done,
+				 MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n < 0 && errno != EINTR)
+			n = (ssize_t)(p->queue.length - p->queue_done);
+		p->queue_done += (size_t)MAX(n, (ssize_t)0);
+	}
+	p->queue.length = p->queue_done = 0;
+	if (!p->in_open)
+		shutdown(p->fd, SHUT_WR);
+}
+
+static int pump_in(struct pump *p, struct error *err)
+{
+	uint8_t header[FRAME_HEADER_BYTES];
+	struct frame_header h;
+	int r = channel_read(p->channel, header, sizeof(header), err);
+
+	if (!r)
+		r = frame_decode_header(header, &h, err);
+	if (r < 0)
+		return r;
+	if (h.type != FRAME_STREAM)
+		return error_set(err, EPROTO, "%s sent a frame of type %d on the file channel", channel_peer(p->channel),
+				 (int)h.type);
+	r = channel_read(p->channel, p->bytes, h.length, err);
+	if (!r && buffer_append(&p->queue, p->bytes, h.length) < 0)
+		r = error_set(err, ENOMEM, "no memory for the file channel");
+	if (r < 0)
+		return r;
+	p->in_open = h.length > 0;
+	pump_queue(p);
+	return 0;
+}
+
+static int pump_run(struct pump *p, int cancel_fd, struct error *err)
+{
+	while (p->out_open || p->in_open || p->queue.length) {
+		bool listen = p->in_open && p->queue.length - p->queue_done < QUEUE_BYTES;
+		bool pending = listen && channel_has_pending(p->channel);
+		struct pollfd fds[3] = {
+			{ .fd = p->out_open || p->queue.length ? p->fd : -1,
+			  .events = (short)((p->out_open ? POLLIN : 0) | (p->queue.length ? POLLOUT : 0)) },
+			{ .fd = listen ? channel_poll_fd(p->channel) : -1, .events = POLLIN },
+			{ .fd = cancel_fd, .events = POLLIN },
+		};
+		int r = 0;
+
+		if (poll(fds, 3, pending ? 0 : -1) < 0 && errno != EINTR)
+			return error_errno(err, errno, "cannot wait for the file channel");
+		if (fds[2].revents)
+			return error_set(err, ECANCELED, "canceled while files were copied");
+		if (p->queue.length && (fds[0].revents & (POLLOUT | POLLERR | POLLHUP)))
+			pump_queue(p);
+		if (p->out_open && (fds[0].revents & (POLLIN | POLLERR | POLLHUP)))
+			r = pump_out(p, err);
+		if (r >= 0 && (pending || fds[1].revents))
+			r = pump_in(p, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int stream_pump(struct channel *channel, int socket_fd, int cancel_fd, struct error *err)
+{
+	struct pump p = { .channel = channel, .fd = socket_fd, .out_open = true, .in_open = true };
+	int r;
+
+	p.bytes = malloc(FRAME_STREAM_MAX);
+	if (!p.bytes)
+		return error_set(err, ENOMEM, "no memory for the file channel");
+	r = pump_run(&p, cancel_fd, err);
+	free(p.bytes);
+	buffer_free(&p.queue);
+	return r;
+}
