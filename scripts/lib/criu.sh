@@ -120,6 +120,7 @@ install_file() {
 criu_fetch() {
 	local suite=$1 source directory
 	sources_derive "$WORK_DIR/sources"
+	: >"$WORK_DIR/fetch.log"
 	for source in "$WORK_DIR"/sources/*.sources; do
 		[ -e "$source" ] || break
 		directory=$WORK_DIR/$suite.$(basename "$source" .sources)
@@ -129,6 +130,7 @@ criu_fetch() {
 		fi
 	done
 	warn "criu: none of the servers of this system's apt sources offers the source of suite $suite"
+	apt_complaint "$WORK_DIR/fetch.log"
 	return 1
 }
 
@@ -151,7 +153,10 @@ criu_fetch_from() {
 				apt_get "${private[@]}" -qq source --download-only --tar-only criu)
 	fi
 	archive=$(echo "$directory"/archive/criu_*.orig.tar.*)
-	[ -f "$archive" ] || { apt_complaint; return 1; }
+	[ -f "$archive" ] || {
+		[ ! -f "$WORK_DIR/apt.log" ] || cat "$WORK_DIR/apt.log" >>"$WORK_DIR/fetch.log"
+		return 1
+	}
 	CRIU_TREE=$(echo "$directory"/tree/*/)
 	if [ ! -d "$CRIU_TREE" ]; then
 		tar -C "$directory/tree" --no-same-owner -xf "$archive" || return

@@ -60,8 +60,9 @@ apt_get() {
 	return $status
 }
 
+# What apt had to say in its last run, or in the given log.
 apt_complaint() {
-	grep -E '^(E|W|Err):?' "$WORK_DIR/apt.log" | head -n 8 | sed 's/^/setup:     apt: /' >&2
+	grep -E '^(E|W|Err):?' "${1:-$WORK_DIR/apt.log}" | head -n 8 | sed 's/^/setup:     apt: /' >&2
 }
 
 apt_update_once() {

@@ -25,15 +25,17 @@ services_deny() {
 	#!/bin/sh
 	# $POLICY_MARK
 	# No service is started while that goes on; see policy-rc.d(8).
+	service= actions=
 	for argument; do
 	    # the actions come second, after the name of the service; options start with --
 	    case \$argument in
 	    --*) ;;
-	    *) if [ -z "\${service:-}" ]; then service=\$argument; else actions=\${actions:-\$argument}; fi ;;
+	    *) if [ -z "\$service" ]; then service=\$argument; else actions=\${actions:-\$argument}; fi ;;
 	    esac
 	done
-	case " \${actions:-} " in
-	*" start "*) flock -n $SETUP_LOCK true || exit 101 ;;
+	case " \$actions " in
+	# invoke-rc.d writes "(start)" for what the runlevel would not start by itself
+	*[!a-z]start[!a-z]*) flock -n $SETUP_LOCK true || exit 101 ;;
 	esac
 	[ ! -x $POLICY_SAVED ] || exec $POLICY_SAVED "\$@"
 	exit 0
@@ -50,9 +52,10 @@ services_allow() {
 	fi
 }
 
-# After a set-up that was killed.
+# After a set-up that was killed; not while another one is at work.
 services_recover() {
-	policy_is_ours && say "putting back $POLICY, which an interrupted set-up left"
+	policy_is_ours && [ "$(id -u)" -eq 0 ] && flock -n "$SETUP_LOCK" true || return 0
+	say "putting back $POLICY, which an interrupted set-up left"
 	services_allow
 }
 
