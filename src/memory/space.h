@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -36,6 +37,8 @@ struct page_run {
 	uint64_t pages;	      /* >= 1 */
 	pid_t pid;	      /* a process that maps them */
 	uint64_t pid_address; /* and where */
+	bool in_images;	      /* CRIU puts these pages into pages-*.img (shared, locked, private file pages): they are sent
+				 ahead only so that they need not be sent again, see dedup.h */
 };
 
 struct page_runs {

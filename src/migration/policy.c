@@ -1,0 +1,72 @@
+/*
+ * The policy of pre-copy: see policy.h.
+ *
+ * The estimate is the dirty pages at the rate of the best of the last two rounds: a short last round measures the rate badly, and
+ * the freeze has the link and the cores for itself. "No longer shrinks" wants two rounds in a row that each left more than nine
+ * tenths of what the one before left: one slow round is noise.
+ */
+#include "migration/policy.h"
+
+#include <stdbool.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+/* Pages per second of a round; 0 when it says nothing. */
+static double round_rate(const struct policy_round *r)
+{
+	return r->pages && r->ns ? (double)r->pages * (double)NS_PER_S / (double)r->ns : 0;
+}
+
+static uint64_t estimate(const struct policy_limits *limits, const struct policy_round *rounds, uint32_t n)
+{
+	double rate = round_rate(&rounds[n - 1]);
+
+	if (n > 1)
+		rate = MAX(rate, round_rate(&rounds[n - 2]));
+	if (rate <= 0)
+		return limits->fixed_ns;
+	return limits->fixed_ns + (uint64_t)((double)rounds[n - 1].dirty_pages / rate * (double)NS_PER_S);
+}
+
+static bool shrinks(const struct policy_round *rounds, uint32_t i)
+{
+	return (double)rounds[i].dirty_pages < 0.9 * (double)rounds[i - 1].dirty_pages;
+}
+
+enum policy_decision policy_decide(const struct policy_limits *limits, const struct policy_round *rounds, uint32_t n,
+				   uint64_t *ret_estimate_ns)
+{
+	const struct policy_round *last = &rounds[n - 1];
+
+	*ret_estimate_ns = estimate(limits, rounds, n);
+	if (last->dirty_pages <= POLICY_SMALL_PAGES)
+		return POLICY_FREEZE_SMALL;
+	/* The first round sends everything and takes long, so what it leaves is never the best that can be had. */
+	if (n > 1 && *ret_estimate_ns <= limits->max_downtime_ns)
+		return POLICY_FREEZE_FITS;
+	if (n >= limits->max_rounds)
+		return POLICY_FREEZE_EXHAUSTED;
+	if (n > 3 && !shrinks(rounds, n - 1) && !shrinks(rounds, n - 2))
+		return POLICY_FREEZE_STALLED;
+	return POLICY_AGAIN;
+}
+
+const char *policy_explain(enum policy_decision decision)
+{
+	switch (decision) {
+	case POLICY_AGAIN:
+		return "another round";
+	case POLICY_FREEZE_SMALL:
+		return "hardly anything is left";
+	case POLICY_FREEZE_FITS:
+		return "what is left fits into the downtime";
+	case POLICY_FREEZE_STALLED:
+		return "what is left no longer shrinks";
+	case POLICY_FREEZE_EXHAUSTED:
+		return "that was the last round allowed";
+	case POLICY_DECISION_MAX:
+		break;
+	}
+	return "unknown";
+}

@@ -1,0 +1,215 @@
+/*
+ * The receiver: see receiver.h.
+ *
+ * Threads: one per channel, plus the caller. Under `lock`: the round each channel has finished, and the first failure. Two threads never
+ * write the same page at once: the source hands a page out once per round, and starts the next only when all
+ * barriers of the last have arrived.
+ */
+#include "migration/receiver.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "wire/frame.h"
+
+#define CHANNELS_MAX 64
+
+struct receiver_thread {
+	struct receiver *receiver;
+	struct channel *channel;
+	pthread_t thread;
+	uint32_t round; /* the last barrier it brought */
+	uint8_t *scratch;
+};
+
+struct receiver {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct store *store;
+	struct error failure;
+	size_t n_threads;
+	struct receiver_thread threads[CHANNELS_MAX];
+};
+
+/* Raw pages go from the channel into the store's own memory, window by window. */
+static int receive_raw(struct receiver_thread *t, const struct frame_pages *p, struct error *err)
+{
+	struct store *store = t->receiver->store;
+	uint64_t address = p->address;
+	uint32_t left = p->pages;
+
+	while (left) {
+		uint8_t *into;
+		uint32_t n;
+		int r = store_window(store, p->space, address, left, &into, &n, err);
+
+		if (!r)
+			r = channel_read(t->channel, into, (size_t)n << PAGE_SHIFT, err);
+		if (!r)
+			r = store_commit(store, p->space, address, n, err);
+		if (r < 0)
+			return r;
+		left -= n;
+		address += (uint64_t)n << PAGE_SHIFT;
+	}
+	return 0;
+}
+
+static int receive_pages(struct receiver_thread *t, const struct frame_header *header, struct error *err)
+{
+	uint8_t fixed[FRAME_PAGES_BYTES];
+	uint32_t payload = header->length - FRAME_PAGES_BYTES;
+	struct frame_pages p;
+	int r = channel_read(t->channel, fixed, sizeof(fixed), err);
+
+	if (!r)
+		r = frame_decode_pages(fixed, header->length, &p, err);
+	if (r < 0)
+		return r;
+	if (p.encoding == ENCODING_ZERO)
+		return store_put_zero(t->receiver->store, p.space, p.address, p.pages, err);
+	if (p.encoding == ENCODING_RAW)
+		return receive_raw(t, &p, err);
+	r = channel_read(t->channel, t->scratch, payload, err);
+	return r ? r : store_put(t->receiver->store, p.space, p.address, p.pages, (enum page_encoding)p.encoding,
+				 t->scratch, payload, err);
+}
+
+static int receive_barrier(struct receiver_thread *t, const struct frame_header *header, struct error *err)
+{
+	uint8_t body[FRAME_BARRIER_BYTES];
+	uint32_t round;
+	int r = channel_read(t->channel, body, sizeof(body), err);
+
+	if (!r)
+		r = frame_decode_barrier(body, header->length, &round, err);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&t->receiver->lock);
+	t->round = round;
+	pthread_cond_broadcast(&t->receiver->changed);
+	pthread_mutex_unlock(&t->receiver->lock);
+	return 0;
+}
+
+static int receive_frame(struct receiver_thread *t, struct error *err)
+{
+	uint8_t bytes[FRAME_HEADER_BYTES];
+	struct frame_header header;
+	int r = channel_read(t->channel, bytes, sizeof(bytes), err);
+
+	if (!r)
+		r = frame_decode_header(bytes, &header, err);
+	if (r < 0)
+		return r;
+	if (header.type == FRAME_PAGES)
+		return receive_pages(t, &header, err);
+	if (header.type == FRAME_BARRIER)
+		return receive_barrier(t, &header, err);
+	return error_set(err, EPROTO, "%s sent a frame of type %d on a data channel", channel_peer(t->channel),
+			 (int)header.type);
+}
+
+static void *thread_main(void *arg)
+{
+	struct receiver_thread *t = arg;
+	struct error err = { 0 };
+
+	while (receive_frame(t, &err) == 0)
+		;
+	pthread_mutex_lock(&t->receiver->lock);
+	if (!t->receiver->failure.number)
+		t->receiver->failure = err;
+	pthread_cond_broadcast(&t->receiver->changed);
+	pthread_mutex_unlock(&t->receiver->lock);
+	return NULL;
+}
+
+int receiver_new(struct store *store, struct receiver **ret, struct error *err)
+{
+	struct receiver *r = calloc(1, sizeof(*r));
+	pthread_condattr_t attr;
+
+	if (!r)
+		return error_set(err, ENOMEM, "no memory for the data channels");
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&r->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	r->store = store;
+	*ret = r;
+	return 0;
+}
+
+int receiver_add(struct receiver *r, struct channel *channel, struct error *err)
+{
+	struct receiver_thread *t = &r->threads[r->n_threads];
+	int e;
+
+	if (r->n_threads == CHANNELS_MAX) {
+		channel_free(channel);
+		return error_set(err, E2BIG, "the peer opened more than %d data channels", CHANNELS_MAX);
+	}
+	*t = (struct receiver_thread){ .receiver = r, .channel = channel };
+	t->scratch = malloc(CODEC_PIECE_PAGES * PAGE_BYTES);
+	e = t->scratch ? pthread_create(&t->thread, NULL, thread_main, t) : ENOMEM;
+	if (e) {
+		free(t->scratch);
+		channel_free(channel);
+		return error_errno(err, e, "cannot start a thread for a data channel");
+	}
+	pthread_mutex_lock(&r->lock);
+	r->n_threads++;
+	pthread_mutex_unlock(&r->lock);
+	return 0;
+}
+
+static bool round_arrived(const struct receiver *r, uint32_t round)
+{
+	for (size_t i = 0; i < r->n_threads; i++)
+		if (r->threads[i].round < round)
+			return false;
+	return r->n_threads > 0;
+}
+
+int receiver_wait(struct receiver *r, uint32_t round, uint64_t deadline_ns, struct error *err)
+{
+	struct timespec until = { .tv_sec = (time_t)(deadline_ns / NS_PER_S), .tv_nsec = (long)(deadline_ns % NS_PER_S) };
+	bool late = false;
+	int result;
+
+	pthread_mutex_lock(&r->lock);
+	while (!round_arrived(r, round) && !r->failure.number && !late)
+		late = deadline_ns == DEADLINE_NEVER ? pthread_cond_wait(&r->changed, &r->lock) != 0 :
+						       pthread_cond_timedwait(&r->changed, &r->lock, &until) == ETIMEDOUT;
+	if (round_arrived(r, round)) {
+		result = 1;
+	} else if (r->failure.number) {
+		if (err)
+			*err = r->failure;
+		result = -r->failure.number;
+	} else {
+		result = 0;
+	}
+	pthread_mutex_unlock(&r->lock);
+	return result;
+}
+
+void receiver_free(struct receiver *r)
+{
+	if (!r)
+		return;
+	for (size_t i = 0; i < r->n_threads; i++)
+		channel_shutdown(r->threads[i].channel);
+	for (size_t i = 0; i < r->n_threads; i++) {
+		pthread_join(r->threads[i].thread, NULL);
+		channel_free(r->threads[i].channel);
+		free(r->threads[i].scratch);
+	}
+	pthread_mutex_destroy(&r->lock);
+	pthread_cond_destroy(&r->changed);
+	free(r);
+}

@@ -1,0 +1,22 @@
+/*
+ * The receiver: the target's data channels, one thread each, that put what arrives straight into the store.
+ */
+#pragma once
+
+#include "memory/store.h"
+#include "transport/channel.h"
+
+struct receiver;
+
+/* The store must outlive it. */
+int receiver_new(struct store *store, struct receiver **ret, struct error *err);
+
+/* Takes the channel over and starts its thread. */
+int receiver_add(struct receiver *r, struct channel *channel, struct error *err);
+
+/* Waits until every channel has brought the barrier of this round (or a later one): 1 it has, 0 the deadline passed, or the
+ * first failure of any channel. */
+int receiver_wait(struct receiver *r, uint32_t round, uint64_t deadline_ns, struct error *err);
+
+/* Breaks the channels, joins the threads. */
+void receiver_free(struct receiver *r);

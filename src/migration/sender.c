@@ -1,0 +1,428 @@
+/*
+ * The sender: see sender.h.
+ *
+ * Threads: one per channel, plus the caller. Under `lock`: the round, the cursor into its runs, the counters, the failure. A
+ * thread takes a piece (pages of one process, at most one frame's worth) under the lock and works on it without. Reading,
+ * encoding, encryption and sending of one piece follow each other in one thread; with two or more channels they overlap.
+ *
+ * Small frames are gathered in an output buffer so that scattered pages do not cost a system call each.
+ */
+#include "migration/sender.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "memory/tracker.h"
+#include "wire/frame.h"
+
+#define PIECE_RUNS 64		     /* runs in one piece at most */
+#define GATHER_BYTES (256U << 10)    /* frames are collected up to that */
+#define GATHER_LARGEST (32U << 10)   /* larger payloads go directly */
+
+struct sender_thread {
+	struct sender *sender;
+	struct channel *channel;
+	pthread_t thread;
+	bool started;
+	struct codec *codec;
+	uint8_t *pages; /* one piece */
+	uint8_t *gather;
+	size_t gathered;
+	struct sender_counters counters; /* of the piece at hand; added under the lock */
+};
+
+struct sender {
+	pthread_mutex_t lock;
+	pthread_cond_t work, done;
+	const struct page_runs *runs;
+	size_t next_run;
+	uint64_t next_page; /* within that run */
+	uint32_t round;	    /* of the barrier; threads compare it with the one they finished */
+	uint32_t busy;	    /* threads that have not sent the barrier yet */
+	bool stop;
+	struct error failure; /* number != 0: a thread failed */
+	struct sender_counters this_round, all;
+	struct dedup_index *dedup;
+	size_t n_threads;
+	struct sender_thread *threads;
+};
+
+struct piece {
+	struct page_run runs[PIECE_RUNS];
+	size_t n_runs;
+	uint64_t pages;
+};
+
+/* The next piece of the round; empty when there is none. Called under the lock. */
+static void sender_take(struct sender *s, struct piece *piece)
+{
+	piece->n_runs = 0;
+	piece->pages = 0;
+	while (s->next_run < s->runs->n_runs && piece->n_runs < PIECE_RUNS && piece->pages < CODEC_PIECE_PAGES) {
+		const struct page_run *run = &s->runs->runs[s->next_run];
+		uint64_t n = MIN(run->pages - s->next_page, CODEC_PIECE_PAGES - piece->pages);
+		struct page_run *part = &piece->runs[piece->n_runs];
+
+		if (piece->n_runs && piece->runs[0].pid != run->pid)
+			break;
+		*part = *run;
+		part->address += s->next_page << PAGE_SHIFT;
+		part->pid_address += s->next_page << PAGE_SHIFT;
+		part->pages = n;
+		piece->n_runs++;
+		piece->pages += n;
+		s->next_page += n;
+		if (s->next_page == run->pages) {
+			s->next_run++;
+			s->next_page = 0;
+		}
+	}
+}
+
+static int thread_flush(struct sender_thread *t, struct error *err)
+{
+	size_t n = t->gathered;
+
+	t->gathered = 0;
+	return n ? channel_write(t->channel, t->gather, n, err) : 0;
+}
+
+static int thread_send_frame(struct sender_thread *t, const struct frame_pages *pages, const uint8_t *payload,
+			     uint32_t payload_bytes, struct error *err)
+{
+	uint8_t head[FRAME_PAGES_HEAD_BYTES];
+	size_t length = sizeof(head) + payload_bytes;
+	int r = 0;
+
+	frame_encode_pages(head, pages, payload_bytes);
+	t->counters.bytes += length;
+	if (t->gathered + length > GATHER_BYTES || payload_bytes > GATHER_LARGEST)
+		r = thread_flush(t, err);
+	if (r < 0)
+		return r;
+	if (payload_bytes > GATHER_LARGEST) {
+		struct iovec iov[2] = { { head, sizeof(head) }, { (void *)payload, payload_bytes } };
+
+		return channel_writev(t->channel, iov, 2, err);
+	}
+	memcpy(t->gather + t->gathered, head, sizeof(head));
+	if (payload_bytes)
+		memcpy(t->gather + t->gathered + sizeof(head), payload, payload_bytes);
+	t->gathered += length;
+	return 0;
+}
+
+static void thread_count(struct sender_thread *t, const struct page_segment *segment)
+{
+	switch (segment->encoding) {
+	case ENCODING_ZERO:
+		t->counters.pages_zero += segment->pages;
+		break;
+	case ENCODING_RAW:
+		t->counters.pages_raw += segment->pages;
+		break;
+	case ENCODING_LZ4:
+		t->counters.pages_lz4 += segment->pages;
+		break;
+	case ENCODING_INVALID:
+	case ENCODING_MAX:
+		break;
+	}
+}
+
+/* Pages that CRIU will write into its images again are remembered by content. */
+static int thread_note(struct sender_thread *t, const struct page_run *run, const uint8_t *data, uint64_t pages,
+		       struct error *err)
+{
+	if (!run->in_images)
+		return 0;
+	for (uint64_t i = 0; i < pages; i++) {
+		struct page_hash hash = page_hash_of(data + (i << PAGE_SHIFT));
+		int r = dedup_note(t->sender->dedup, run->space, run->address + (i << PAGE_SHIFT), &hash);
+
+		if (r < 0)
+			return error_errno(err, -r, "cannot remember the contents of a page");
+	}
+	return 0;
+}
+
+/* Pages that stand together and all exist. */
+static int thread_send_run(struct sender_thread *t, const struct page_run *run, const uint8_t *data, struct error *err)
+{
+	struct page_segment segments[CODEC_PIECE_PAGES];
+	int n = codec_encode(t->codec, data, (uint32_t)run->pages, segments), r;
+
+	if (n < 0)
+		return error_errno(err, -n, "cannot encode pages");
+	for (int i = 0; i < n; i++) {
+		struct frame_pages pages = {
+			.space = run->space,
+			.pages = segments[i].pages,
+			.address = run->address + ((uint64_t)segments[i].first << PAGE_SHIFT),
+			.encoding = segments[i].encoding,
+			.round = t->sender->round,
+		};
+
+		thread_count(t, &segments[i]);
+		r = thread_send_frame(t, &pages, segments[i].payload, segments[i].payload_bytes, err);
+		if (r < 0)
+			return r;
+	}
+	return thread_note(t, run, data, run->pages, err);
+}
+
+static bool bit_set(const uint64_t *bits, uint64_t i)
+{
+	return bits[i / 64] >> (i % 64) & 1;
+}
+
+static int thread_send_piece(struct sender_thread *t, const struct piece *piece, struct error *err)
+{
+	struct range remote[PIECE_RUNS];
+	uint64_t gone[CODEC_PIECE_PAGES / 64] = { 0 }, first = 0;
+	int r;
+
+	for (size_t i = 0; i < piece->n_runs; i++)
+		remote[i] = (struct range){ piece->runs[i].pid_address,
+					    piece->runs[i].pid_address + (piece->runs[i].pages << PAGE_SHIFT) };
+	t->counters = (struct sender_counters){ .pages = piece->pages };
+	r = reader_read(piece->runs[0].pid, remote, piece->n_runs, t->pages, gone, err);
+	if (r == -ESRCH) {
+		/* The process ended while we copied; the next round's list will not name it. */
+		t->counters.pages_gone = piece->pages;
+		return 0;
+	}
+	for (size_t i = 0; r >= 0 && i < piece->n_runs; first += piece->runs[i++].pages) {
+		const struct page_run *run = &piece->runs[i];
+
+		for (uint64_t at = 0; r >= 0 && at < run->pages;) {
+			struct page_run part = *run;
+			uint64_t n = 1;
+			bool is_gone = bit_set(gone, first + at);
+
+			while (at + n < run->pages && bit_set(gone, first + at + n) == is_gone)
+				n++;
+			part.address += at << PAGE_SHIFT;
+			part.pages = n;
+			if (is_gone)
+				t->counters.pages_gone += n;
+			else
+				r = thread_send_run(t, &part, t->pages + ((first + at) << PAGE_SHIFT), err);
+			at += n;
+		}
+	}
+	return r < 0 ? r : 0;
+}
+
+static void counters_add(struct sender_counters *to, const struct sender_counters *from)
+{
+	to->pages += from->pages;
+	to->pages_zero += from->pages_zero;
+	to->pages_raw += from->pages_raw;
+	to->pages_lz4 += from->pages_lz4;
+	to->pages_gone += from->pages_gone;
+	to->bytes += from->bytes;
+}
+
+/* Sends pieces until there are none, then the barrier. */
+static int thread_round(struct sender_thread *t, uint32_t round, struct error *err)
+{
+	struct sender *s = t->sender;
+	uint8_t barrier[FRAME_HEADER_BYTES + FRAME_BARRIER_BYTES];
+	struct piece piece;
+	int r;
+
+	for (;;) {
+		pthread_mutex_lock(&s->lock);
+		sender_take(s, &piece);
+		if (s->failure.number || s->stop)
+			piece.n_runs = 0;
+		pthread_mutex_unlock(&s->lock);
+		if (!piece.n_runs)
+			break;
+		r = thread_send_piece(t, &piece, err);
+		if (r < 0)
+			return r;
+		pthread_mutex_lock(&s->lock);
+		counters_add(&s->this_round, &t->counters);
+		counters_add(&s->all, &t->counters);
+		pthread_mutex_unlock(&s->lock);
+	}
+	r = thread_flush(t, err);
+	if (r < 0)
+		return r;
+	frame_encode_barrier(barrier, round);
+	return channel_write(t->channel, barrier, sizeof(barrier), err);
+}
+
+static void *thread_main(void *arg)
+{
+	struct sender_thread *t = arg;
+	struct sender *s = t->sender;
+	uint32_t finished = 0;
+
+	pthread_mutex_lock(&s->lock);
+	while (!s->stop) {
+		struct error err = { 0 };
+		uint32_t round = s->round;
+		int r;
+
+		if (round == finished) {
+			pthread_cond_wait(&s->work, &s->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&s->lock);
+		r = thread_round(t, round, &err);
+		pthread_mutex_lock(&s->lock);
+		finished = round;
+		if (r < 0 && !s->failure.number)
+			s->failure = err;
+		s->busy--;
+		pthread_cond_broadcast(&s->done);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return NULL;
+}
+
+static int thread_start(struct sender_thread *t, bool compress, struct error *err)
+{
+	int r = codec_new(compress, &t->codec, err);
+
+	if (r < 0)
+		return r;
+	t->pages = aligned_alloc(PAGE_BYTES, CODEC_PIECE_PAGES * PAGE_BYTES);
+	t->gather = malloc(GATHER_BYTES);
+	if (!t->pages || !t->gather)
+		return error_set(err, ENOMEM, "no memory for a data channel");
+	r = pthread_create(&t->thread, NULL, thread_main, t);
+	if (r)
+		return error_errno(err, r, "cannot start a thread for a data channel");
+	t->started = true;
+	return 0;
+}
+
+int sender_new(struct channel **channels, size_t n, struct dedup_index *dedup, bool compress, struct sender **ret,
+	       struct error *err)
+{
+	struct sender *s = calloc(1, sizeof(*s));
+	pthread_condattr_t attr;
+	int r = 0;
+
+	if (s)
+		s->threads = calloc(n, sizeof(*s->threads));
+	if (!s || !s->threads) {
+		free(s);
+		return error_set(err, ENOMEM, "no memory for the data channels");
+	}
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&s->work, &attr);
+	pthread_cond_init(&s->done, &attr);
+	pthread_condattr_destroy(&attr);
+	s->dedup = dedup;
+	s->n_threads = n;
+	for (size_t i = 0; i < n; i++) {
+		s->threads[i].sender = s;
+		s->threads[i].channel = TAKE_PTR(channels[i]);
+	}
+	for (size_t i = 0; i < n && !r; i++)
+		r = thread_start(&s->threads[i], compress, err);
+	if (r < 0) {
+		sender_free(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, struct error *err)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&s->lock);
+	if (s->failure.number) {
+		if (err)
+			*err = s->failure;
+		r = -s->failure.number;
+	} else {
+		s->runs = runs;
+		s->next_run = 0;
+		s->next_page = 0;
+		s->round = round;
+		s->busy = (uint32_t)s->n_threads;
+		s->this_round = (struct sender_counters){ 0 };
+		pthread_cond_broadcast(&s->work);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+int sender_wait(struct sender *s, uint64_t deadline_ns, struct error *err)
+{
+	struct timespec until = { .tv_sec = (time_t)(deadline_ns / NS_PER_S), .tv_nsec = (long)(deadline_ns % NS_PER_S) };
+	int r = 1;
+
+	pthread_mutex_lock(&s->lock);
+	while (s->busy && !s->failure.number) {
+		if (deadline_ns == DEADLINE_NEVER)
+			pthread_cond_wait(&s->done, &s->lock);
+		else if (pthread_cond_timedwait(&s->done, &s->lock, &until) == ETIMEDOUT)
+			break;
+	}
+	if (s->failure.number) {
+		if (err)
+			*err = s->failure;
+		r = -s->failure.number;
+	} else if (s->busy) {
+		r = 0;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+void sender_progress(struct sender *s, struct sender_counters *ret_round, struct sender_counters *ret_all)
+{
+	pthread_mutex_lock(&s->lock);
+	*ret_round = s->this_round;
+	*ret_all = s->all;
+	pthread_mutex_unlock(&s->lock);
+}
+
+uint64_t sender_bytes_out(struct sender *s)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < s->n_threads; i++)
+		sum += channel_bytes_out(s->threads[i].channel);
+	return sum;
+}
+
+void sender_free(struct sender *s)
+{
+	if (!s)
+		return;
+	pthread_mutex_lock(&s->lock);
+	s->stop = true;
+	pthread_cond_broadcast(&s->work);
+	pthread_mutex_unlock(&s->lock);
+	for (size_t i = 0; i < s->n_threads; i++) {
+		struct sender_thread *t = &s->threads[i];
+
+		channel_shutdown(t->channel);
+		if (t->started)
+			pthread_join(t->thread, NULL);
+		channel_free(t->channel);
+		codec_free(t->codec);
+		free(t->pages);
+		free(t->gather);
+	}
+	pthread_mutex_destroy(&s->lock);
+	pthread_cond_destroy(&s->work);
+	pthread_cond_destroy(&s->done);
+	free(s->threads);
+	free(s);
+}

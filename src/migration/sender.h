@@ -1,0 +1,44 @@
+/*
+ * The sender: the source's data channels, one thread each, that read pages of the workload, encode and send them.
+ *
+ * A round is a list of page runs; the threads take pieces of it until it is used up, and each ends it with a barrier.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "memory/codec.h"
+#include "memory/dedup.h"
+#include "memory/space.h"
+#include "transport/channel.h"
+
+struct sender;
+
+/* What was sent since the sender was made, or in the round under way. */
+struct sender_counters {
+	uint64_t pages;	     /* taken from the list, zero and gone ones included */
+	uint64_t pages_zero;
+	uint64_t pages_raw;
+	uint64_t pages_lz4;
+	uint64_t pages_gone; /* went away before they could be read */
+	uint64_t bytes;	     /* of frames, before encryption */
+};
+
+/* Takes the n channels over. dedup gets the hashes of pages that come back in CRIU's images. */
+int sender_new(struct channel **channels, size_t n, struct dedup_index *dedup, bool compress, struct sender **ret,
+	       struct error *err);
+
+/* Starts a round; `runs` must stay until it is over. */
+int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, struct error *err);
+
+/* Waits for its end (all channels have sent the barrier): 1 over, 0 the deadline passed, or the first failure. */
+int sender_wait(struct sender *s, uint64_t deadline_ns, struct error *err);
+
+/* Of the round under way (or the last one), and of all. */
+void sender_progress(struct sender *s, struct sender_counters *ret_round, struct sender_counters *ret_all);
+
+/* Bytes that went over the wire on these channels, encryption included. */
+uint64_t sender_bytes_out(struct sender *s);
+
+/* Breaks the channels, joins the threads. */
+void sender_free(struct sender *s);

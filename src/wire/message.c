@@ -1,0 +1,265 @@
+/*
+ * Control messages: see message.h. Pure functions; any thread.
+ *
+ * One check function per message that carries anything; message_check() dispatches. A new field needs its line here
+ * before anybody may read it.
+ */
+#include "wire/message.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/range.h"
+#include "wire/frame.h"
+
+#define KIND(name) PHAUL__WIRE__CONTROL__KIND_##name
+
+static int bad(struct error *err, const char *field)
+{
+	return error_set(err, EPROTO, "the peer sent a message whose field %s is not allowed", field);
+}
+
+static int check_text(const char *text, size_t max, const char *field, struct error *err)
+{
+	if (strlen(text) > max)
+		return bad(err, field);
+	for (const char *p = text; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 127)
+			return bad(err, field);
+	return 0;
+}
+
+/* Absolute, normalised: nothing that could lead out of where it says. */
+static bool path_normal(const char *path)
+{
+	if (path[0] != '/' || strlen(path) >= MESSAGE_PATH_MAX)
+		return false;
+	for (const char *p = path; *p;) {
+		const char *part = p + 1, *end = strchrnul(part, '/');
+		size_t n = (size_t)(end - part);
+
+		if ((n == 0 && (*end || p != path)) || (n == 1 && part[0] == '.') ||
+		    (n == 2 && part[0] == '.' && part[1] == '.'))
+			return false;
+		p = end;
+	}
+	return true;
+}
+
+static int check_bytes(const ProtobufCBinaryData *b, size_t length, const char *field, struct error *err)
+{
+	return b->len == length ? 0 : bad(err, field);
+}
+
+static int check_hello(const Phaul__Wire__Hello *m, struct error *err)
+{
+	int r;
+
+	if (m->version < m->lowest_version || !m->lowest_version)
+		return bad(err, "hello.version");
+	if (m->purpose != PHAUL__WIRE__PURPOSE__PURPOSE_MIGRATE && m->purpose != PHAUL__WIRE__PURPOSE__PURPOSE_CHECK)
+		return bad(err, "hello.purpose");
+	r = check_bytes(&m->migration_id, 16, "hello.migration_id", err);
+	if (!r)
+		r = check_text(m->software, 64, "hello.software", err);
+	return r ? r : check_text(m->host, 256, "hello.host", err);
+}
+
+static int check_hello_reply(const Phaul__Wire__HelloReply *m, struct error *err)
+{
+	int r = check_bytes(&m->route, 16, "hello_reply.route", err);
+
+	if (!r)
+		r = check_text(m->software, 64, "hello_reply.software", err);
+	if (!r)
+		r = check_text(m->host, 256, "hello_reply.host", err);
+	if (!r)
+		r = check_text(m->criu_problem, MESSAGE_TEXT_MAX, "hello_reply.criu_problem", err);
+	if (!r)
+		r = check_text(m->kernel, 256, "hello_reply.kernel", err);
+	return r ? r : check_text(m->machine, 64, "hello_reply.machine", err);
+}
+
+static int check_workload(const Phaul__Wire__Workload *w, struct error *err)
+{
+	int r = check_text(w->type, 15, "workload.type", err);
+
+	if (!r)
+		r = check_text(w->id, 255, "workload.id", err);
+	if (r)
+		return r;
+	if (w->root_pid < 1 || w->n_files > MESSAGE_FILES_MAX || w->n_pids > MESSAGE_PIDS_MAX)
+		return bad(err, "workload.root_pid, files or pids");
+	for (size_t i = 0; i < w->n_pids; i++)
+		if (w->pids[i] < 1)
+			return bad(err, "workload.pids");
+	for (size_t i = 0; i < w->n_files; i++)
+		if (w->files[i]->path[0] != '/' || strlen(w->files[i]->path) >= MESSAGE_PATH_MAX)
+			return bad(err, "workload.files.path");
+	return 0;
+}
+
+static int check_address(const Phaul__Wire__Address *a, struct error *err)
+{
+	size_t length = a->family == 4 ? 4 : 16;
+
+	if ((a->family != 4 && a->family != 6) || a->bytes.len != length || a->prefix_length > length * 8)
+		return bad(err, "plan.addresses");
+	if (!a->device[0] || strlen(a->device) > 15 || strchr(a->device, '/'))
+		return bad(err, "plan.addresses.device");
+	return check_text(a->device, 15, "plan.addresses.device", err);
+}
+
+static int check_plan(const Phaul__Wire__Plan *m, struct error *err)
+{
+	int r;
+
+	if (!m->workload)
+		return bad(err, "plan.workload");
+	r = check_workload(m->workload, err);
+	if (r)
+		return r;
+	if (m->cpuinfo.len > MESSAGE_CPUINFO_MAX || m->n_addresses > MESSAGE_ADDRESSES_MAX ||
+	    m->n_sync_paths > MESSAGE_SYNC_PATHS_MAX)
+		return bad(err, "plan.cpuinfo, addresses or sync_paths");
+	for (size_t i = 0; i < m->n_addresses && !r; i++)
+		r = check_address(m->addresses[i], err);
+	for (size_t i = 0; i < m->n_sync_paths && !r; i++)
+		r = path_normal(m->sync_paths[i]) ? 0 : bad(err, "plan.sync_paths");
+	return r;
+}
+
+static int check_plan_reply(const Phaul__Wire__PlanReply *m, struct error *err)
+{
+	if (m->n_obstacles > MESSAGE_OBSTACLES_MAX)
+		return bad(err, "plan_reply.obstacles");
+	for (size_t i = 0; i < m->n_obstacles; i++) {
+		int r = check_text(m->obstacles[i]->what, MESSAGE_TEXT_MAX, "obstacle.what", err);
+
+		if (!r)
+			r = check_text(m->obstacles[i]->cure, MESSAGE_TEXT_MAX, "obstacle.cure", err);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static int check_present(const Phaul__Wire__SpacePresent *p, struct error *err)
+{
+	if (p->space < 1 || p->space > FRAME_SPACE_MAX || p->image_pid < 1 || p->n_bounds % 2)
+		return bad(err, "finish.present");
+	/* A range is two numbers in a row, in memory as on the wire. */
+	if (!range_array_valid((const struct range *)p->bounds, p->n_bounds / 2, PAGE_BYTES))
+		return bad(err, "finish.present.bounds");
+	if (p->n_bounds && p->bounds[p->n_bounds - 1] > FRAME_ADDRESS_MAX)
+		return bad(err, "finish.present.bounds");
+	return 0;
+}
+
+static int check_finish(const Phaul__Wire__Finish *m, struct error *err)
+{
+	int r = 0;
+
+	if (!m->way || m->way->n_external > MESSAGE_EXTERNAL_MAX || m->n_present > FRAME_SPACE_MAX)
+		return bad(err, "finish.way or present");
+	for (size_t i = 0; i < m->way->n_external && !r; i++)
+		r = check_text(m->way->external[i], MESSAGE_PATH_MAX, "finish.way.external", err);
+	for (size_t i = 0; i < m->n_present && !r; i++)
+		r = check_present(m->present[i], err);
+	return r;
+}
+
+static int check_failure(const Phaul__Wire__Failure *m, struct error *err)
+{
+	int r;
+
+	if (!m->number || m->number > 4095)
+		return bad(err, "failure.number");
+	r = check_text(m->step, 64, "failure.step", err);
+	return r ? r : check_text(m->text, MESSAGE_TEXT_MAX, "failure.text", err);
+}
+
+static int message_check(const Phaul__Wire__Control *m, struct error *err)
+{
+	switch (m->kind_case) {
+	case KIND(HELLO):
+		return check_hello(m->hello, err);
+	case KIND(HELLO_REPLY):
+		return check_hello_reply(m->hello_reply, err);
+	case KIND(PLAN):
+		return check_plan(m->plan, err);
+	case KIND(PLAN_REPLY):
+		return check_plan_reply(m->plan_reply, err);
+	case KIND(BEGIN):
+		return m->begin->data_channels >= 1 && m->begin->data_channels <= MESSAGE_CHANNELS_MAX ?
+			       0 :
+			       bad(err, "begin.data_channels");
+	case KIND(SYNC):
+		return m->sync->path < MESSAGE_SYNC_PATHS_MAX ? 0 : bad(err, "sync.path");
+	case KIND(FINISH):
+		return check_finish(m->finish, err);
+	case KIND(ABORT):
+		return check_text(m->abort->reason, MESSAGE_TEXT_MAX, "abort.reason", err);
+	case KIND(FAILURE):
+		return check_failure(m->failure, err);
+	case KIND(READY):
+	case KIND(ROUND):
+	case KIND(ROUND_DONE):
+	case KIND(SYNC_DONE):
+	case KIND(ARM):
+	case KIND(PREPARED):
+	case KIND(COMMIT):
+	case KIND(RUNNING):
+	case KIND(DONE):
+	case KIND(FILLED):
+	case KIND(PING):
+		return 0; /* numbers that are only shown or compared */
+	case KIND(_NOT_SET):
+	case _PHAUL__WIRE__CONTROL__KIND__CASE_IS_INT_SIZE:
+		break;
+	}
+	return error_set(err, EPROTO, "the peer sent a message of a kind this phaul does not know");
+}
+
+int message_encode(const Phaul__Wire__Control *message, struct buffer *out, struct error *err)
+{
+	size_t length = phaul__wire__control__get_packed_size(message);
+	int r;
+
+	if (length > FRAME_CONTROL_MAX)
+		return error_set(err, EMSGSIZE, "the %s message is too long (%zu bytes)", message_name(message->kind_case),
+				 length);
+	r = buffer_reserve(out, length);
+	if (r < 0)
+		return error_errno(err, -r, "cannot build the %s message", message_name(message->kind_case));
+	out->length += phaul__wire__control__pack(message, out->data + out->length);
+	return 0;
+}
+
+int message_decode(const uint8_t *data, size_t length, Phaul__Wire__Control **ret, struct error *err)
+{
+	_cleanup_message_ Phaul__Wire__Control *m = phaul__wire__control__unpack(NULL, length, data);
+	int r;
+
+	if (!m)
+		return error_set(err, EPROTO, "the peer sent a message that cannot be parsed");
+	r = message_check(m, err);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(m);
+	return 0;
+}
+
+void message_free(Phaul__Wire__Control *message)
+{
+	if (message)
+		phaul__wire__control__free_unpacked(message, NULL);
+}
+
+const char *message_name(Phaul__Wire__Control__KindCase kind)
+{
+	const ProtobufCFieldDescriptor *field =
+		protobuf_c_message_descriptor_get_field(&phaul__wire__control__descriptor, (unsigned int)kind);
+
+	return field ? field->name : "empty";
+}
