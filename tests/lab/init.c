@@ -4,9 +4,9 @@
  *   start net|host PROG ARG...     new namespaces, PROG in them as a daemon; prints its pid
  *   init                           pid 1 of a host: reaps, for ever
  *   hold                           keeps the namespaces it was started in, for ever
- *   enter DIR CMD ARG...           run CMD in DIR (or / where the host has no DIR)
- *   spawn [-l LOG] [-u USER] [-p] CMD ARG...
- *                                  CMD as a daemon with its descriptors opened in the host; prints its pid
+ *   join PID exec DIR CMD ARG...   run CMD in the namespaces of PID, in DIR (or / where the host has no DIR)
+ *   join PID spawn [-l LOG] [-u USER] [-p] CMD ARG...
+ *                                  CMD as a daemon with its descriptors opened in the host; prints its pid there
  *   kill PID...                    SIGKILL all of them and wait until they are gone
  *
  * Invariants: "init" never starts anything, so every child it has is an orphan to be reaped; what "spawn"
@@ -27,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -71,6 +72,16 @@ __attribute__((noreturn)) static void exec_or_fail(char **argv)
 {
 	execvp(argv[0], argv);
 	fail(exec_status(errno), "cannot run %s: %s", argv[0], strerror(errno));
+}
+
+static pid_t parse_pid(const char *text)
+{
+	char *end;
+	long pid = strtol(text, &end, 10);
+
+	if (*end != '\0' || pid < 1 || pid > INT32_MAX)
+		fail(EXIT_USAGE, "%s is no pid", text);
+	return (pid_t)pid;
 }
 
 static void open_onto(const char *path, int flags, int fd)
@@ -157,10 +168,10 @@ __attribute__((noreturn)) static void run_init(void)
 	}
 }
 
-__attribute__((noreturn)) static void run_enter(int argc, char **argv)
+__attribute__((noreturn)) static void run_exec(int argc, char **argv)
 {
 	if (argc < 2)
-		fail(EXIT_USAGE, "enter needs a directory and a command");
+		fail(EXIT_USAGE, "exec needs a directory and a command");
 	if (chdir(argv[0]) < 0 && chdir("/") < 0)
 		fail(EXIT_FAILED, "cannot go to /: %s", strerror(errno));
 	exec_or_fail(argv + 1);
@@ -249,8 +260,9 @@ static int run_spawn(int argc, char **argv)
 	parse_spawn(argc, argv, &spawn);
 	if (spawn.new_pidns && unshare(CLONE_NEWPID) < 0)
 		fail(EXIT_FAILED, "cannot make a pid namespace: %s", strerror(errno));
-	if (chdir("/") < 0)
-		fail(EXIT_FAILED, "cannot go to /: %s", strerror(errno));
+	/* Not /, which is read-only: of a task in another pid namespace CRIU makes a mount point where the task is. */
+	if (chdir("/tmp") < 0)
+		fail(EXIT_FAILED, "cannot go to /tmp: %s", strerror(errno));
 	if (spawn.user != NULL)
 		become_user(spawn.user);
 	input_fd = open_high("/dev/null", O_RDONLY);
@@ -269,6 +281,83 @@ static int run_spawn(int argc, char **argv)
 	return 0;
 }
 
+static void enter_namespaces(pid_t pid)
+{
+	const int all = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP;
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	if (fd < 0 || setns(fd, all) < 0)
+		fail(EXIT_FAILED, "cannot enter the host of process %d: %s", (int)pid, strerror(errno));
+	close(fd);
+}
+
+/* Ends as the child did, so that the caller sees the very status that it would have seen without us. */
+__attribute__((noreturn)) static void end_like(int status)
+{
+	const struct rlimit no_core = {0};
+
+	if (WIFEXITED(status))
+		exit(WEXITSTATUS(status));
+	setrlimit(RLIMIT_CORE, &no_core);
+	signal(WTERMSIG(status), SIG_DFL);
+	raise(WTERMSIG(status));
+	exit(128 + WTERMSIG(status));
+}
+
+/*
+ * What is sent to us is meant for the child. Sharing a terminal, both get what the terminal sends, and only what
+ * kill(2) sent is passed on; otherwise the child has a process group of its own, and everything is.
+ */
+__attribute__((noreturn)) static void wait_for(pid_t child, const sigset_t *relayed, bool shares_terminal)
+{
+	int status;
+
+	for (;;) {
+		siginfo_t info;
+		int number = sigwaitinfo(relayed, &info);
+
+		if (number == SIGCHLD) {
+			if (waitpid(child, &status, WNOHANG) == child)
+				break;
+		} else if (number > 0 && (!shares_terminal || info.si_code <= 0)) {
+			kill(child, number);
+		}
+	}
+	sigprocmask(SIG_UNBLOCK, relayed, NULL);
+	end_like(status);
+}
+
+static int run_join(int argc, char **argv)
+{
+	static const int numbers[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
+	bool shares_terminal = isatty(STDIN_FILENO);
+	sigset_t relayed, before;
+	pid_t child;
+
+	if (argc < 2)
+		fail(EXIT_USAGE, "join needs a pid, and exec or spawn");
+	enter_namespaces(parse_pid(argv[0]));
+	sigemptyset(&relayed);
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		sigaddset(&relayed, numbers[i]);
+	sigprocmask(SIG_BLOCK, &relayed, &before);
+	child = fork();
+	if (child < 0)
+		fail(EXIT_FAILED, "cannot fork: %s", strerror(errno));
+	if (child > 0)
+		wait_for(child, &relayed, shares_terminal);
+	/* Whoever kills us outright means the command too; it would go on unseen in the host otherwise. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (!shares_terminal)
+		setpgid(0, 0);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (strcmp(argv[1], "exec") == 0)
+		run_exec(argc - 2, argv + 2);
+	if (strcmp(argv[1], "spawn") == 0)
+		return run_spawn(argc - 2, argv + 2);
+	fail(EXIT_USAGE, "join knows exec and spawn, not %s", argv[1]);
+}
+
 static int64_t now_ms(void)
 {
 	struct timespec now;
@@ -284,19 +373,15 @@ static int run_kill(int argc, char **argv)
 	int count = 0;
 
 	for (int i = 0; i < argc && count < KILL_MAX; i++) {
-		char *end;
-		long pid = strtol(argv[i], &end, 10);
-		int fd;
+		pid_t pid = parse_pid(argv[i]);
+		int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 
-		if (*end != '\0' || pid < 1 || pid > INT32_MAX)
-			fail(EXIT_USAGE, "%s is no pid", argv[i]);
-		fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
 		if (fd < 0 && errno != ESRCH)
-			fail(EXIT_FAILED, "cannot watch process %ld: %s", pid, strerror(errno));
+			fail(EXIT_FAILED, "cannot watch process %d: %s", (int)pid, strerror(errno));
 		if (fd < 0)
 			continue;
 		if (syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
-			fail(EXIT_FAILED, "cannot end process %ld: %s", pid, strerror(errno));
+			fail(EXIT_FAILED, "cannot end process %d: %s", (int)pid, strerror(errno));
 		waiting[count++] = (struct pollfd){.fd = fd, .events = POLLIN};
 	}
 	for (int i = 0; i < count; i++) {
@@ -319,11 +404,9 @@ int main(int argc, char **argv)
 		run_init();
 	if (strcmp(verb, "hold") == 0)
 		run_hold();
-	if (strcmp(verb, "enter") == 0)
-		run_enter(argc - 2, argv + 2);
-	if (strcmp(verb, "spawn") == 0)
-		return run_spawn(argc - 2, argv + 2);
+	if (strcmp(verb, "join") == 0)
+		return run_join(argc - 2, argv + 2);
 	if (strcmp(verb, "kill") == 0)
 		return run_kill(argc - 2, argv + 2);
-	fail(EXIT_USAGE, "lab-init start|init|hold|enter|spawn|kill, used by tests/lab/lab");
+	fail(EXIT_USAGE, "lab-init start|init|hold|join|kill, used by tests/lab/lab");
 }

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # it shares its variables with lab
 # Control groups of the lab: each host has one in every hierarchy, and sees it as the root of its cgroup namespace.
 # Two hosts may therefore hold containers of the same id, and what is left in a host's group is all the host's.
 # Sourced by lab. A cgroup file holds one directory per line, all of them below the group of whoever called "lab up".

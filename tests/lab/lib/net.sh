@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # it shares its variables with lab
 # The lab's network: a bridge in a network namespace of its own, and one port per host. Sourced by lab.
 
 subnet4=10.77.0 subnet6=fd77:: prefix4=24 prefix6=64

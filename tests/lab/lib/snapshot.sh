@@ -4,15 +4,15 @@
 set -u
 export LC_ALL=C
 
-# The whole of a snapshot is one session, which is no resource of the host.
+# The whole of a snapshot is one session, and the setsid that waits for it: no resources of the host.
 processes() {
-	local own stat line session dir
+	local own state stat line session dir
 	read -r line </proc/self/stat
 	read -r _ _ _ own _ <<<"${line##*) }"
 	for dir in /proc/[0-9]*; do
 		read -r stat 2>/dev/null <"$dir/stat" || continue
 		read -r state _ _ session _ <<<"${stat##*) }"
-		[[ $session == "$own" ]] && continue
+		[[ $session == "$own" || ${dir#/proc/} == "$PPID" ]] && continue
 		line=${stat%)*}
 		[[ $state == Z ]] && line+=" zombie"
 		echo "process ${line#*(}"

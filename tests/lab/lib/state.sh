@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # it shares its variables with lab
 # What the lab knows about itself, in files, so that any invocation can go on from there. Sourced by lab.
 #
 #   $base/LAB/switch, hosts/NAME/pid   "PID STARTTIME" of the process that holds the namespaces
