@@ -13,7 +13,7 @@
 state_lock() {
 	[[ ! -e $base || (-O $base && -d $base && ! -L $base) ]] || die "$base is not a directory of root's: remove it, or set PHAUL_LAB_DIR"
 	while :; do
-		mkdir -p -m 700 "$base" && mkdir "$lab_dir" 2>/dev/null
+		(umask 077 && mkdir -p "$base") && mkdir "$lab_dir" 2>/dev/null
 		exec 9<"$lab_dir" || continue
 		flock 9
 		[[ $lab_dir -ef /proc/self/fd/9 ]] && return
