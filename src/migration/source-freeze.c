@@ -1,0 +1,375 @@
+/*
+ * The source from the freeze to the end: CRIU holds the tasks, the rest is sent, the target prepares, the handover happens.
+ *
+ * Invariants: between the freeze and `committed` every failure leads back to running tasks here (source.c, fail). The
+ * journal says `committed` before COMMIT is sent; from then on nothing here lets the tasks run. They are stopped by a second
+ * means before that, because CRIU's hold ends when CRIU dies.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "migration/convert.h"
+#include "migration/source-internal.h"
+
+
+/* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. */
+int source_stage_arm(struct source *s, struct error *err)
+{
+	struct criu_options options = {
+		.images_directory = s->images_directory,
+		.work_directory = s->work_directory,
+		.shell_job = s->way.shell_job,
+		.tcp_established = s->way.tcp_established,
+		.file_locks = s->way.file_locks,
+		.ghost_limit_bytes = s->way.ghost_limit_bytes,
+		.external = (const char *const *)s->way.external,
+		.manage_cgroups = s->way.manage_cgroups,
+	};
+	Phaul__Wire__Arm arm = PHAUL__WIRE__ARM__INIT;
+	CONTROL_OF(request, arm, ARM, &arm);
+	int r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
+
+	return r < 0 ? r : criu_start(&options, &s->criu, err);
+}
+
+int source_stage_freeze(struct source *s, struct error *err)
+{
+	int r, mended;
+
+	s->frozen_at_ns = clock_now_ns();
+	r = criu_dump(s->criu, s->workload.root_pid, s->options->cancel_fd, err);
+	if (r < 0)
+		return r;
+	s->result.dump_ns = clock_now_ns() - s->frozen_at_ns;
+	r = journal_enter(s->journal, STATE_FROZEN, NULL, err);
+	if (r < 0)
+		return r;
+	mended = criu_mend_images(s->images_directory, err);
+	if (mended > 0)
+		log_info("mended %d timers in CRIU's images", mended);
+	return MIN(mended, 0);
+}
+
+void source_undo_freeze(struct source *s)
+{
+	struct error err = { 0 };
+
+	if (!s->criu)
+		return;
+	if (criu_dump_rollback(s->criu, &err) < 0)
+		log_error("%s", err.text);
+	if (s->firmly_stopped && s->driver->unstop(&s->workload, &err) < 0)
+		log_error("%s", err.text);
+	s->firmly_stopped = false;
+	criu_free(TAKE_PTR(s->criu));
+	if (net_criu_table_remove(s->workload.root_pid, &err) < 0)
+		log_warning("%s", err.text);
+}
+
+/* Adds to `runs` what only `other` has; both ascending within a space, as the tracker gives them. */
+static int add_missing(struct page_runs *runs, const struct page_runs *other)
+{
+	struct space_seen {
+		uint32_t space;
+		struct range_set set;
+	} *seen = NULL;
+	size_t n_seen = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < runs->n_runs && !r; i++) {
+		const struct page_run *run = &runs->runs[i];
+
+		if (!n_seen || seen[n_seen - 1].space != run->space) {
+			struct space_seen *bigger = reallocarray(seen, n_seen + 1, sizeof(*seen));
+
+			if (!bigger) {
+				r = -ENOMEM;
+				break;
+			}
+			seen = bigger;
+			seen[n_seen++] = (struct space_seen){ .space = run->space };
+		}
+		r = range_set_add(&seen[n_seen - 1].set, run->address, run->address + (run->pages << PAGE_SHIFT));
+	}
+	for (size_t i = 0; i < other->n_runs && !r; i++) {
+		const struct page_run *run = &other->runs[i];
+		uint64_t at = run->address, end = run->address + (run->pages << PAGE_SHIFT);
+		const struct range_set *have = NULL;
+
+		for (size_t j = 0; j < n_seen; j++)
+			if (seen[j].space == run->space)
+				have = &seen[j].set;
+		while (at < end && !r) {
+			bool inside = false;
+			uint64_t to = have ? range_set_part(have, at, end, &inside) : end;
+			struct page_run part = *run;
+
+			part.address = at;
+			part.pid_address += at - run->address;
+			part.pages = (to - at) >> PAGE_SHIFT;
+			if (!inside)
+				r = page_runs_add(runs, &part);
+			at = to;
+		}
+	}
+	for (size_t j = 0; j < n_seen; j++)
+		range_set_free(&seen[j].set);
+	free(seen);
+	return r;
+}
+
+/* What CRIU restores lazily is ours to send; the rest comes in its images (dedup.h) and is not sent twice. */
+static void drop_image_pages(struct page_runs *runs)
+{
+	size_t kept = 0;
+
+	runs->pages = 0;
+	for (size_t i = 0; i < runs->n_runs; i++) {
+		if (runs->runs[i].in_images)
+			continue;
+		runs->pages += runs->runs[i].pages;
+		runs->runs[kept++] = runs->runs[i];
+	}
+	runs->n_runs = kept;
+}
+
+/* The last list: what was written until the freeze, and what the last round left. */
+static int collect_final(struct source *s, struct error *err)
+{
+	_cleanup_free_ pid_t *pids = NULL, *image_pids = NULL;
+	_cleanup_(page_runs_free) struct page_runs pending = s->runs;
+	size_t n;
+	int r;
+
+	s->runs = (struct page_runs){ 0 };
+	r = s->driver->processes(&s->workload, &pids, &image_pids, &n, err);
+	if (!r)
+		r = tracker_update(s->tracker, TRACKER_FINAL, pids, image_pids, n, err);
+	if (!r)
+		r = tracker_collect(s->tracker, TRACKER_FINAL, &s->runs, err);
+	if (!r && add_missing(&s->runs, &pending) < 0)
+		r = error_set(err, ENOMEM, "no memory for the last list of pages");
+	if (!r)
+		drop_image_pages(&s->runs);
+	return r;
+}
+
+struct present_list {
+	struct range_set *sets; /* one per entry of parts */
+	Phaul__Wire__SpacePresent *parts, **pointers;
+	size_t n;
+	uint64_t pages;
+};
+
+static void present_list_free(struct present_list *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		range_set_free(&p->sets[i]);
+	free(p->sets);
+	free(p->parts);
+	free(p->pointers);
+}
+
+static int present_list_make(struct source *s, struct present_list *ret, struct error *err)
+{
+	const struct space *spaces;
+	size_t n = tracker_spaces(s->tracker, &spaces);
+	int r = 0;
+
+	ret->sets = calloc(n + 1, sizeof(*ret->sets));
+	ret->parts = calloc(n + 1, sizeof(*ret->parts));
+	ret->pointers = calloc(n + 1, sizeof(*ret->pointers));
+	if (!ret->sets || !ret->parts || !ret->pointers)
+		return error_set(err, ENOMEM, "no memory for the present maps");
+	for (size_t i = 0; i < n && !r; i++) {
+		Phaul__Wire__SpacePresent *part = &ret->parts[ret->n];
+		struct range_set *set = &ret->sets[ret->n];
+
+		if (spaces[i].kind != SPACE_PROCESS)
+			continue;
+		r = tracker_present(s->tracker, spaces[i].id, set, err);
+		phaul__wire__space_present__init(part);
+		part->space = spaces[i].id;
+		part->image_pid = spaces[i].image_pid;
+		part->bounds = (uint64_t *)set->ranges; /* a range is two numbers in a row */
+		part->n_bounds = set->n_ranges * 2;
+		ret->pointers[ret->n++] = part;
+		ret->pages += range_set_total(set) >> PAGE_SHIFT;
+	}
+	return r;
+}
+
+/* CRIU says which pages it expects lazily; every one must be in a present map, or the task would find zeros there. */
+static int cross_check(const struct source *s, const struct present_list *present, struct error *err)
+{
+	_cleanup_free_ struct criu_lazy_range *lazy = NULL;
+	size_t n;
+	int r = criu_lazy_ranges(s->images_directory, &lazy, &n, err);
+
+	for (size_t i = 0; i < n && !r; i++) {
+		bool fine = false;
+
+		for (size_t j = 0; j < present->n && !fine; j++) {
+			bool inside;
+
+			fine = present->parts[j].image_pid == lazy[i].image_pid &&
+			       range_set_part(&present->sets[j], lazy[i].start, lazy[i].end, &inside) == lazy[i].end && inside;
+		}
+		if (!fine)
+			return error_set(err, EBADMSG,
+					 "CRIU expects pages %llx-%llx of process %d that the tracker does not know; nothing was moved",
+					 (unsigned long long)lazy[i].start, (unsigned long long)lazy[i].end, lazy[i].image_pid);
+	}
+	return r;
+}
+
+static int give_addresses(struct source *s, struct error *err)
+{
+	s->addresses_given = true;
+	for (size_t i = 0; i < s->options->n_addresses; i++) {
+		int r = net_address_remove(&s->options->addresses[i], err);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int send_rest(struct source *s, struct error *err)
+{
+	int r;
+
+	s->round++;
+	r = sender_start(s->sender, s->round, &s->runs, err);
+	/* CRIU's images go on the control channel while the data channels carry pages. */
+	if (!r)
+		r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);
+	for (uint32_t i = 0; i < s->driver_options.n_synced_paths && !r; i++) {
+		uint64_t before = clock_now_ns();
+
+		r = source_sync_pass(s, i, err);
+		s->result.sync_final_ns += clock_now_ns() - before;
+	}
+	if (!r)
+		r = sender_wait(s->sender, DEADLINE_NEVER, err);
+	if (r < 0)
+		return r;
+	return images_send(&s->session, s->images_directory, true, s->dedup, &s->images, err);
+}
+
+int source_stage_finish(struct source *s, struct error *err)
+{
+	_cleanup_(present_list_free) struct present_list present = { 0 };
+	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
+	Phaul__Wire__Finish finish = PHAUL__WIRE__FINISH__INIT;
+	Phaul__Wire__Way way;
+	CONTROL_OF(request, finish, FINISH, &finish);
+	struct sender_counters round, all;
+	int r = give_addresses(s, err);
+
+	if (!r)
+		r = collect_final(s, err);
+	if (!r)
+		r = present_list_make(s, &present, err);
+	if (!r)
+		r = cross_check(s, &present, err);
+	if (!r)
+		r = send_rest(s, err);
+	if (r < 0)
+		return r;
+	convert_way_to_wire(&s->way, &way);
+	finish.round = s->round;
+	finish.way = &way;
+	finish.images = s->images.files;
+	finish.present = present.pointers;
+	finish.n_present = present.n;
+	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_PREPARED, &reply, err);
+	if (r < 0)
+		return r;
+	sender_progress(s->sender, &round, &all);
+	s->result.restore_ns = reply->prepared->restore_ns;
+	s->result.pages_total = present.pages;
+	s->result.pages_sent = all.pages_raw + all.pages_lz4;
+	s->result.pages_zero = all.pages_zero;
+	s->result.pages_referenced = s->images.pages_referenced;
+	s->result.image_bytes = s->images.bytes;
+	return STAGE_DONE;
+}
+
+void source_undo_finish(struct source *s)
+{
+	struct error err = { 0 };
+
+	if (!s->addresses_given)
+		return;
+	for (size_t i = 0; i < s->options->n_addresses; i++)
+		if (net_address_add(&s->options->addresses[i], &err) < 0 ||
+		    net_address_announce(&s->options->addresses[i], &err) < 0)
+			log_error("%s", err.text);
+	s->addresses_given = false;
+}
+
+int source_stage_commit(struct source *s, struct error *err)
+{
+	Phaul__Wire__Commit commit = PHAUL__WIRE__COMMIT__INIT;
+	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
+	CONTROL_OF(request, commit, COMMIT, &commit);
+	int r;
+
+	if (s->options->cancel_fd >= 0 && fd_wait(s->options->cancel_fd, POLLIN, 0) == 1)
+		return error_set(err, ECANCELED, "canceled before the handover");
+	s->firmly_stopped = true;
+	r = s->driver->stop_firmly(&s->workload, err);
+	if (!r)
+		r = journal_enter(s->journal, STATE_COMMITTED, NULL, err);
+	if (r < 0)
+		return r;
+	/* From here on a Ctrl-C comes too late: the outcome is the target's. */
+	channel_set_cancel_fd(s->session.control, -1);
+	s->committed_at_ns = clock_now_ns();
+	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_RUNNING, &reply, err);
+	if (r < 0)
+		return error_wrap(err, "the target did not say that the workload runs there");
+	s->result.resume_ns = reply->running->resume_ns;
+	s->result.frozen_ns =
+		s->committed_at_ns - s->frozen_at_ns + s->round_trip_ns / 2 + reply->running->resume_ns;
+	return STAGE_DONE;
+}
+
+int source_stage_settle(struct source *s, struct error *err)
+{
+	Phaul__Wire__Done done = PHAUL__WIRE__DONE__INIT;
+	CONTROL_OF(request, done, DONE, &done);
+	struct error why = { 0 };
+	int r = criu_dump_commit(s->criu, err);
+
+	if (r < 0)
+		return r;
+	s->result.preload_acted = criu_preload_acted(s->criu);
+	criu_free(TAKE_PTR(s->criu));
+	if (net_criu_table_remove(s->workload.root_pid, &why) < 0)
+		log_warning("%s", why.text);
+	r = journal_enter(s->journal, STATE_SETTLED, NULL, err);
+	tracker_free(TAKE_PTR(s->tracker));
+	return r < 0 ? r : session_send(&s->session, &request, err);
+}
+
+int source_stage_fill(struct source *s, struct error *err)
+{
+	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
+	int r = session_receive(&s->session, PHAUL__WIRE__CONTROL__KIND_FILLED, &reply, err);
+
+	if (r < 0)
+		return error_wrap(err, "the workload runs at the target, but how its memory was filled is not known");
+	s->result.faults = reply->filled->faults;
+	s->result.pages_filled = reply->filled->pages_copied;
+	s->result.fault_ns_max = reply->filled->fault_ns_max;
+	s->result.pager_replaced = reply->filled->pager_replaced;
+	s->result.fill_ns = reply->filled->fill_ns;
+	return STAGE_DONE;
+}

@@ -1,0 +1,187 @@
+/*
+ * The target before anything is kept for a migration: greeting and plan. Nothing here changes the host.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "fs/sync.h"
+#include "migration/convert.h"
+#include "migration/target-internal.h"
+
+int target_on_hello(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	Phaul__Wire__HelloReply part = PHAUL__WIRE__HELLO_REPLY__INIT;
+	CONTROL_OF(reply, hello_reply, HELLO_REPLY, &part);
+	const Phaul__Wire__Hello *hello = m->hello;
+	struct error why = { 0 };
+	struct utsname name;
+	int version = 0;
+
+	if (t->greeted)
+		return error_set(err, EPROTO, "the peer greeted twice");
+	if (hello->lowest_version > FRAME_VERSION)
+		return error_set(err, EPROTO, "the source speaks protocol versions %u to %u, this phaul %s speaks %d",
+				 hello->lowest_version, hello->version, PHAUL_VERSION, FRAME_VERSION);
+	memcpy(t->id.bytes, hello->migration_id.data, sizeof(t->id.bytes));
+	uuid_format(&t->id, t->id_text);
+	t->check_only = hello->purpose == PHAUL__WIRE__PURPOSE__PURPOSE_CHECK;
+	t->greeted = true;
+	log_info("%s of %s wants to %s", channel_peer(t->session.control), hello->host, t->check_only ? "check" : "migrate");
+	uname(&name);
+	part.version = FRAME_VERSION;
+	part.software = (char *)PHAUL_VERSION;
+	part.host = name.nodename;
+	part.route.data = t->route_id;
+	part.route.len = ROUTE_BYTES;
+	if (criu_version(&version, &why) < 0 || criu_check(&why) < 0)
+		part.criu_problem = why.text;
+	else if (version < CRIU_VERSION_MINIMUM)
+		part.criu_problem = (char *)"CRIU is older than 4.1";
+	part.criu_version = (uint32_t)version;
+	part.kernel = name.release;
+	part.machine = name.machine;
+	part.page_bytes = (uint32_t)sysconf(_SC_PAGESIZE);
+	part.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+	return session_send(&t->session, &reply, err);
+}
+
+int target_on_ping(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	return session_send(&t->session, m, err);
+}
+
+static int take_plan(struct target *t, const Phaul__Wire__Plan *plan, struct error *err)
+{
+	int r = convert_workload_from_wire(plan->workload, &t->workload, err);
+
+	if (r < 0)
+		return r;
+	t->driver = driver_find(t->workload.type);
+	t->shell_job = plan->shell_job;
+	t->n_addresses = plan->n_addresses;
+	for (size_t i = 0; i < plan->n_addresses; i++)
+		convert_address_from_wire(plan->addresses[i], &t->addresses[i]);
+	for (size_t i = 0; i < plan->n_sync_paths; i++) {
+		t->sync_paths[i] = strdup(plan->sync_paths[i]);
+		if (!t->sync_paths[i])
+			return error_set(err, ENOMEM, "no memory for the plan");
+		t->n_sync_paths++;
+	}
+	return 0;
+}
+
+/* The CPU of the source against ours: CRIU compares. It wants the image in a directory. */
+static int check_cpu(struct target *t, const ProtobufCBinaryData *cpuinfo, struct obstacles *o)
+{
+	char directory[512], path[600];
+	struct error why = { 0 };
+	int r;
+
+	if (!cpuinfo->len)
+		return 0;
+	snprintf(directory, sizeof(directory), "%s/cpu-%s", t->options->run_directory, t->id_text);
+	snprintf(path, sizeof(path), "%s/cpuinfo.img", directory);
+	r = dir_make(directory, 0700);
+	if (!r)
+		r = fd_write_file(AT_FDCWD, path, cpuinfo->data, cpuinfo->len, 0600);
+	if (r < 0)
+		error_errno(&why, -r, "cannot write %s", path);
+	else
+		r = criu_cpuinfo_check(directory, &why);
+	dir_remove(directory);
+	if (r < 0)
+		return obstacles_add(o, OBSTACLE_REFUSES, true,
+				     r == -EMEDIUMTYPE ? "choose a target whose CPU has the source's features, or use --skip-cpu-check" : "",
+				     "%s", why.text);
+	return 0;
+}
+
+static int check_addresses(struct target *t, struct obstacles *o)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < t->n_addresses && r >= 0; i++) {
+		char text[NET_ADDRESS_TEXT_MAX];
+		struct error why = { 0 };
+		int present = net_address_present(&t->addresses[i], &why);
+
+		net_address_format(&t->addresses[i], text);
+		if (present < 0)
+			r = obstacles_add(o, OBSTACLE_REFUSES, true, "name a device that both hosts have", "at the target: %s", why.text);
+		else if (present)
+			r = obstacles_add(o, OBSTACLE_REFUSES, true, "remove it there", "the target already holds the address %s",
+					  text);
+	}
+	return r;
+}
+
+static int check_directories(struct target *t, struct obstacles *o)
+{
+	uint64_t free_bytes;
+	int r = dir_make(t->options->run_directory, 0700);
+
+	if (!r)
+		r = dir_free_bytes(t->options->run_directory, &free_bytes);
+	if (r < 0)
+		return obstacles_add(o, OBSTACLE_REFUSES, true, "", "the target cannot use %s: %s", t->options->run_directory,
+				     strerror(-r));
+	/* CRIU's images of a tree without its private memory: some MiB, and more with many processes. */
+	if (free_bytes < (16ULL << 20) + t->workload.n_pids * 65536)
+		return obstacles_add(o, OBSTACLE_REFUSES, true, "make room there",
+				     "only %llu KiB are free below %s at the target, which holds CRIU's images",
+				     (unsigned long long)(free_bytes >> 10), t->options->run_directory);
+	return 0;
+}
+
+static int check_target(struct target *t, const Phaul__Wire__Plan *plan, struct obstacles *o, struct error *err)
+{
+	struct driver_options options = { .synced_paths = (const char *const *)t->sync_paths,
+					  .n_synced_paths = t->n_sync_paths,
+					  .shell_job = t->shell_job };
+	struct error why = { 0 };
+	int r;
+
+	if (!t->driver)
+		return obstacles_add(o, OBSTACLE_REFUSES, true, "update phaul there", "the target's phaul %s has no driver for %s",
+				     PHAUL_VERSION, t->workload.type);
+	r = t->driver->check_target(&t->workload, &options, o, err);
+	if (r < 0)
+		return r;
+	r = check_cpu(t, &plan->cpuinfo, o);
+	if (r >= 0)
+		r = check_addresses(t, o);
+	if (r >= 0)
+		r = check_directories(t, o);
+	if (r >= 0 && t->n_sync_paths && sync_check(&why) < 0)
+		r = obstacles_add(o, OBSTACLE_REFUSES, true, "install rsync there", "at the target: %s", why.text);
+	return r < 0 ? error_set(err, ENOMEM, "no memory for the plan") : 0;
+}
+
+int target_on_plan(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	Phaul__Wire__PlanReply part = PHAUL__WIRE__PLAN_REPLY__INIT;
+	CONTROL_OF(reply, plan_reply, PLAN_REPLY, &part);
+	struct obstacles obstacles = { 0 };
+	int r;
+
+	if (t->driver)
+		return error_set(err, EPROTO, "the peer sent two plans");
+	r = take_plan(t, m->plan, err);
+	if (!r)
+		r = check_target(t, m->plan, &obstacles, err);
+	if (!r)
+		r = convert_obstacles_to_wire(&obstacles, &part, err);
+	if (!r)
+		r = session_send(&t->session, &reply, err);
+	convert_obstacles_wire_free(&part);
+	obstacles_free(&obstacles);
+	if (!r && t->check_only)
+		t->finished = true;
+	return r;
+}

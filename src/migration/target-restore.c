@@ -1,0 +1,351 @@
+/*
+ * The target from BEGIN to the end: store, rounds, file passes, restore held, resume, fill.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "fs/sync.h"
+#include "migration/convert.h"
+#include "migration/stream.h"
+#include "migration/target-internal.h"
+
+#define CHANNEL_TIMEOUT_MS 20000
+#define ROUND_TIMEOUT_MS 60000
+#define SYNC_TIMEOUT_MS 60000
+#define STATUS_MS 100
+#define AVAILABLE_SHARE 9 / 10 /* of the memory that is free when the migration begins: what the store may take */
+
+static uint64_t store_limit(void)
+{
+	uint64_t pages = (uint64_t)sysconf(_SC_AVPHYS_PAGES);
+	_cleanup_buffer_ struct buffer text = { 0 };
+	unsigned long long kib;
+	const char *line;
+
+	if (fd_read_file(-1, "/proc/meminfo", 65536, &text) == 0) {
+		line = strstr((char *)text.data, "MemAvailable:");
+		if (line && sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
+			return kib * 1024 * AVAILABLE_SHARE;
+	}
+	return (pages << PAGE_SHIFT) * AVAILABLE_SHARE;
+}
+
+/* The first frame of a further channel says what it is for. */
+static int take_channel(struct target *t, uint64_t deadline_ns, struct error *err)
+{
+	uint8_t bytes[FRAME_HEADER_BYTES], body[FRAME_CHANNEL_BYTES];
+	_cleanup_channel_ struct channel *channel = NULL;
+	enum frame_channel_kind kind;
+	struct frame_header header;
+	uint32_t index;
+	int r = route_receive(t->route, t->options->cancel_fd, deadline_ns, &channel, err);
+
+	if (r < 0)
+		return r;
+	channel_set_timeout(channel, t->options->timeout_ms);
+	/* Another host of our authority is still not this migration's source. */
+	if (strcmp(channel_peer_identity(channel), channel_peer_identity(t->session.control)))
+		return error_set(err, EACCES, "%s opened a channel of a session that belongs to %s", channel_peer(channel),
+				 channel_peer(t->session.control));
+	r = channel_read(channel, bytes, sizeof(bytes), err);
+	if (!r)
+		r = frame_decode_header(bytes, &header, err);
+	if (!r && header.type != FRAME_CHANNEL)
+		r = error_set(err, EPROTO, "%s opened a channel without saying what for", channel_peer(channel));
+	if (!r)
+		r = channel_read(channel, body, sizeof(body), err);
+	if (!r)
+		r = frame_decode_channel(body, header.length, &kind, &index, err);
+	if (r < 0)
+		return r;
+	/* Silence on these is normal: a data channel has nothing to say between rounds. The control channel finds a dead peer. */
+	channel_set_timeout(channel, -1);
+	if (kind == CHANNEL_KIND_DATA)
+		return receiver_add(t->receiver, TAKE_PTR(channel), err);
+	if (t->fs_channel)
+		return error_set(err, EPROTO, "%s opened two file channels", channel_peer(channel));
+	t->fs_channel = TAKE_PTR(channel);
+	return 0;
+}
+
+static int make_directories(struct target *t, struct error *err)
+{
+	int r;
+
+	snprintf(t->work_directory, sizeof(t->work_directory), "%s/%s", t->options->run_directory, t->id_text);
+	snprintf(t->images_directory, sizeof(t->images_directory), "%s/images", t->work_directory);
+	r = dir_make(t->images_directory, 0700);
+	if (r < 0)
+		return error_errno(err, -r, "cannot make the work directory %s", t->images_directory);
+	r = store_new(store_limit(), &t->store, err);
+	if (!r)
+		r = receiver_new(t->store, &t->receiver, err);
+	if (!r)
+		r = image_sink_open(t->images_directory, t->store, &t->sink, err);
+	t->sink_open = !r;
+	return r;
+}
+
+int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	struct journal_subject subject = { SIDE_TARGET, t->workload.type, t->workload.id, channel_peer(t->session.control),
+					   channel_peer_identity(t->session.control) };
+	uint64_t deadline = deadline_in_ms(CHANNEL_TIMEOUT_MS);
+	char directory[512];
+	int r;
+
+	if (!t->driver || t->check_only)
+		return error_set(err, EPROTO, "the peer began without a plan");
+	snprintf(directory, sizeof(directory), "%s/migrations", t->options->state_directory);
+	t->keep_images = m->begin->keep_images;
+	r = journal_create(directory, &t->id, &subject, &t->journal, err);
+	if (!r)
+		r = make_directories(t, err);
+	if (!r)
+		r = journal_enter(t->journal, STATE_RECEIVING, NULL, err);
+	if (!r)
+		r = session_send_ready(&t->session, err);
+	for (uint32_t i = 0; i < m->begin->data_channels + m->begin->fs_channel && !r; i++)
+		r = take_channel(t, deadline, err);
+	return r;
+}
+
+int target_on_round(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	Phaul__Wire__RoundDone part = PHAUL__WIRE__ROUND_DONE__INIT;
+	CONTROL_OF(reply, round_done, ROUND_DONE, &part);
+	int r = receiver_wait(t->receiver, m->round->number, deadline_in_ms(ROUND_TIMEOUT_MS), err);
+
+	if (r == 0)
+		return error_set(err, ETIMEDOUT, "round %u did not arrive within %d s", m->round->number, ROUND_TIMEOUT_MS / 1000);
+	if (r < 0)
+		return r;
+	part.number = m->round->number;
+	part.store_bytes = store_bytes(t->store);
+	return session_send(&t->session, &reply, err);
+}
+
+int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	Phaul__Wire__SyncDone part = PHAUL__WIRE__SYNC_DONE__INIT;
+	CONTROL_OF(reply, sync_done, SYNC_DONE, &part);
+	struct sync_stats stats = { 0 };
+	struct sync *sync = NULL;
+	struct error pumped = { 0 };
+	int pair[2], r, p;
+
+	if (m->sync->path >= t->n_sync_paths || !t->fs_channel)
+		return error_set(err, EPROTO, "the peer wants to bring a path that is not in the plan");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return error_errno(err, errno, "cannot make a socket pair for rsync");
+	r = session_send_ready(&t->session, err);
+	if (!r)
+		r = sync_receive_start(t->sync_paths[m->sync->path], pair[1], &sync, err);
+	close_fd(&pair[1]);
+	/* Even if it did not start, the source pumps: let it run into our closed socket, then tell it why. */
+	p = stream_pump(t->fs_channel, pair[0], t->options->cancel_fd, &pumped);
+	if (!r)
+		r = sync_finish(sync, t->options->cancel_fd, deadline_in_ms(p < 0 ? 0 : SYNC_TIMEOUT_MS), &stats, err);
+	if (!r && p < 0) {
+		r = p;
+		*err = pumped;
+	}
+	sync_free(sync);
+	close_fd(&pair[0]);
+	return r < 0 ? r : session_send(&t->session, &reply, err);
+}
+
+int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	int r = 0;
+
+	(void)m;
+	if (t->n_addresses) {
+		t->caught = true;
+		r = net_catch_install(t->id_text, t->addresses, t->n_addresses, err);
+	}
+	return r < 0 ? r : session_send_ready(&t->session, err);
+}
+
+static int add_addresses(struct target *t, struct error *err)
+{
+	int r = 0;
+
+	while (t->n_addresses_set < t->n_addresses && !r)
+		r = net_address_add(&t->addresses[t->n_addresses_set++], err);
+	return r;
+}
+
+/* The present maps: drop what is gone, know that the rest is here, give it to a pager. */
+static int start_pager(struct target *t, const Phaul__Wire__Finish *finish, struct error *err)
+{
+	_cleanup_free_ struct pager_space *spaces = calloc(finish->n_present + 1, sizeof(*spaces));
+	_cleanup_free_ struct range_set *sets = calloc(finish->n_present + 1, sizeof(*sets));
+	char path[600];
+	int r = 0;
+
+	if (!spaces || !sets)
+		return error_set(err, ENOMEM, "no memory for the present maps");
+	for (size_t i = 0; i < finish->n_present && !r; i++) {
+		const Phaul__Wire__SpacePresent *p = finish->present[i];
+
+		/* Borrowed: two numbers in a row are a range; message.c has checked them. */
+		sets[i] = (struct range_set){ .ranges = (struct range *)p->bounds, .n_ranges = p->n_bounds / 2 };
+		r = store_apply_present(t->store, p->space, &sets[i], err);
+		spaces[i] = (struct pager_space){ .space = p->space,
+						  .image_pid = p->image_pid,
+						  .store_fd = store_fd(t->store, p->space),
+						  .present = &sets[i] };
+	}
+	snprintf(path, sizeof(path), "%s/lazy-pages.socket", t->work_directory);
+	return r < 0 ? r : pager_start(path, spaces, finish->n_present, &t->pager, err);
+}
+
+static int restore_held(struct target *t, const Phaul__Wire__Way *way, struct error *err)
+{
+	struct criu_options options = {
+		.images_directory = t->images_directory,
+		.work_directory = t->work_directory,
+		.shell_job = way->shell_job,
+		.tcp_established = way->tcp_established,
+		.file_locks = way->file_locks,
+		.ghost_limit_bytes = way->ghost_limit_bytes,
+		.manage_cgroups = way->manage_cgroups,
+	};
+	int r = criu_start(&options, &t->criu, err);
+
+	return r < 0 ? r : criu_restore(t->criu, t->options->cancel_fd, &t->root_pid, err);
+}
+
+int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	Phaul__Wire__Prepared part = PHAUL__WIRE__PREPARED__INIT;
+	CONTROL_OF(reply, prepared, PREPARED, &part);
+	uint64_t began = clock_now_ns(), arrived, checked;
+	int r = receiver_wait(t->receiver, m->finish->round, deadline_in_ms(ROUND_TIMEOUT_MS), err);
+
+	if (r == 0)
+		return error_set(err, ETIMEDOUT, "the last pages did not arrive within %d s", ROUND_TIMEOUT_MS / 1000);
+	if (r < 0)
+		return r;
+	arrived = clock_now_ns();
+	r = image_sink_finish(&t->sink, m->finish->images, err);
+	if (!r)
+		r = start_pager(t, m->finish, err);
+	if (!r)
+		r = add_addresses(t, err);
+	checked = clock_now_ns();
+	if (!r)
+		r = restore_held(t, m->finish->way, err);
+	if (!r)
+		r = journal_note(t->journal, "root_pid", t->root_pid, err);
+	if (!r)
+		r = journal_enter(t->journal, STATE_PREPARED, NULL, err);
+	if (r < 0)
+		return r;
+	part.wait_ns = arrived - began;
+	part.check_ns = checked - arrived;
+	part.restore_ns = clock_now_ns() - checked;
+	return session_send(&t->session, &reply, err);
+}
+
+static void announce(struct target *t)
+{
+	struct error err = { 0 };
+
+	for (size_t i = 0; i < t->n_addresses; i++)
+		if (net_address_announce(&t->addresses[i], &err) < 0)
+			log_warning("%s", err.text);
+}
+
+int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	Phaul__Wire__Running part = PHAUL__WIRE__RUNNING__INIT;
+	CONTROL_OF(reply, running, RUNNING, &part);
+	uint64_t began = clock_now_ns();
+	int r = journal_enter(t->journal, STATE_RESUMING, NULL, err);
+
+	(void)m;
+	if (r < 0)
+		return r;
+	/* The sockets exist: what arrives now is queued by them. */
+	if (t->caught && net_catch_remove(t->id_text, err) < 0)
+		log_error("%s", err->text);
+	t->caught = false;
+	r = criu_restore_resume(t->criu, err);
+	if (r < 0)
+		return r;
+	t->resumed_at_ns = clock_now_ns();
+	announce(t);
+	r = pager_release(t->pager, err);
+	if (!r)
+		r = journal_enter(t->journal, STATE_RUNNING, NULL, err);
+	if (r < 0)
+		return r;
+	part.resume_ns = t->resumed_at_ns - began;
+	part.root_pid = t->root_pid;
+	return session_send(&t->session, &reply, err);
+}
+
+int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	Phaul__Wire__Filled part = PHAUL__WIRE__FILLED__INIT;
+	CONTROL_OF(reply, filled, FILLED, &part);
+	struct pager_status status = { 0 };
+	int r;
+
+	(void)m;
+	announce(t); /* once more, for a switch that missed it */
+	criu_free(TAKE_PTR(t->criu));
+	/* The pager has duplicates: ours would only keep the pages of punched holes company. */
+	receiver_free(TAKE_PTR(t->receiver));
+	store_free(TAKE_PTR(t->store));
+	r = pager_wait(t->pager, DEADLINE_NEVER, err);
+	if (r >= 0)
+		r = pager_status(t->pager, &status, err);
+	if (r < 0)
+		return r;
+	part.faults = status.faults;
+	part.pages_copied = status.pages_copied;
+	part.fault_ns_max = status.fault_ns_max;
+	part.pager_replaced = status.replaced;
+	part.fill_ns = clock_now_ns() - t->resumed_at_ns;
+	t->finished = true;
+	return session_send(&t->session, &reply, err);
+}
+
+void target_undo(struct target *t)
+{
+	struct error err = { 0 };
+
+	if (t->criu && criu_restore_abort(t->criu, &err) < 0)
+		log_error("%s", err.text);
+	criu_free(TAKE_PTR(t->criu));
+	pager_free(TAKE_PTR(t->pager));
+	while (t->n_addresses_set)
+		if (net_address_remove(&t->addresses[--t->n_addresses_set], &err) < 0)
+			log_error("%s", err.text);
+	if (t->caught && net_catch_remove(t->id_text, &err) < 0)
+		log_error("%s", err.text);
+	t->caught = false;
+	receiver_free(TAKE_PTR(t->receiver));
+	store_free(TAKE_PTR(t->store));
+}
+
+int target_on_abort(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	int r = 0;
+
+	log_info("the source gave up: %s", m->abort->reason);
+	target_undo(t);
+	if (t->journal)
+		r = journal_enter(t->journal, STATE_ABORTED, m->abort->reason, err);
+	t->finished = true;
+	return r < 0 ? r : session_send_ready(&t->session, err);
+}

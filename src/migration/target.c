@@ -1,0 +1,159 @@
+/*
+ * The target of a migration: one session, message by message.
+ *
+ * One thread (the receiver has its own). What may come when is the table below, which is the target's half of the handover (the
+ * source's half is the table in source.c). Invariants: nothing is done for a message that is not due in the journal's state;
+ * anything that fails before the resume ends with target_undo(); after COMMIT nothing is undone.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "migration/target-internal.h"
+
+#define KIND(name) PHAUL__WIRE__CONTROL__KIND_##name
+#define IN(state) (1U << (state))
+#define NO_JOURNAL IN(STATE_INVALID)
+
+static const struct {
+	Phaul__Wire__Control__KindCase kind;
+	unsigned int states; /* in which it may come */
+	int (*handle)(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+} table[] = {
+	{ KIND(HELLO), NO_JOURNAL, target_on_hello },
+	{ KIND(PING), NO_JOURNAL | IN(STATE_RECEIVING) | IN(STATE_PREPARED), target_on_ping },
+	{ KIND(PLAN), NO_JOURNAL, target_on_plan },
+	{ KIND(BEGIN), NO_JOURNAL, target_on_begin },
+	{ KIND(ROUND), IN(STATE_RECEIVING), target_on_round },
+	{ KIND(SYNC), IN(STATE_RECEIVING), target_on_sync },
+	{ KIND(ARM), IN(STATE_RECEIVING), target_on_arm },
+	{ KIND(FINISH), IN(STATE_RECEIVING), target_on_finish },
+	{ KIND(COMMIT), IN(STATE_PREPARED), target_on_commit },
+	{ KIND(DONE), IN(STATE_RUNNING), target_on_done },
+	{ KIND(ABORT), NO_JOURNAL | IN(STATE_RECEIVING) | IN(STATE_PREPARED), target_on_abort },
+};
+
+static enum migration_state target_state(const struct target *t)
+{
+	return t->journal ? journal_state(t->journal) : STATE_INVALID;
+}
+
+static int handle_message(struct target *t, struct error *err)
+{
+	_cleanup_message_ Phaul__Wire__Control *m = NULL;
+	int r = message_decode(t->session.body.data, t->session.body.length, &m, err);
+
+	if (r < 0)
+		return r;
+	if (!t->greeted && m->kind_case != KIND(HELLO))
+		return error_set(err, EPROTO, "the peer began with %s and not with a greeting", message_name(m->kind_case));
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		if (table[i].kind != m->kind_case)
+			continue;
+		if (!(table[i].states & IN(target_state(t))))
+			break;
+		log_debug("%s", message_name(m->kind_case));
+		return table[i].handle(t, m, err);
+	}
+	return error_set(err, EPROTO, "the peer sent %s, which is not due in state %s", message_name(m->kind_case),
+			 state_name(target_state(t)));
+}
+
+static int handle_frame(struct target *t, struct error *err)
+{
+	struct frame_header header;
+	int r = session_read_frame(&t->session, &header, err);
+
+	if (r < 0)
+		return r;
+	switch (header.type) {
+	case FRAME_CONTROL:
+		return handle_message(t, err);
+	case FRAME_IMAGE_BEGIN:
+	case FRAME_IMAGE_DATA:
+	case FRAME_IMAGE_REFERENCES:
+		if (t->sink_open)
+			return image_sink_take(&t->sink, &header, t->session.body.data, err);
+		break;
+	case FRAME_CHANNEL:
+	case FRAME_PAGES:
+	case FRAME_BARRIER:
+	case FRAME_STREAM:
+	case FRAME_INVALID:
+	case FRAME_TYPE_MAX:
+		break;
+	}
+	return error_set(err, EPROTO, "the peer sent a frame of type %d that is not due", (int)header.type);
+}
+
+/* Tells the source why; it may be gone, and then nobody is told. */
+static void tell_failure(struct target *t, const struct error *failure)
+{
+	struct error ignored = { 0 };
+
+	channel_set_cancel_fd(t->session.control, -1);
+	channel_set_timeout(t->session.control, 5000);
+	if (session_send_failure(&t->session, state_name(target_state(t)), failure, &ignored) < 0)
+		log_debug("the source was not told: %s", ignored.text);
+}
+
+/* The source's reason to give up may be in the channel while a data channel already broke: read it, to log the cause. */
+static void fail(struct target *t, const struct error *failure)
+{
+	struct error why = { 0 };
+
+	if (target_state(t) == STATE_RESUMING || target_state(t) == STATE_RUNNING) {
+		/* Too late to undo: what was resumed stays, and the journal says how far it came. */
+		log_error("after the commit: %s", failure->text);
+		tell_failure(t, failure);
+		return;
+	}
+	log_warning("%s", failure->text);
+	tell_failure(t, failure);
+	target_undo(t);
+	if (t->journal && journal_enter(t->journal, STATE_ABORTED, failure->text, &why) < 0)
+		log_error("%s", why.text);
+}
+
+static void target_free(struct target *t)
+{
+	criu_free(t->criu);
+	pager_free(t->pager);
+	receiver_free(t->receiver);
+	channel_free(t->fs_channel);
+	if (t->sink_open)
+		image_sink_close(&t->sink);
+	store_free(t->store);
+	journal_free(t->journal);
+	workload_free(&t->workload);
+	for (size_t i = 0; i < t->n_sync_paths; i++)
+		free(t->sync_paths[i]);
+	if (t->work_directory[0] && !t->keep_images)
+		dir_remove(t->work_directory);
+	session_free(&t->session);
+}
+
+int target_run(struct channel *control, struct route *route, const uint8_t route_id[ROUTE_BYTES],
+	       const struct target_options *options, struct error *err)
+{
+	struct target t = { .options = options, .session = { .control = control }, .route = route };
+	int r = 0;
+
+	memcpy(t.route_id, route_id, ROUTE_BYTES);
+	channel_set_timeout(control, options->timeout_ms);
+	channel_set_cancel_fd(control, options->cancel_fd);
+	while (!t.finished && r >= 0)
+		r = handle_frame(&t, err);
+	if (r < 0 && r == -ECONNRESET && !t.journal) {
+		/* A check, or a source that left before it began: nothing to undo. */
+		r = 0;
+	} else if (r < 0) {
+		fail(&t, err);
+	}
+	target_free(&t);
+	return r;
+}
