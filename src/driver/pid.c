@@ -45,6 +45,14 @@ static int check_root(pid_t pid, struct error *err)
 	return 0;
 }
 
+/* Everything is in that tree, phaul too; and its files are not even readable. */
+static int check_not_init(pid_t pid, struct error *err)
+{
+	if (pid != 1)
+		return 0;
+	return error_set(err, EINVAL, "process 1 is this host's own: name the root of the workload's tree");
+}
+
 static int compare_pids(const void *a, const void *b)
 {
 	return *(const pid_t *)a - *(const pid_t *)b;
@@ -127,6 +135,8 @@ static int describe(const char *id, const struct driver_options *options, struct
 	(void)options;
 	if (!r)
 		r = check_root(pid, err);
+	if (!r)
+		r = check_not_init(pid, err);
 	if (!r)
 		r = pid_describe_tree(pid, &w, err);
 	if (r < 0) {
