@@ -37,6 +37,7 @@ struct workload_process {
 	pid_t image_pid;  /* as CRIU's images name it: in the pid namespace of the tree's root */
 	uint32_t threads;
 	uint64_t resident_bytes;
+	bool stopped;	  /* by job control (SIGSTOP) when it was described: a rollback leaves it so */
 	char name[32];
 };
 

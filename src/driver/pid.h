@@ -1,0 +1,24 @@
+/*
+ * The driver of bare process trees. Its parts are used by the drivers of engines too, where a container is a tree as well.
+ */
+#pragma once
+
+#include "driver/driver.h"
+#include "driver/tree.h"
+
+extern const struct driver_ops driver_pid;
+
+#define PID_GHOST_LIMIT_BYTES (64ULL << 20) /* deleted files up to this travel inside the images */
+
+/* Fills what any tree has: processes, files, pids, resident bytes. ret->type and id are the caller's. */
+int pid_describe_tree(pid_t root, struct workload *ret, struct error *err);
+
+/* Parts of check_source, each over the whole tree. */
+int pid_check_processes(const struct tree *t, struct obstacles *ret, struct error *err);
+int pid_check_namespaces(const struct tree *t, struct obstacles *ret, struct error *err);
+int pid_check_descriptors(const struct tree *t, const struct driver_options *options, struct obstacles *ret,
+			  struct error *err);
+int pid_check_mappings(const struct tree *t, struct obstacles *ret, struct error *err);
+
+int pid_check_target(const struct workload *w, const struct driver_options *options, struct obstacles *ret,
+		     struct error *err);

@@ -1,0 +1,74 @@
+/*
+ * Workloads and obstacles: release and growth. See workload.h. No state; any thread.
+ */
+#include "driver/workload.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+
+#define OBSTACLES_MAX 256 /* what nobody reads to the end is not collected */
+
+void workload_free(struct workload *w)
+{
+	if (!w)
+		return;
+	for (size_t i = 0; i < w->n_files; i++)
+		free(w->files[i].path);
+	free(w->files);
+	free(w->processes);
+	free(w->pids);
+	*w = (struct workload){ 0 };
+}
+
+static bool obstacles_have(const struct obstacles *o, const struct obstacle *one)
+{
+	for (size_t i = 0; i < o->n; i++)
+		if (o->list[i].kind == one->kind && o->list[i].at_target == one->at_target &&
+		    !strcmp(o->list[i].what, one->what))
+			return true;
+	return false;
+}
+
+int obstacles_add(struct obstacles *o, enum obstacle_kind kind, bool at_target, const char *cure, const char *fmt, ...)
+{
+	struct obstacle one = { .kind = kind, .at_target = at_target };
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(one.what, sizeof(one.what), fmt, ap);
+	va_end(ap);
+	snprintf(one.cure, sizeof(one.cure), "%s", cure ? cure : "");
+	if (obstacles_have(o, &one))
+		return 0;
+	/* A refusal must never be lost behind a crowd of warnings. */
+	if (o->n >= OBSTACLES_MAX && (kind != OBSTACLE_REFUSES || obstacles_refuse(o)))
+		return 0;
+	if (o->n == o->n_allocated) {
+		size_t n = o->n_allocated ? 2 * o->n_allocated : 8;
+		struct obstacle *list = reallocarray(o->list, n, sizeof(*list));
+
+		if (!list)
+			return -ENOMEM;
+		o->list = list;
+		o->n_allocated = n;
+	}
+	o->list[o->n++] = one;
+	return 0;
+}
+
+bool obstacles_refuse(const struct obstacles *o)
+{
+	for (size_t i = 0; i < o->n; i++)
+		if (o->list[i].kind == OBSTACLE_REFUSES)
+			return true;
+	return false;
+}
+
+void obstacles_free(struct obstacles *o)
+{
+	if (!o)
+		return;
+	free(o->list);
+	*o = (struct obstacles){ 0 };
+}

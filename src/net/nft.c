@@ -1,0 +1,274 @@
+/*
+ * Transactions of nf_tables: see nft.h. A batch is used by one thread.
+ *
+ * A batch is BATCH_BEGIN, messages, BATCH_END in one send; the kernel works on it inside of that send and answers at once. Only the last
+ * message asks for an acknowledgement; errors come for each that failed.
+ *
+ * A transaction takes some 50 us. Closing a netfilter socket after something was deleted waits for an RCU grace period, 10 to 20 ms
+ * (nft_rcv_nl_event() in the kernel's nf_tables_api.c), which would be downtime: a detached thread closes it.
+ */
+#include "net/nft.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <netlink/msg.h>
+#include <netlink/attr.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/fd.h"
+
+#define MESSAGE_SIZE 1024
+#define IPV4_DESTINATION 16 /* offset in the header: RFC 791 */
+#define IPV6_DESTINATION 24 /* RFC 8200 */
+
+void nft_batch_free(struct nft_batch *b)
+{
+	buffer_free(&b->bytes);
+}
+
+static void batch_fail(struct nft_batch *b, int r)
+{
+	if (r < 0 && !b->failed)
+		b->failed = r;
+}
+
+/* A message with its nfgenmsg head; NULL when memory ran out. */
+static struct nl_msg *message(struct nft_batch *b, uint16_t type, uint16_t flags, uint8_t family, uint16_t resource)
+{
+	struct nl_msg *m = nlmsg_alloc_size(MESSAGE_SIZE);
+	struct nlmsghdr *h = m ? nlmsg_put(m, 0, b->sequence++, type, sizeof(struct nfgenmsg), NLM_F_REQUEST | flags) : NULL;
+	struct nfgenmsg *head;
+
+	if (!h) {
+		nlmsg_free(m);
+		batch_fail(b, -ENOMEM);
+		return NULL;
+	}
+	head = nlmsg_data(h);
+	*head = (struct nfgenmsg){ .nfgen_family = family, .version = NFNETLINK_V0, .res_id = htons(resource) };
+	return m;
+}
+
+static struct nl_msg *table_message(struct nft_batch *b, int type, uint16_t flags)
+{
+	return message(b, (uint16_t)((NFNL_SUBSYS_NFTABLES << 8) | type), flags, NFPROTO_INET, 0);
+}
+
+static void batch_append(struct nft_batch *b, struct nl_msg *m)
+{
+	const struct nlmsghdr *h;
+
+	if (!m)
+		return;
+	h = nlmsg_hdr(m);
+	batch_fail(b, buffer_append(&b->bytes, h, NLMSG_ALIGN(h->nlmsg_len)));
+	nlmsg_free(m);
+}
+
+void nft_begin(struct nft_batch *b)
+{
+	*b = (struct nft_batch){ .sequence = 1 };
+	batch_append(b, message(b, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
+}
+
+void nft_add_table(struct nft_batch *b, const char *table)
+{
+	struct nl_msg *m = table_message(b, NFT_MSG_NEWTABLE, NLM_F_CREATE);
+
+	if (m)
+		batch_fail(b, nla_put_string(m, NFTA_TABLE_NAME, table));
+	batch_append(b, m);
+}
+
+void nft_delete_table(struct nft_batch *b, const char *table)
+{
+	struct nl_msg *m = table_message(b, NFT_MSG_DELTABLE, NLM_F_ACK);
+
+	if (m)
+		batch_fail(b, nla_put_string(m, NFTA_TABLE_NAME, table));
+	batch_append(b, m);
+}
+
+void nft_add_chain(struct nft_batch *b, const char *table, const char *chain, uint32_t hook, int32_t priority)
+{
+	struct nl_msg *m = table_message(b, NFT_MSG_NEWCHAIN, NLM_F_CREATE);
+	struct nlattr *nest;
+
+	if (!m)
+		return;
+	batch_fail(b, nla_put_string(m, NFTA_CHAIN_TABLE, table));
+	batch_fail(b, nla_put_string(m, NFTA_CHAIN_NAME, chain));
+	nest = nla_nest_start(m, NFTA_CHAIN_HOOK | NLA_F_NESTED);
+	batch_fail(b, nla_put_u32(m, NFTA_HOOK_HOOKNUM, htonl(hook)));
+	batch_fail(b, nla_put_u32(m, NFTA_HOOK_PRIORITY, htonl((uint32_t)priority)));
+	if (nest)
+		nla_nest_end(m, nest);
+	batch_fail(b, nla_put_u32(m, NFTA_CHAIN_POLICY, htonl(NF_ACCEPT)));
+	batch_fail(b, nla_put_string(m, NFTA_CHAIN_TYPE, "filter"));
+	batch_append(b, m);
+}
+
+/* Opens an expression of a rule's list; *ret_data is where its attributes go. */
+static struct nlattr *expression_start(struct nl_msg *m, const char *name, struct nlattr **ret_data)
+{
+	struct nlattr *element = nla_nest_start(m, NFTA_LIST_ELEM | NLA_F_NESTED);
+
+	nla_put_string(m, NFTA_EXPR_NAME, name);
+	*ret_data = nla_nest_start(m, NFTA_EXPR_DATA | NLA_F_NESTED);
+	return element;
+}
+
+static void expression_end(struct nl_msg *m, struct nlattr *element, struct nlattr *data)
+{
+	nla_nest_end(m, data);
+	nla_nest_end(m, element);
+}
+
+static void put_compare(struct nl_msg *m, const void *value, int length)
+{
+	struct nlattr *data, *element = expression_start(m, "cmp", &data), *nest;
+
+	nla_put_u32(m, NFTA_CMP_SREG, htonl(NFT_REG_1));
+	nla_put_u32(m, NFTA_CMP_OP, htonl(NFT_CMP_EQ));
+	nest = nla_nest_start(m, NFTA_CMP_DATA | NLA_F_NESTED);
+	nla_put(m, NFTA_DATA_VALUE, length, value);
+	nla_nest_end(m, nest);
+	expression_end(m, element, data);
+}
+
+static void put_protocol_match(struct nl_msg *m, uint8_t protocol)
+{
+	struct nlattr *data, *element = expression_start(m, "meta", &data);
+
+	nla_put_u32(m, NFTA_META_KEY, htonl(NFT_META_NFPROTO));
+	nla_put_u32(m, NFTA_META_DREG, htonl(NFT_REG_1));
+	expression_end(m, element, data);
+	put_compare(m, &protocol, sizeof(protocol));
+}
+
+static void put_destination_match(struct nl_msg *m, uint32_t offset, const uint8_t *address, uint32_t length)
+{
+	struct nlattr *data, *element = expression_start(m, "payload", &data);
+
+	nla_put_u32(m, NFTA_PAYLOAD_DREG, htonl(NFT_REG_1));
+	nla_put_u32(m, NFTA_PAYLOAD_BASE, htonl(NFT_PAYLOAD_NETWORK_HEADER));
+	nla_put_u32(m, NFTA_PAYLOAD_OFFSET, htonl(offset));
+	nla_put_u32(m, NFTA_PAYLOAD_LEN, htonl(length));
+	expression_end(m, element, data);
+	put_compare(m, address, (int)length);
+}
+
+static void put_drop(struct nl_msg *m)
+{
+	struct nlattr *data, *element = expression_start(m, "immediate", &data), *value, *verdict;
+
+	nla_put_u32(m, NFTA_IMMEDIATE_DREG, htonl(NFT_REG_VERDICT));
+	value = nla_nest_start(m, NFTA_IMMEDIATE_DATA | NLA_F_NESTED);
+	verdict = nla_nest_start(m, NFTA_DATA_VERDICT | NLA_F_NESTED);
+	nla_put_u32(m, NFTA_VERDICT_CODE, htonl(NF_DROP));
+	nla_nest_end(m, verdict);
+	nla_nest_end(m, value);
+	expression_end(m, element, data);
+}
+
+/* The message has room for far more than this rule's ~300 bytes, so that its parts cannot fail. */
+void nft_drop_destination(struct nft_batch *b, const char *table, const char *chain, int family, const uint8_t *address)
+{
+	struct nl_msg *m = table_message(b, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND | NLM_F_ACK);
+	struct nlattr *list;
+
+	if (!m)
+		return;
+	batch_fail(b, nla_put_string(m, NFTA_RULE_TABLE, table));
+	batch_fail(b, nla_put_string(m, NFTA_RULE_CHAIN, chain));
+	list = nla_nest_start(m, NFTA_RULE_EXPRESSIONS | NLA_F_NESTED);
+	put_protocol_match(m, family == AF_INET ? NFPROTO_IPV4 : NFPROTO_IPV6);
+	if (family == AF_INET)
+		put_destination_match(m, IPV4_DESTINATION, address, 4);
+	else
+		put_destination_match(m, IPV6_DESTINATION, address, 16);
+	put_drop(m);
+	nla_nest_end(m, list);
+	batch_append(b, m);
+}
+
+static int socket_open(void)
+{
+	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
+
+	if (fd < 0 || connect(fd, (struct sockaddr *)&kernel, sizeof(kernel)) < 0)
+		return -errno;
+	return TAKE_FD(fd);
+}
+
+/* What the kernel said, which is all there already: the first error, or 0 when acknowledgements came only. */
+static int read_answers(int fd)
+{
+	uint8_t answer[8192] __attribute__((aligned(NLMSG_ALIGNTO)));
+	int first = -EPROTO; /* nobody said anything */
+
+	for (;;) {
+		ssize_t n = recv(fd, answer, sizeof(answer), MSG_DONTWAIT);
+		int left = (int)n;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? first : -errno;
+		for (struct nlmsghdr *h = (struct nlmsghdr *)answer; nlmsg_ok(h, left); h = nlmsg_next(h, &left)) {
+			const struct nlmsgerr *e = nlmsg_data(h);
+
+			if (h->nlmsg_type != NLMSG_ERROR)
+				continue;
+			if (first == -EPROTO || !first)
+				first = e->error;
+		}
+	}
+}
+
+static void *close_thread(void *context)
+{
+	close((int)(intptr_t)context);
+	return NULL;
+}
+
+/* Closes fd without waiting for it; here and now when there can be no thread. */
+static void close_aside(int fd)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	sigset_t all, before;
+	int r;
+
+	sigfillset(&all); /* signals of the process are not for this thread */
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	r = pthread_create(&thread, &attr, close_thread, (void *)(intptr_t)fd);
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (r)
+		close(fd);
+}
+
+int nft_commit(struct nft_batch *b)
+{
+	int fd, r;
+
+	batch_append(b, message(b, NFNL_MSG_BATCH_END, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
+	if (b->failed)
+		return b->failed < -4095 ? -EIO : b->failed;
+	fd = socket_open();
+	if (fd < 0)
+		return fd;
+	r = send(fd, b->bytes.data, b->bytes.length, 0) < 0 ? -errno : read_answers(fd);
+	close_aside(fd);
+	return r;
+}
