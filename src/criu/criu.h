@@ -36,18 +36,26 @@ struct criu_options {
 	const char *const *external;  /* NULL-terminated, CRIU's --external syntax; may be NULL */
 	const char *root;	      /* restore: new root, may be NULL */
 	uint32_t manage_cgroups;      /* CRIU's mode number; 0: ignore */
-	const char *hidden_ranges;    /* file with "PID START END" lines for libphaul-criu.so, may be NULL */
+	const char *hidden_ranges;    /* file with "PID START END" lines (hex addresses, PID as this process sees it)
+				       * for libphaul-criu.so, read when CRIU walks the memory; may be NULL */
+	bool full_memory;	      /* memory into (out of) the images too, no lazy pages: checkpoint to a file */
+	bool link_remap;	      /* dump: link unlinked but still linked-elsewhere files; see docs/criu.md */
+	bool force_irmap;	      /* find watched files by scanning: where inode numbers change with the move */
+	bool ext_unix_sk;	      /* allow connections to unix sockets outside of the tree */
 };
 
 struct criu_job;
 
-/* Starts the child, so that it is warm before the freeze. */
+/* Starts the child, so that it is warm before the freeze. -ENOENT: not installed; -EPROTONOSUPPORT: too old. */
 int criu_start(const struct criu_options *options, struct criu_job **ret, struct error *err);
 
 /*
  * Dump of the tree with root pid, memory left out (lazy). Returns 0 when CRIU holds at post-dump: tasks stopped,
  * network locked, images complete. On any failure the tasks run again, and err quotes CRIU's first error.
- * cancel_fd: as in channels; canceled: -ECANCELED and the tasks run again.
+ * cancel_fd: readable means cancel, -1: none. CRIU then has two seconds to undo by itself before it is killed; -ECANCELED and
+ * the tasks run again.
+ *
+ * Held means held by ptrace: if CRIU or the caller dies, the tasks run again (docs/criu.md).
  */
 int criu_dump(struct criu_job *job, pid_t pid, int cancel_fd, struct error *err);
 
@@ -63,13 +71,14 @@ int criu_restore(struct criu_job *job, int cancel_fd, pid_t *ret_pid, struct err
 int criu_restore_resume(struct criu_job *job, struct error *err);
 int criu_restore_abort(struct criu_job *job, struct error *err);
 
-pid_t criu_pid(const struct criu_job *job);
+pid_t criu_pid(const struct criu_job *job);	    /* the root of the tree; 0: not known yet */
+pid_t criu_program_pid(const struct criu_job *job); /* the CRIU child itself; 0: ended */
 const char *criu_log_path(const struct criu_job *job);
 
 /* Ends a job that was started or is in any state: a dump is rolled back, a restore aborted. */
 void criu_free(struct criu_job *job);
 
-/* The first line with "Error" of a CRIU log, without time stamp, into text ("" when there is none). */
+/* The first line of a CRIU log that is an error and not a harmless one, without time stamp ("" when there is none). */
 void criu_first_error(const char *log_path, char *text, size_t size);
 
 /* Mends what CRIU is known to write wrongly (engines.md: a periodic timerfd with a pending tick), in place, in the
@@ -83,3 +92,21 @@ struct criu_lazy_range {
 	uint64_t start, end;
 };
 int criu_lazy_ranges(const char *images_directory, struct criu_lazy_range **ret, size_t *ret_n, struct error *err);
+
+/*
+ * The nftables table (family inet) with which the CRIU of that dump locks connections: "CRIU-..." . It stays behind
+ * after a commit, and after a CRIU that was killed. From the job's log, so known as soon as CRIU works; -ENOENT before.
+ */
+int criu_network_table(const char *log_path, char *ret, size_t size);
+
+/* Whether libphaul-criu.so changed anything for this job's CRIU (hidden ranges, limits); its words in the log. */
+bool criu_preload_acted(const struct criu_job *job);
+
+/*
+ * For a CRIU that somebody else starts (runc, LXC): "NAME=value" strings that let libphaul-criu.so act there. version as of
+ * criu_version(); status_path: a file it appends a line to when it acts. Returns their number (0: the library is not
+ * installed, nothing to set), each to be freed.
+ */
+#define CRIU_ENVIRONMENT_MAX 6
+int criu_preload_environment(const char *hidden_ranges, const char *status_path, int version,
+			     char *ret_strings[CRIU_ENVIRONMENT_MAX]);

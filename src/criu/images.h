@@ -1,0 +1,25 @@
+/* CRIU's image files, as far as criu/ needs them. Inside criu/ only. Source: criu/image.c, criu/protobuf.c, images/. */
+#pragma once
+
+#include <sys/types.h>
+
+#include "base/buffer.h"
+
+/* One image file in memory, read entry by entry: "u32 length, message" behind two magic numbers. */
+struct image {
+	struct buffer data;
+	size_t at; /* the next entry */
+};
+
+#define _cleanup_image_ _cleanup_(image_free)
+
+void image_free(struct image *image);
+
+/* magic: the second number. -ENOENT, -EBADMSG when it is another kind of file. */
+int image_read(int directory_fd, const char *name, uint32_t magic, struct image *ret);
+
+/* 1 and the entry (valid as long as the image), 0 at the end, -EBADMSG. */
+int image_next(struct image *image, const uint8_t **ret_entry, size_t *ret_length);
+
+/* The pids of pstree.img, root first, as in the tree's own pid namespace. The caller frees. */
+int images_read_pids(const char *directory, pid_t **ret, size_t *ret_n);

@@ -1,0 +1,118 @@
+/*
+ * Starting CRIU with libphaul-criu.so in front of libc, where that helps. It is never needed for correctness: without it the
+ * freeze is longer, and tasks of other users cannot be dumped where CAP_SYS_RESOURCE is missing.
+ *
+ * The library is looked for at PHAUL_CRIU_PRELOAD, beside the running program, where an installation has it and where the
+ * build tree has it. No state; any thread.
+ */
+#include <errno.h>
+#include <linux/capability.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "criu/job.h"
+#include "criu/preload/protocol.h"
+
+#ifndef PHAUL_LIBRARY_DIRECTORY
+#define PHAUL_LIBRARY_DIRECTORY "/usr/local/lib/phaul"
+#endif
+
+static bool have_sys_resource(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { 0 };
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return false;
+	return data[CAP_TO_INDEX(CAP_SYS_RESOURCE)].effective & CAP_TO_MASK(CAP_SYS_RESOURCE);
+}
+
+static bool library_usable(const char *path)
+{
+	/* ld.so splits LD_PRELOAD at both. */
+	return !strpbrk(path, " :") && access(path, R_OK) == 0;
+}
+
+static bool library_find(char *ret, size_t size)
+{
+	static const char *const beside[] = { "", "/../lib/phaul", "/../src/criu/preload", "/../../src/criu/preload",
+					      "/src/criu/preload" };
+	const char *named = getenv("PHAUL_CRIU_PRELOAD");
+	char self[PATH_MAX], path[PATH_MAX + 64];
+	ssize_t n;
+
+	if (named) {
+		snprintf(ret, size, "%s", named);
+		return named[0] && library_usable(ret);
+	}
+	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (n > 0) {
+		self[n] = 0;
+		*strrchr(self, '/') = 0;
+		for (size_t i = 0; i < ARRAY_SIZE(beside); i++) {
+			_cleanup_free_ char *real = NULL;
+
+			snprintf(path, sizeof(path), "%s%s/%s", self, beside[i], PRELOAD_LIBRARY);
+			real = realpath(path, NULL);
+			if (!real || !library_usable(real))
+				continue;
+			snprintf(ret, size, "%s", real);
+			return true;
+		}
+	}
+	snprintf(ret, size, "%s/%s", PHAUL_LIBRARY_DIRECTORY, PRELOAD_LIBRARY);
+	return library_usable(ret);
+}
+
+bool preload_wanted(const struct criu_options *options, bool *ret_want_limits)
+{
+	*ret_want_limits = !have_sys_resource();
+	return options->hidden_ranges || *ret_want_limits;
+}
+
+void preload_environment(const char *hidden_ranges, const char *status_path, int version, bool want_limits,
+			 struct preload *ret)
+{
+	char library[PATH_MAX];
+	size_t n = 0;
+
+#define ADD(...)                                                                                   \
+	do {                                                                                       \
+		snprintf(ret->strings[n], sizeof(ret->strings[n]), __VA_ARGS__);                   \
+		ret->environment[n] = ret->strings[n];                                             \
+		n++;                                                                               \
+	} while (0)
+	ADD("CRIU_CONFIG_FILE="); /* nobody else's options */
+	if ((hidden_ranges || want_limits) && library_find(library, sizeof(library))) {
+		ADD("LD_PRELOAD=%s", library);
+		ADD(PRELOAD_VERSION "=%d", version);
+		ADD(PRELOAD_STATUS "=%s", status_path ? status_path : "");
+		ADD(PRELOAD_HIDE "=%s", hidden_ranges ? hidden_ranges : "");
+		ADD(PRELOAD_LIMITS "=%d", want_limits);
+	}
+	ret->environment[n] = NULL;
+#undef ADD
+}
+
+int criu_preload_environment(const char *hidden_ranges, const char *status_path, int version,
+			     char *ret_strings[CRIU_ENVIRONMENT_MAX])
+{
+	_cleanup_free_ struct preload *preload = calloc(1, sizeof(*preload));
+	int n = 0;
+
+	if (!preload)
+		return -ENOMEM;
+	preload_environment(hidden_ranges, status_path, version, !have_sys_resource(), preload);
+	/* The first string empties CRIU_CONFIG_FILE, which is the engine's business here. */
+	for (size_t i = 1; preload->environment[i]; i++) {
+		char *copy = strdup(preload->environment[i]);
+
+		if (!copy) {
+			while (n)
+				free(ret_strings[--n]);
+			return -ENOMEM;
+		}
+		ret_strings[n++] = copy;
+	}
+	return n;
+}

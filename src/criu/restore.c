@@ -1,0 +1,262 @@
+/*
+ * A restore that holds before its tasks run, and its two ways out.
+ *
+ * At the "post-restore" notification all tasks exist, stopped inside CRIU's restorer, and the network is still locked.
+ * Resume accepts it: CRIU unlocks the network, lets the tasks go and ends; the root becomes a child of init (or of the nearest
+ * subreaper), never of the caller. Abort refuses it: CRIU kills what it made.
+ *
+ * A CRIU that dies in mid-restore leaves half-made tasks behind. They are found by descent while it lives (it is
+ * stopped first, so that it cannot fork on), by the root's pid that CRIU told us, and, for trees without a pid
+ * namespace, by the pids of the images, where the task is younger than the job. Killing goes through pidfds.
+ * Threads: the job's. Source: criu/cr-restore.c (restore_root_task), criu/cr-service.c.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "criu/images.h"
+#include "criu/job.h"
+
+#define CANCEL_MS 2000
+#define FINISH_MS 60000
+#define TASKS_MAX 65536
+
+static int restore_request(struct criu_job *job, struct error *err)
+{
+	CriuRpc__Request request = CRIU_RPC__REQUEST__INIT;
+	CriuRpc__Options options = CRIU_RPC__OPTIONS__INIT;
+	int r;
+
+	snprintf(job->log_name, sizeof(job->log_name), "restore.log");
+	job_fill_options(job, &options);
+	options.root = job->root;
+	request.type = CRIU_RPC__TYPE__RESTORE;
+	request.options = &options;
+	r = rpc_send(&job->rpc, &request);
+	return r < 0 ? error_errno(err, -r, "cannot ask CRIU to restore %s", job->images_directory) : 0;
+}
+
+static void kill_pidfd(int pidfd)
+{
+	syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+	fd_wait(pidfd, POLLIN, deadline_in_ms(CANCEL_MS));
+}
+
+/* Appends the children of every thread of pid; returns how many there are now. */
+static size_t collect_children(pid_t pid, pid_t *pids, size_t n)
+{
+	char path[300];
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	d = opendir(path);
+	for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
+		_cleanup_fclose_ FILE *f = NULL;
+
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/children", pid, e->d_name);
+		f = fopen(path, "re");
+		while (f && n < TASKS_MAX && fscanf(f, "%d", &pids[n]) == 1)
+			n++;
+	}
+	if (d)
+		closedir(d);
+	return n;
+}
+
+/* Kills pid's descendants, leaves last, then again until there are none: a task may have forked meanwhile. */
+static void kill_descendants(pid_t pid)
+{
+	_cleanup_free_ pid_t *pids = calloc(TASKS_MAX, sizeof(*pids));
+
+	for (int round = 0; pids && round < 16; round++) {
+		size_t n = collect_children(pid, pids, 0);
+		bool any = false;
+
+		for (size_t i = 0; i < n; i++)
+			n = collect_children(pids[i], pids, n);
+		for (size_t i = 0; i < n; i++) {
+			int pidfd = (int)syscall(SYS_pidfd_open, pids[i], 0);
+			siginfo_t info = { 0 };
+
+			if (pidfd < 0)
+				continue;
+			/* A zombie whose parent is stopped stays one; it does no harm and has nothing to kill. */
+			if (fd_wait(pidfd, POLLIN, 0) == 0) {
+				any = true;
+				kill_pidfd(pidfd);
+			}
+			waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG);
+			close(pidfd);
+		}
+		if (!any)
+			return;
+	}
+}
+
+/* Tasks with the images' pids that are younger than this job's CRIU: made by it. Only without a pid namespace. */
+static void kill_by_images(struct criu_job *job)
+{
+	_cleanup_free_ pid_t *pids = NULL;
+	size_t n = 0;
+
+	if (images_read_pids(job->images_directory, &pids, &n) < 0 || !n || pids[0] == 1)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		int pidfd = (int)syscall(SYS_pidfd_open, pids[i], 0);
+
+		if (pidfd < 0)
+			continue;
+		if (job->started_ticks && process_start_ticks(pids[i]) >= job->started_ticks &&
+		    fd_wait(pidfd, POLLIN, 0) == 0)
+			kill_pidfd(pidfd);
+		close(pidfd);
+	}
+}
+
+/* Ends CRIU, whatever it does, and every task it made. */
+static void restore_kill(struct criu_job *job)
+{
+	bool crashed = process_wait(&job->rpc.process, 0) == 1 && WIFSIGNALED(job->rpc.process.status);
+
+	if (job->rpc.process.pid && kill(job->rpc.process.pid, SIGSTOP) == 0)
+		kill_descendants(job->rpc.process.pid);
+	process_kill(&job->rpc.process);
+	close_fd(&job->rpc.socket_fd);
+	if (job->root_pidfd >= 0) {
+		if (fd_wait(job->root_pidfd, POLLIN, 0) == 0)
+			kill_descendants(job->pid);
+		kill_pidfd(job->root_pidfd);
+	}
+	if (crashed) /* otherwise it has cleaned up, and such a pid may be a stranger's: the very reason of the failure */
+		kill_by_images(job);
+}
+
+/* What a notification tells of the root task. A pidfd now, so that its number cannot be mistaken later. */
+static void restore_learn_root(struct criu_job *job, const CriuRpc__Response *response)
+{
+	if (!response->notify || !response->notify->has_pid || response->notify->pid <= 0 || job->root_pidfd >= 0)
+		return;
+	job->pid = response->notify->pid;
+	job->root_pidfd = (int)syscall(SYS_pidfd_open, job->pid, 0);
+}
+
+/* Answers notifications until post-restore (1) or CRIU's end (0). After a cancel the next one is refused. */
+static int restore_follow(struct criu_job *job, int cancel_fd)
+{
+	uint64_t deadline_ns = DEADLINE_NEVER;
+	bool cancelled = false;
+
+	for (;;) {
+		CriuRpc__Response *response;
+		bool is_notify, is_end;
+		int r = rpc_receive(&job->rpc, cancelled ? -1 : cancel_fd, deadline_ns, &response);
+
+		if (r == -ECANCELED) {
+			cancelled = true;
+			deadline_ns = deadline_in_ms(CANCEL_MS);
+			continue;
+		}
+		if (r < 0)
+			return cancelled ? -ECANCELED : r;
+		is_notify = response->type == CRIU_RPC__TYPE__NOTIFY;
+		is_end = is_notify && response->notify && response->notify->script &&
+			 strcmp(response->notify->script, "post-restore") == 0;
+		restore_learn_root(job, response);
+		criu_rpc__response__free_unpacked(response, NULL);
+		if (is_end && !cancelled)
+			return 1;
+		if (!is_notify)
+			return cancelled ? -ECANCELED : 0;
+		r = rpc_notify(&job->rpc, !cancelled);
+		if (r < 0)
+			return cancelled ? -ECANCELED : r;
+	}
+}
+
+int criu_restore(struct criu_job *job, int cancel_fd, pid_t *ret_pid, struct error *err)
+{
+	int r;
+
+	if (job->state != JOB_STARTED)
+		return error_set(err, EINVAL, "this CRIU has been used already");
+	r = restore_request(job, err);
+	if (r < 0)
+		return r;
+	r = restore_follow(job, cancel_fd);
+	if (r > 0) {
+		job->state = JOB_RESTORE_HELD;
+		*ret_pid = job->pid;
+		return 0;
+	}
+	if (r == 0) /* CRIU has said its last word and undone what it did; let it end */
+		process_wait(&job->rpc.process, deadline_in_ms(CANCEL_MS));
+	restore_kill(job);
+	job->state = JOB_FAILED;
+	if (r == -ECANCELED)
+		return error_set(err, ECANCELED, "the restore of %s was cancelled; nothing of it is left",
+				 job->images_directory);
+	return job_failed(job, r < 0 && r != -ECONNRESET && r != -EPIPE ? -r : EIO, "restore the tree", err);
+}
+
+/* The verdict. 1: CRIU says success, 0: it says failure, or a negative errno. */
+static int restore_finish(struct criu_job *job, bool success)
+{
+	uint64_t deadline_ns = deadline_in_ms(FINISH_MS);
+	int r = rpc_notify(&job->rpc, success), answer = -1;
+
+	while (!r && answer < 0) {
+		CriuRpc__Response *response;
+
+		r = rpc_receive(&job->rpc, -1, deadline_ns, &response);
+		if (r < 0)
+			break;
+		if (response->type == CRIU_RPC__TYPE__NOTIFY)
+			r = rpc_notify(&job->rpc, true); /* network-unlock, pre-resume, post-resume */
+		else
+			answer = response->success;
+		criu_rpc__response__free_unpacked(response, NULL);
+	}
+	return r < 0 ? r : answer;
+}
+
+int criu_restore_resume(struct criu_job *job, struct error *err)
+{
+	int r;
+
+	if (job->state == JOB_RESTORE_RESUMED)
+		return 0;
+	if (job->state != JOB_RESTORE_HELD)
+		return error_set(err, EINVAL, "the restored tree cannot be resumed: it is not held");
+	r = restore_finish(job, true);
+	if (r == 1) {
+		rpc_finish(&job->rpc, deadline_in_ms(FINISH_MS));
+		job->state = JOB_RESTORE_RESUMED;
+		return 0;
+	}
+	if (r == 0)
+		process_wait(&job->rpc.process, deadline_in_ms(CANCEL_MS));
+	restore_kill(job);
+	job->state = JOB_RESTORE_UNDONE;
+	return job_failed(job, r < 0 && r != -ECONNRESET && r != -EPIPE ? -r : EIO, "resume the restored tree, which was killed",
+			  err);
+}
+
+int criu_restore_abort(struct criu_job *job, struct error *err)
+{
+	if (job->state == JOB_RESTORE_UNDONE || job->state == JOB_FAILED || job->state == JOB_STARTED)
+		return 0;
+	if (job->state != JOB_RESTORE_HELD)
+		return error_set(err, EINVAL, "the restored tree cannot be undone: it runs already");
+	if (restore_finish(job, false) >= 0)
+		process_wait(&job->rpc.process, deadline_in_ms(FINISH_MS));
+	restore_kill(job);
+	job->state = JOB_RESTORE_UNDONE;
+	return 0;
+}
