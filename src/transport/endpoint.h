@@ -42,22 +42,30 @@ struct tls_identity;
 int tls_identity_load(const char *pki_directory, struct tls_identity **ret, struct error *err);
 void tls_identity_free(struct tls_identity *identity);
 
+/* The name in our own certificate: what peers see as this host's identity. */
+const char *tls_identity_name(const struct tls_identity *identity);
+
 struct dial_options {
 	struct tls_identity *identity; /* for ENDPOINT_TLS; may be NULL for ssh */
 	const char *remote_phaul;      /* program at the target over ssh; NULL: "phaul" */
 	const char *remote_arguments;  /* reserved, NULL */
 	int64_t timeout_ms;	       /* for connect and handshake */
-	int cancel_fd;		       /* -1: none */
+	int cancel_fd;		       /* -1: none; only for the dial, the channel starts without one */
+	const char *expected_name;     /* the peer's certificate must bear this name; NULL: any of our authority */
 };
 
 /* Opens one channel. route NULL: a new session. -ECONNREFUSED, -ETIMEDOUT, -EACCES (the peer's
  * certificate is not of our authority, or it does not accept ours), -EHOSTUNREACH ...: err is a whole sentence. */
-int endpoint_dial(const struct endpoint *e, const struct dial_options *options, const uint8_t route[ROUTE_BYTES],
+int endpoint_dial(const struct endpoint *e, const struct dial_options *options, const uint8_t *route,
 		  struct channel **ret, struct error *err);
 
 /* The server's half of the handshake on an accepted connection (preamble already read). fd is taken over. */
 int channel_accept_tls(int fd, struct tls_identity *identity, int64_t timeout_ms, struct channel **ret,
 		       struct error *err);
+
+/* `phaul receive` without --join: the channel over our standard input and output, which are taken over (what is
+ * printed afterwards goes to stderr). Says the greeting that endpoint_dial() waits for over ssh. */
+int channel_accept_stdio(struct channel **ret, struct error *err);
 
 /*
  * The listener of `phaul serve`: owns the port and the workers' sockets, never blocks on a peer, reads

@@ -1,0 +1,31 @@
+/*
+ * Shared by the files that make connections: preamble, routes as text, addresses, sockets' settings.
+ */
+#pragma once
+
+#include <sys/socket.h>
+
+#include "transport/channel-internal.h"
+#include "transport/endpoint.h"
+
+#define PREAMBLE_BYTES 32
+#define ROUTE_HEX_BYTES (2 * ROUTE_BYTES)
+#define ADDRESS_TEXT_MAX 128
+
+void preamble_encode(const uint8_t *route, uint8_t preamble[PREAMBLE_BYTES]);
+/* The route in a preamble, or NULL when it is none of ours. */
+const uint8_t *preamble_route(const uint8_t preamble[PREAMBLE_BYTES]);
+bool route_is_new(const uint8_t route[ROUTE_BYTES]);
+
+/* Lower-case hexadecimal, and only that: safe as part of a file name. */
+void route_format(const uint8_t route[ROUTE_BYTES], char hex[ROUTE_HEX_BYTES + 1]);
+bool route_parse(const char *hex, uint8_t route[ROUTE_BYTES]);
+
+/* "10.0.0.1:7433", "[::1]:7433". */
+void address_format(const struct sockaddr *address, socklen_t length, char text[ADDRESS_TEXT_MAX]);
+
+/* No delay, keepalive, and a bound on how long the kernel waits for acknowledgements. */
+void tcp_tune(int fd);
+
+int dial_ssh(const struct endpoint *e, const struct dial_options *options, const uint8_t *route, struct channel **ret,
+	     struct error *err);
