@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 
 #include "base/clock.h"
 #include "wire/frame.h"
@@ -29,6 +30,7 @@ struct receiver {
 	pthread_cond_t changed;
 	struct store *store;
 	struct error failure;
+	int failure_fd; /* eventfd, raised with the failure */
 	size_t n_threads;
 	struct receiver_thread threads[CHANNELS_MAX];
 };
@@ -119,11 +121,14 @@ static void *thread_main(void *arg)
 
 	while (receive_frame(t, &err) == 0)
 		;
+	/* The source must not go on pouring into a channel that nobody reads. */
+	channel_shutdown(t->channel);
 	pthread_mutex_lock(&t->receiver->lock);
 	if (!t->receiver->failure.number)
 		t->receiver->failure = err;
 	pthread_cond_broadcast(&t->receiver->changed);
 	pthread_mutex_unlock(&t->receiver->lock);
+	(void)eventfd_write(t->receiver->failure_fd, 1);
 	return NULL;
 }
 
@@ -140,8 +145,32 @@ int receiver_new(struct store *store, struct receiver **ret, struct error *err)
 	pthread_cond_init(&r->changed, &attr);
 	pthread_condattr_destroy(&attr);
 	r->store = store;
+	r->failure_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (r->failure_fd < 0) {
+		int e = errno;
+
+		receiver_free(r);
+		return error_errno(err, e, "cannot watch the data channels");
+	}
 	*ret = r;
 	return 0;
+}
+
+int receiver_failure_fd(const struct receiver *r)
+{
+	return r->failure_fd;
+}
+
+int receiver_failure(struct receiver *r, struct error *err)
+{
+	int number;
+
+	pthread_mutex_lock(&r->lock);
+	number = r->failure.number;
+	if (number && err)
+		*err = r->failure;
+	pthread_mutex_unlock(&r->lock);
+	return -number;
 }
 
 int receiver_add(struct receiver *r, struct channel *channel, struct error *err)
@@ -209,6 +238,7 @@ void receiver_free(struct receiver *r)
 		channel_free(r->threads[i].channel);
 		free(r->threads[i].scratch);
 	}
+	close_fd(&r->failure_fd);
 	pthread_mutex_destroy(&r->lock);
 	pthread_cond_destroy(&r->changed);
 	free(r);

@@ -18,5 +18,11 @@ int receiver_add(struct receiver *r, struct channel *channel, struct error *err)
  * first failure of any channel. */
 int receiver_wait(struct receiver *r, uint32_t round, uint64_t deadline_ns, struct error *err);
 
+/* Readable once a channel has failed: for loops that watch more than one thing. Owned by the receiver. */
+int receiver_failure_fd(const struct receiver *r);
+
+/* The first failure as a negative errno, or 0. */
+int receiver_failure(struct receiver *r, struct error *err);
+
 /* Breaks the channels, joins the threads. */
 void receiver_free(struct receiver *r);

@@ -22,6 +22,8 @@
 #define PROGRESS_MS 200
 #define DIAL_TIMEOUT_MS 10000
 #define SYNC_TIMEOUT_MS 60000
+#define REASON_MS 1000
+#define KEEP_ALIVE_MS 3000
 #define FREEZE_FIXED_MS 60 /* CRIU, images and restore of a small tree: seen 40-70 ms (docs/benchmarks.md) */
 
 static int open_further_channel(struct source *s, enum frame_channel_kind kind, uint32_t index, struct channel **ret,
@@ -259,6 +261,35 @@ static int await_round_done(struct source *s, struct error *err)
 	return session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_ROUND_DONE, NULL, err);
 }
 
+/* The target knows better why it broke a data channel: its sentence is on the control channel, or comes soon. */
+static int prefer_targets_reason(struct source *s, int r, struct error *err)
+{
+	struct error theirs = { 0 };
+
+	if (r != -ECONNRESET && r != -EPIPE)
+		return r;
+	channel_set_timeout(s->session.control, REASON_MS);
+	if (session_receive(&s->session, PHAUL__WIRE__CONTROL__KIND_FAILURE, NULL, &theirs) < 0 &&
+	    theirs.number != ECONNRESET && theirs.number != ETIMEDOUT && theirs.number != EPROTO) {
+		*err = theirs;
+		r = -theirs.number;
+	}
+	channel_set_timeout(s->session.control, s->options->timeout_ms);
+	return r;
+}
+
+/* While a long round goes on nothing else is said on the control channel: show that we are there. */
+static int keep_alive(struct source *s, struct error *err)
+{
+	Phaul__Wire__Ping ping = PHAUL__WIRE__PING__INIT;
+	CONTROL_OF(request, ping, PING, &ping);
+
+	if (clock_now_ns() - s->spoke_ns < KEEP_ALIVE_MS * NS_PER_MS)
+		return 0;
+	s->spoke_ns = clock_now_ns();
+	return session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_PING, NULL, err);
+}
+
 /* A round is over: what did it bring, and what was written meanwhile? */
 static int end_round(struct source *s, struct error *err)
 {
@@ -304,13 +335,14 @@ int source_stage_copy(struct source *s, struct error *err)
 	if (s->round_under_way) {
 		r = sender_wait(s->sender, deadline_in_ms(PROGRESS_MS), err);
 		if (r < 0)
-			return r;
+			return prefer_targets_reason(s, r, err);
 		if (r == 1)
 			return end_round(s, err);
 		if (s->options->cancel_fd >= 0 && fd_wait(s->options->cancel_fd, POLLIN, 0) == 1)
 			return error_set(err, ECANCELED, "canceled while memory was copied");
 		tell_progress(s);
-		return STAGE_AGAIN;
+		r = keep_alive(s, err);
+		return r < 0 ? r : STAGE_AGAIN;
 	}
 	s->event->decision = policy_decide(&limits, s->rounds, (uint32_t)s->result.n_iterations,
 					   &s->result.predicted_frozen_ns);

@@ -56,6 +56,7 @@ struct source {
 	uint64_t round_started_ns;
 	struct policy_round rounds[MIGRATION_ITERATIONS_MAX];
 	uint64_t progress_ns, progress_bytes;
+	uint64_t spoke_ns; /* when the control channel was last used in a round */
 	size_t sync_next;
 
 	/* freeze */

@@ -63,10 +63,30 @@ static int handle_message(struct target *t, struct error *err)
 			 state_name(target_state(t)));
 }
 
+/* Waits for the control channel, but not longer than the data channels are well. */
+static int wait_frame(struct target *t, struct error *err)
+{
+	struct pollfd p[3] = { { .fd = channel_poll_fd(t->session.control), .events = POLLIN },
+			       { .fd = t->receiver ? receiver_failure_fd(t->receiver) : -1, .events = POLLIN },
+			       { .fd = t->options->cancel_fd, .events = POLLIN } };
+
+	if (channel_has_pending(t->session.control))
+		return 0;
+	if (poll(p, 3, (int)t->options->timeout_ms) < 0 && errno != EINTR)
+		return error_errno(err, errno, "cannot wait for the source");
+	/* A source that gives up closes everything at once: what it says on the control channel is the better reason. */
+	if (p[1].revents && !p[0].revents && target_state(t) == STATE_RECEIVING)
+		return receiver_failure(t->receiver, err);
+	return 0;
+}
+
 static int handle_frame(struct target *t, struct error *err)
 {
 	struct frame_header header;
-	int r = session_read_frame(&t->session, &header, err);
+	int r = wait_frame(t, err);
+
+	if (!r)
+		r = session_read_frame(&t->session, &header, err);
 
 	if (r < 0)
 		return r;
