@@ -40,6 +40,33 @@ void complain(const char *format, ...)
         return; /* nowhere left to say it */
 }
 
+void text_add(struct text *text, const char *format, ...)
+{
+    va_list arguments;
+    size_t room = text->capacity - text->length;
+    va_start(arguments, format);
+    int written = vsnprintf(text->bytes + text->length, room, format, arguments);
+    va_end(arguments);
+    if (written < 0 || (size_t)written >= room) {
+        text->length = text->capacity - 1;
+        text->cut = true;
+    } else {
+        text->length += (size_t)written;
+    }
+}
+
+void text_add_json_string(struct text *text, const char *string)
+{
+    text_add(text, "\"");
+    for (const char *c = string; *c; c++) {
+        if (*c == '"' || *c == '\\')
+            text_add(text, "\\%c", *c);
+        else
+            text_add(text, "%c", *c < 32 || *c > 126 ? '?' : *c);
+    }
+    text_add(text, "\"");
+}
+
 void close_fd(int *fd)
 {
     if (*fd >= 0)

@@ -107,6 +107,18 @@ int parse_number(const char *what, const char *text, uint64_t low, uint64_t high
 /* "ADDR:PORT"; or "ADDR" alone when `need_port` is false (port 0 then). IPv4. */
 int parse_address(const char *what, const char *text, bool need_port, struct sockaddr_in *ret_address);
 
+/* Text that grows within a given array; what does not fit is cut and `cut` says so. */
+struct text {
+    char *bytes; /* ends with NUL */
+    size_t capacity;
+    size_t length;
+    bool cut;
+};
+
+void text_add(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* With quotes; control characters and bytes beyond ASCII become '?'. */
+void text_add_json_string(struct text *text, const char *string);
+
 int udp_socket(const struct sockaddr_in *local);
 int tcp_listen(const struct sockaddr_in *local);
 /* Connected, TCP_NODELAY. Blocking connect. */

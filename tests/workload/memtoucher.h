@@ -50,7 +50,7 @@ struct toucher {
     unsigned number;
     pid_t forked;
     uint64_t fork_due_ns;
-    uint64_t fork_deadline_ns;
+    unsigned fork_turns;
 };
 
 void *toucher_main(void *toucher);

@@ -14,7 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define FORK_DEADLINE_NS (10 * NS_PER_S)
+/* In turns of the loop, not in time: a freeze stops the loop as it stops the child. */
+#define FORK_TURNS_MAX 2000
 #define STACK_PAGES 4
 
 static bool full_wanted(const struct owner *owner)
@@ -51,7 +52,7 @@ static void fork_step(struct toucher *toucher)
     int status;
     if (toucher->forked > 0) {
         pid_t ended = waitpid(toucher->forked, &status, WNOHANG);
-        if (ended == 0 && now < toucher->fork_deadline_ns)
+        if (ended == 0 && ++toucher->fork_turns < FORK_TURNS_MAX)
             return;
         if (ended == 0)
             state_report_words(state, "fork", "forked child does not end", NULL);
@@ -67,7 +68,7 @@ static void fork_step(struct toucher *toucher)
         if (pid < 0)
             state_report_words(state, "fork", "fork failed", NULL);
         toucher->forked = pid;
-        toucher->fork_deadline_ns = now + FORK_DEADLINE_NS;
+        toucher->fork_turns = 0;
         toucher->fork_due_ns = now + toucher->settings->fork_every_ms * NS_PER_MS;
     }
 }
