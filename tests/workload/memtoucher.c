@@ -28,11 +28,12 @@ struct options {
     const char *status_path;
     const char *corrupt_kind;
     uint64_t corrupt_after_ms;
+    enum page_spoil corrupt_how;
 };
 
 enum {
     OPT_SIZE = OPT_BEAT_END, OPT_RATE, OPT_VERIFY_RATE, OPT_CONTENT, OPT_THREADS, OPT_SHARED, OPT_FORK, OPT_MAP,
-    OPT_ALL, OPT_WITH, OPT_WITHOUT, OPT_COMMAND_PORT, OPT_STATUS, OPT_CORRUPT, OPT_CORRUPT_AFTER, OPT_HELP,
+    OPT_ALL, OPT_WITH, OPT_WITHOUT, OPT_COMMAND_PORT, OPT_STATUS, OPT_CORRUPT, OPT_CORRUPT_AFTER, OPT_CORRUPT_HOW, OPT_HELP,
 };
 
 static const struct option long_options[] = {
@@ -52,6 +53,7 @@ static const struct option long_options[] = {
     {"status", required_argument, NULL, OPT_STATUS},
     {"corrupt", required_argument, NULL, OPT_CORRUPT},
     {"corrupt-after-ms", required_argument, NULL, OPT_CORRUPT_AFTER},
+    {"corrupt-how", required_argument, NULL, OPT_CORRUPT_HOW},
     {"help", no_argument, NULL, OPT_HELP},
     {NULL, 0, NULL, 0},
 };
@@ -74,8 +76,9 @@ static void usage(void)
          "  --without LIST          not these; options count in the order given\n"
          "  --command-port PORT     answer the datagrams verify, stat, quit there, on --source-address or 127.0.0.1\n"
          "  --status FILE           keep a JSON status there, always 4096 bytes long\n"
-         "  --corrupt KIND          with --corrupt-after-ms N: spoil one byte of this kind, to see it found. Kinds: those\n"
+         "  --corrupt KIND          with --corrupt-after-ms N: spoil a page of this kind, to see it found. Kinds: those\n"
          "                          of --with, and private, shared-anon, shared-memfd, fork, churn, thread-stack, cow-child\n"
+         "  --corrupt-how HOW       flip (one bit, default), zero, stale or swap\n"
          BEAT_HELP
          "SIGUSR1 verifies everything once; SIGTERM ends with status 0.");
 }
@@ -147,6 +150,20 @@ static int memory_option_take(struct settings *settings, int key, const char *ar
     }
 }
 
+static int corrupt_kind_check(const char *kind)
+{
+    static const char *const others[] = {"private",      "shared-anon", "shared-memfd", "fork", "churn",
+                                         "thread-stack", "cow-child"};
+    for (enum feature f = 0; f < FEATURE_MAX; f++)
+        if (strcmp(kind, feature_names[f]) == 0)
+            return 0;
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        if (strcmp(kind, others[i]) == 0)
+            return 0;
+    complain("--corrupt: there is no kind '%s'; see --help", kind);
+    return -EINVAL;
+}
+
 static int option_take(struct options *options, int key, const char *argument)
 {
     int r = beat_options_take(&options->beats, key, argument);
@@ -162,9 +179,15 @@ static int option_take(struct options *options, int key, const char *argument)
         return 0;
     case OPT_CORRUPT:
         options->corrupt_kind = argument;
-        return strlen(argument) < sizeof(((struct state *)0)->corrupt_kind) ? 0 : -EINVAL;
+        return corrupt_kind_check(argument);
     case OPT_CORRUPT_AFTER:
         return parse_number("--corrupt-after-ms", argument, 1, 3600000, &options->corrupt_after_ms);
+    case OPT_CORRUPT_HOW:
+        options->corrupt_how = page_spoil_from_name(argument);
+        if (options->corrupt_how != PAGE_SPOIL_INVALID)
+            return 0;
+        complain("--corrupt-how is flip, zero, stale or swap, not '%s'", argument);
+        return -EINVAL;
     default:
         return -EINVAL;
     }
@@ -284,6 +307,7 @@ static int work(const struct options *options, void *main_stack)
     control_signals();
     if (options->corrupt_kind)
         strcpy(control.state->corrupt_kind, options->corrupt_kind);
+    control.state->corrupt_how = options->corrupt_how;
     r = kinds_init(&kinds, &options->settings, control.state, main_stack);
     if (r == 0)
         r = child_start(&control);

@@ -154,3 +154,37 @@ struct page_diagnosis page_diagnose(const void *page, enum page_content content,
         diagnosis.what = header.generation < generation ? "stale page" : "page from the future";
     return diagnosis;
 }
+
+enum page_spoil page_spoil_from_name(const char *name)
+{
+    static const char *const names[] = {[PAGE_SPOIL_FLIP] = "flip",
+                                        [PAGE_SPOIL_ZERO] = "zero",
+                                        [PAGE_SPOIL_STALE] = "stale",
+                                        [PAGE_SPOIL_SWAP] = "swap"};
+    for (int i = 0; i < PAGE_SPOIL_MAX; i++)
+        if (strcmp(name, names[i]) == 0)
+            return (enum page_spoil)i;
+    return PAGE_SPOIL_INVALID;
+}
+
+void page_spoil(void *page, enum page_spoil how, enum page_content content, uint64_t seed, uint64_t index,
+                uint64_t generation)
+{
+    uint8_t *bytes = page;
+    switch (how) {
+    case PAGE_SPOIL_ZERO:
+        memset(page, 0, PAGE_BYTES);
+        break;
+    case PAGE_SPOIL_STALE:
+        page_fill(page, content, seed, index, generation - 1);
+        break;
+    case PAGE_SPOIL_SWAP:
+        page_fill(page, content, seed, index + 1, generation);
+        break;
+    case PAGE_SPOIL_FLIP:
+    case PAGE_SPOIL_INVALID:
+    case PAGE_SPOIL_MAX:
+    default:
+        bytes[mix64(seed + index) % PAGE_BYTES] ^= 0x10;
+    }
+}

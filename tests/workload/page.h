@@ -39,5 +39,19 @@ struct page_diagnosis {
 struct page_diagnosis page_diagnose(const void *page, enum page_content content, uint64_t seed, uint64_t index,
                                     uint64_t generation);
 
+/* Ways to spoil a page on purpose, for the tests of the tests. */
+enum page_spoil {
+    PAGE_SPOIL_INVALID = -1,
+    PAGE_SPOIL_FLIP,  /* one bit */
+    PAGE_SPOIL_ZERO,  /* as if it had never arrived */
+    PAGE_SPOIL_STALE, /* its last generation, as if a write had been missed */
+    PAGE_SPOIL_SWAP,  /* its neighbour's content */
+    PAGE_SPOIL_MAX,
+};
+
+enum page_spoil page_spoil_from_name(const char *name);
+void page_spoil(void *page, enum page_spoil how, enum page_content content, uint64_t seed, uint64_t index,
+                uint64_t generation);
+
 /* The generator behind the body, for values of any length (Redis values use it too). */
 void body_fill(void *body, size_t bytes, enum page_content content, uint64_t key);

@@ -151,7 +151,7 @@ void region_corrupt_if_asked(struct owner *owner, struct region *region)
     /* Read-only and hidden ones too; whole pages, as a huge page would refuse, but those are writable. */
     if (!(region->protection & PROT_WRITE))
         mprotect(page, PAGE_BYTES, PROT_READ | PROT_WRITE);
-    page[random_next(&owner->random) % PAGE_BYTES] ^= 0x10;
+    page_spoil(page, owner->state->corrupt_how, region->content, region->seed, index, region->table[index] >> 1);
     if (!(region->protection & PROT_WRITE))
         mprotect(page, PAGE_BYTES, region->protection);
 }

@@ -44,6 +44,7 @@ struct state {
     _Atomic uint32_t stop;
     _Atomic uint32_t corrupt_armed; /* 1: whoever owns corrupt_kind is to spoil a byte of it, once */
     char corrupt_kind[24];
+    enum page_spoil corrupt_how;
     _Atomic uint32_t owners;
     struct counters counters[OWNERS_MAX];
 };
@@ -84,7 +85,7 @@ bool region_check(struct owner *owner, struct region *region, size_t index);
 void region_check_all(struct owner *owner, struct region *region, bool untouched_too);
 /* MADV_DONTNEED: from then on the pages must read as zeros, or as the file. */
 void region_discard(struct owner *owner, struct region *region, size_t index, size_t count);
-/* If this region's kind is to be spoiled now, flips one bit of one page. */
+/* If this region's kind is to be spoiled now, spoils one page as state->corrupt_how says. */
 void region_corrupt_if_asked(struct owner *owner, struct region *region);
 
 bool corruption_take(struct state *state, const char *kind);

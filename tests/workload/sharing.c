@@ -81,7 +81,8 @@ static void part_corrupt_if_asked(struct sharing *sharing, struct part *part, st
     struct slot *slot = &part->slots[index];
     while (atomic_exchange_explicit(&slot->lock, 1, memory_order_acquire))
         sched_yield();
-    part->base[index * PAGE_BYTES + random_next(&owner->random) % PAGE_BYTES] ^= 0x20;
+    page_spoil(part->base + index * PAGE_BYTES, owner->state->corrupt_how, sharing->content, part->seed, index,
+               slot->generation);
     atomic_store_explicit(&slot->lock, 0, memory_order_release);
 }
 
