@@ -201,6 +201,7 @@ static int main_in_world(void)
 		cmocka_unit_test(test_abort),
 	};
 
+	cmocka_set_test_filter(getenv("TEST_FILTER"));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
 

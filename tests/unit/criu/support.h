@@ -35,7 +35,7 @@ enum workload_kind {
 	WORKLOAD_TIMER,	    /* a periodic timerfd in an epoll loop */
 	WORKLOAD_UNDUMPABLE, /* holds a userfaultfd */
 	WORKLOAD_TREE,	    /* with two children and a pipe between */
-	WORKLOAD_INIT,	    /* init of its own pid and mount namespaces */
+	WORKLOAD_INIT,	    /* init of its own pid namespace */
 };
 
 struct workload {
