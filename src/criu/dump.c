@@ -20,7 +20,7 @@
 #include "criu/job.h"
 
 #define CANCEL_MS 2000	 /* what CRIU gets to undo by itself after a cancel */
-#define FINISH_MS 60000	 /* killing or releasing a tree, writing the last images */
+#define FINISH_MS 60000	 /* killing or releasing a tree */
 #define PAGES_CLOSE 0x1023
 
 /* One header of CRIU's page server protocol. */
@@ -124,47 +124,40 @@ int criu_dump(struct criu_job *job, pid_t pid, int cancel_fd, struct error *err)
 	return 0;
 }
 
-/* Closes the page server's session as its client would, and reads its farewell. */
-static int pages_close(struct criu_job *job, uint64_t deadline_ns)
+/* Asks the page server that comes next to close its session; the socket keeps the words until then. */
+static int pages_close(struct criu_job *job)
 {
 	struct pages_header header = { .command = PAGES_CLOSE };
-	int32_t status;
-	int r;
 
 	if (job->options.full_memory)
 		return 0;
-	if (send(job->pages_fd, &header, sizeof(header), MSG_NOSIGNAL) != (ssize_t)sizeof(header))
-		return -EPIPE;
-	r = fd_wait(job->pages_fd, POLLIN, deadline_ns);
-	if (r <= 0)
-		return r < 0 ? r : -ETIMEDOUT;
-	r = fd_read_full(job->pages_fd, &status, sizeof(status));
-	return r < 0 ? r : status ? -EIO : 0;
+	return send(job->pages_fd, &header, sizeof(header), MSG_NOSIGNAL) == (ssize_t)sizeof(header) ? 0 : -EPIPE;
 }
 
-/* The verdict: post-dump answered, pages closed, CRIU's last word read. 1: it says success, 0: it says failure. */
+/* The verdict: post-dump answered, page server closed, CRIU's last word read (status-ready and network-unlock come
+ * before it). 1: it says success, 0: it says failure, or a negative errno: it died. It has ended in any case. */
 static int dump_finish(struct criu_job *job, bool success)
 {
 	uint64_t deadline_ns = deadline_in_ms(FINISH_MS);
-	int r = rpc_notify(&job->rpc, success);
+	int r = pages_close(job), answer = -1;
 
 	if (!r)
-		r = pages_close(job, deadline_ns);
-	while (!r) {
+		r = rpc_notify(&job->rpc, success);
+	while (!r && answer < 0) {
 		CriuRpc__Response *response;
 
 		r = rpc_receive(&job->rpc, -1, deadline_ns, &response);
 		if (r < 0)
 			break;
 		if (response->type == CRIU_RPC__TYPE__NOTIFY)
-			r = rpc_notify(&job->rpc, true); /* network-unlock */
+			r = rpc_notify(&job->rpc, true);
 		else
-			r = response->success ? 1 : 2;
+			answer = response->success;
 		criu_rpc__response__free_unpacked(response, NULL);
 	}
 	close_fd(&job->pages_fd);
 	rpc_finish(&job->rpc, deadline_ns);
-	return r == 2 ? 0 : r;
+	return r < 0 ? r : answer;
 }
 
 int criu_dump_rollback(struct criu_job *job, struct error *err)

@@ -14,29 +14,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MIB (1UL << 20)
-
-static void job_start(const struct criu_options *o, struct criu_job **ret)
-{
-	struct error err = { 0 };
-
-	assert_ok(criu_start(o, ret, &err), &err);
-	assert_true(criu_program_pid(*ret) > 0);
-}
-
-static struct criu_job *dump_held(const struct criu_options *o, const struct workload *w)
-{
-	struct error err = { 0 };
-	struct criu_job *job;
-	uint64_t start;
-
-	job_start(o, &job);
-	start = clock_now_ns();
-	assert_ok(criu_dump(job, w->pid, -1, &err), &err);
-	print_message("# dump held after %.1f ms\n", (double)(clock_now_ns() - start) / 1e6);
-	return job;
-}
-
 static void test_rollback(void **state)
 {
 	struct criu_options o = fresh_options();
@@ -80,17 +57,6 @@ static void test_commit(void **state)
 	assert_int_equal(criu_dump_rollback(job, &err), -EINVAL);
 	criu_free(job);
 	workload_end(&w);
-}
-
-/* Dumps with all memory and kills; what is restored comes from the images alone. */
-static void dump_away(const struct criu_options *o, const struct workload *w)
-{
-	struct error err = { 0 };
-	struct criu_job *job = dump_held(o, w);
-
-	assert_ok(criu_dump_commit(job, &err), &err);
-	assert_gone(w->pid);
-	criu_free(job);
 }
 
 static void restore_and_resume(enum workload_kind kind)
@@ -201,6 +167,7 @@ static int main_in_world(void)
 		cmocka_unit_test(test_abort),
 	};
 
+	cmocka_set_test_filter(getenv("TEST_FILTER"));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
 

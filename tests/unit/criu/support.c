@@ -214,3 +214,35 @@ int count_criu_tables(void)
 		n++;
 	return n;
 }
+
+void job_start(const struct criu_options *o, struct criu_job **ret)
+{
+	struct error err = { 0 };
+
+	assert_ok(criu_start(o, ret, &err), &err);
+	assert_true(criu_program_pid(*ret) > 0);
+}
+
+struct criu_job *dump_held(const struct criu_options *o, const struct workload *w)
+{
+	struct error err = { 0 };
+	struct criu_job *job;
+	uint64_t start;
+
+	job_start(o, &job);
+	start = clock_now_ns();
+	assert_ok(criu_dump(job, w->pid, -1, &err), &err);
+	print_message("# dump held after %.1f ms\n", (double)(clock_now_ns() - start) / 1e6);
+	return job;
+}
+
+/* Dumps with all memory and kills; what is restored comes from the images alone. */
+void dump_away(const struct criu_options *o, const struct workload *w)
+{
+	struct error err = { 0 };
+	struct criu_job *job = dump_held(o, w);
+
+	assert_ok(criu_dump_commit(job, &err), &err);
+	assert_gone(w->pid);
+	criu_free(job);
+}

@@ -35,7 +35,7 @@ enum workload_kind {
 	WORKLOAD_TIMER,	    /* a periodic timerfd in an epoll loop */
 	WORKLOAD_UNDUMPABLE, /* holds a userfaultfd */
 	WORKLOAD_TREE,	    /* with two children and a pipe between */
-	WORKLOAD_INIT,	    /* init of its own pid and mount namespaces */
+	WORKLOAD_INIT,	    /* init of its own pid namespace */
 };
 
 struct workload {
@@ -61,6 +61,13 @@ pid_t process_parent(pid_t pid);
 
 /* Fresh image and work directories in the world's /tmp, as options. */
 struct criu_options fresh_options(void);
+
+#define MIB (1UL << 20)
+
+void job_start(const struct criu_options *o, struct criu_job **ret);
+struct criu_job *dump_held(const struct criu_options *o, const struct workload *w);
+/* Dumps and kills: what is restored then comes from the images (and a pager) alone. */
+void dump_away(const struct criu_options *o, const struct workload *w);
 
 /* Listening TCP sockets of this network namespace. */
 int count_listeners(void);

@@ -14,7 +14,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -199,7 +198,7 @@ static void open_stdio(void)
 	close_range(3, ~0U, 0);
 }
 
-static void workload_main(enum workload_kind kind, size_t bytes, struct shared *s)
+_Noreturn static void workload_main(enum workload_kind kind, size_t bytes, struct shared *s)
 {
 	setsid();
 	open_stdio();
@@ -243,8 +242,6 @@ static int init_main(void *argument)
 {
 	struct start *start = argument;
 
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || mount("proc", "/proc", "proc", 0, NULL) < 0)
-		_exit(1);
 	workload_main(start->kind, start->bytes, start->shared);
 	return 1;
 }
@@ -264,7 +261,7 @@ void workload_start(enum workload_kind kind, size_t bytes, struct workload *ret)
 	assert_true(ret->shared != MAP_FAILED);
 	close(fd);
 	if (kind == WORKLOAD_INIT)
-		ret->pid = clone(init_main, stack + sizeof(stack), CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, &start);
+		ret->pid = clone(init_main, stack + sizeof(stack), CLONE_NEWPID | SIGCHLD, &start);
 	else
 		ret->pid = fork();
 	if (ret->pid == 0)
