@@ -64,6 +64,9 @@ size_t tracker_untracked(const struct tracker *t, struct error *ret_reason);
 /* Populated private and shared bytes of a process by /proc/PID/smaps_rollup or statm: for plans. */
 int tracker_resident_bytes(pid_t pid, uint64_t *ret, struct error *err);
 
+/* Whether the process holds an io_uring (CRIU refuses it). False also when that cannot be seen: it has ended. */
+bool tracker_uses_io_uring(pid_t pid);
+
 /* Lets go of a process whose tasks are gone, or run again; in pieces so that they do not stall. */
 void tracker_free(struct tracker *t);
 

@@ -1,0 +1,147 @@
+/*
+ * Direct I/O: a device writes into a page after the fault that pinned it, and no page table shows that write.
+ *
+ * So pages that a process with such descriptors wrote stay dirty for a window, within which its requests are taken
+ * to end: they are reported in every round, once more when the window has passed, and in the final pass, when the tasks are
+ * stopped. One thread.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/fd.h"
+#include "memory/tracker-internal.h"
+#include "memory/tracker.h"
+
+static bool is_aio_ring(pid_t pid, const struct map *map)
+{
+	char path[96], target[64];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", (int)pid, (unsigned long)map->start,
+		 (unsigned long)map->end);
+	n = readlink(path, target, sizeof(target) - 1);
+	if (n < 0)
+		return false;
+	target[n] = 0;
+	return !strncmp(target, "/[aio]", 6);
+}
+
+static bool fdinfo_is_direct(int dir_fd, const char *name)
+{
+	_cleanup_buffer_ struct buffer text = { 0 };
+	const char *flags;
+
+	if (fd_read_file(dir_fd, name, 1 << 20, &text) < 0 || !text.length)
+		return false;
+	flags = strstr((const char *)text.data, "flags:");
+	return flags && (strtoul(flags + 6, NULL, 8) & O_DIRECT);
+}
+
+bool direct_io_detect(pid_t pid, const struct maps *maps)
+{
+	_cleanup_closedir_ DIR *dir = NULL;
+	struct dirent *entry;
+	char path[64];
+
+	for (size_t i = 0; i < maps->n_maps; i++)
+		if (maps->maps[i].shared && maps->maps[i].name == MAP_NAME_FILE && maps->maps[i].writable &&
+		    is_aio_ring(pid, &maps->maps[i]))
+			return true;
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo", (int)pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir)))
+		if (entry->d_name[0] != '.' && fdinfo_is_direct(dirfd(dir), entry->d_name))
+			return true;
+	return false;
+}
+
+bool tracker_uses_io_uring(pid_t pid)
+{
+	_cleanup_closedir_ DIR *dir = NULL;
+	struct dirent *entry;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		char target[64];
+		ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+
+		if (n < 0)
+			continue;
+		target[n] = 0;
+		if (!strcmp(target, "anon_inode:[io_uring]"))
+			return true;
+	}
+	return false;
+}
+
+int range_set_unite(struct range_set *dst, const struct range_set *src)
+{
+	struct range_set all = { 0 };
+	size_t i = 0, k = 0;
+	int r = 0;
+
+	while ((i < dst->n_ranges || k < src->n_ranges) && !r) {
+		bool first = k == src->n_ranges ||
+			     (i < dst->n_ranges && dst->ranges[i].start <= src->ranges[k].start);
+		const struct range *next = first ? &dst->ranges[i++] : &src->ranges[k++];
+
+		r = range_set_add(&all, next->start, next->end);
+	}
+	if (r < 0) {
+		range_set_free(&all);
+		return r;
+	}
+	range_set_free(dst);
+	*dst = all;
+	return 0;
+}
+
+int direct_io_note(struct direct_io *d, uint64_t now_ns, struct range_set *pages_taken)
+{
+	struct direct_io_report *grown;
+
+	if (!pages_taken->n_ranges)
+		return 0;
+	grown = reallocarray(d->reports, d->n_reports + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	d->reports = grown;
+	d->reports[d->n_reports++] = (struct direct_io_report){ now_ns, *pages_taken };
+	*pages_taken = (struct range_set){ 0 };
+	return 0;
+}
+
+int direct_io_add(struct direct_io *d, uint64_t now_ns, enum tracker_pass pass, struct range_set *pages)
+{
+	size_t expired = 0;
+
+	for (size_t i = 0; i < d->n_reports; i++) {
+		const struct direct_io_report *report = &d->reports[i];
+
+		int r = range_set_unite(pages, &report->pages);
+
+		if (r < 0)
+			return r;
+		/* Only a report made after the window may be the last one. */
+		if (pass == TRACKER_ROUND && report->at_ns + DIRECT_IO_WINDOW_NS <= now_ns)
+			expired = i + 1;
+	}
+	for (size_t i = 0; i < expired; i++)
+		range_set_free(&d->reports[i].pages);
+	if (expired)
+		memmove(d->reports, d->reports + expired, (d->n_reports - expired) * sizeof(*d->reports));
+	d->n_reports -= expired;
+	return 0;
+}
+
+void direct_io_free(struct direct_io *d)
+{
+	for (size_t i = 0; i < d->n_reports; i++)
+		range_set_free(&d->reports[i].pages);
+	free(d->reports);
+	*d = (struct direct_io){ 0 };
+}

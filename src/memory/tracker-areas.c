@@ -1,0 +1,197 @@
+/*
+ * From the mappings of a process to the areas that are scanned: what is covered, what is registered, what is new.
+ *
+ * Invariants: every populated page of covered memory lies in exactly one area; an area is armed only when the kernel said
+ * so; p->armed is what this update registered, p->fresh what became registered since the last collect, so a page that
+ * was there before the registration is reported once whatever its page table entry says.
+ * One thread.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "memory/tracker-internal.h"
+
+static int areas_add(struct areas *a, const struct area *area)
+{
+	struct area *last = a->n_areas ? &a->areas[a->n_areas - 1] : NULL;
+
+	if (last && !last->object && !area->object && last->end == area->start && last->armed == area->armed &&
+	    last->lazy == area->lazy && last->hugetlb == area->hugetlb) {
+		last->end = area->end;
+		return 0;
+	}
+	if (a->n_areas == a->n_allocated) {
+		size_t n = a->n_allocated ? a->n_allocated * 2 : 64;
+		struct area *grown = reallocarray(a->areas, n, sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		a->areas = grown;
+		a->n_allocated = n;
+	}
+	a->areas[a->n_areas++] = *area;
+	return 0;
+}
+
+/* Whether a mapping is covered, and as what; false: not. */
+static bool classify(struct tracker *t, const struct tracked *p, const struct map *map, struct area *ret)
+{
+	struct inode_entry *e = NULL;
+	bool anonymous = map->name == MAP_NAME_NONE || (map->name == MAP_NAME_ZERO && !map->shared);
+
+	*ret = (struct area){ .start = map->start, .end = map->end, .offset = map->offset };
+	if (map->name == MAP_NAME_KERNEL || map->name == MAP_NAME_CRIU)
+		return false;
+	if (anonymous && !map->shared) {
+		ret->lazy = !map->locked;
+		return true;
+	}
+	e = inode_table_get(&t->inodes, p->pid, map, t->update);
+	if (!e || e->kind == INODE_DEVICE || e->kind == INODE_INVALID)
+		return false;
+	ret->hugetlb = e->kind == INODE_HUGETLB;
+	if (!map->shared)
+		return true;
+	if (e->kind == INODE_FILE)
+		return false; /* lives in its file */
+	if (e->seen_shared != t->update && !e->space)
+		e->space = t->next_space++;
+	e->seen_shared = t->update;
+	ret->object = e;
+	return true;
+}
+
+void tracked_set_reason(struct tracked *p, int number, const char *text)
+{
+	p->reason_number = number;
+	snprintf(p->reason, sizeof(p->reason), "%s", text);
+}
+
+/* One mapping that could not be armed together with others. */
+static int arm_one(struct tracker *t, struct tracked *p, struct area *area)
+{
+	char text[256];
+	int r = t->ops->arm(p, area->start, area->end);
+
+	if (r == -ESRCH)
+		return r;
+	area->armed = !r;
+	area->unwritable = r == -EPERM && area->object;
+	if (!r || area->unwritable || r == -ENOENT) /* ENOENT: it has gone since maps was read; the next update sees */
+		return 0;
+	snprintf(text, sizeof(text), "memory at %lx-%lx of process %d %s: %s", (unsigned long)area->start,
+		 (unsigned long)area->end, (int)p->pid,
+		 r == -EBUSY ? "belongs to a userfaultfd of its own" : "cannot be write-protected", strerror(-r));
+	tracked_set_reason(p, -r, text);
+	return 0;
+}
+
+/* Arms areas [from, to), which touch each other: in one call when the kernel agrees. */
+static int arm_run(struct tracker *t, struct tracked *p, struct area *areas, size_t from, size_t to)
+{
+	int r = t->ops->arm(p, areas[from].start, areas[to - 1].end);
+
+	if (r == -ESRCH)
+		return r;
+	for (size_t i = from; i < to; i++) {
+		if (!r) {
+			areas[i].armed = true;
+			continue;
+		}
+		if (arm_one(t, p, &areas[i]) == -ESRCH)
+			return -ESRCH;
+	}
+	return 0;
+}
+
+static int arm_all(struct tracker *t, struct tracked *p, struct area *areas, size_t n)
+{
+	for (size_t from = 0, to; from < n; from = to) {
+		int r;
+
+		for (to = from + 1; to < n && areas[to].start == areas[to - 1].end; to++)
+			continue;
+		r = arm_run(t, p, areas, from, to);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* What is armed (or seen, when it cannot be written) now and was not before becomes fresh. */
+static int note_fresh(struct tracked *p, const struct area *areas, size_t n)
+{
+	struct range_set armed = { 0 }, unwritable = { 0 };
+	int r = 0;
+
+	for (size_t i = 0; i < n && !r; i++) {
+		if (!areas[i].armed && !areas[i].unwritable)
+			continue;
+		for (uint64_t at = areas[i].start; at < areas[i].end && !r;) {
+			bool known;
+			uint64_t end = range_set_part(&p->armed, at, areas[i].end, &known);
+
+			if (!known)
+				r = range_set_add(&p->fresh, at, end);
+			at = end;
+		}
+		if (!r)
+			r = range_set_add(&armed, areas[i].start, areas[i].end);
+		if (!r && areas[i].unwritable)
+			r = range_set_add(&unwritable, areas[i].start, areas[i].end);
+	}
+	if (r < 0) {
+		range_set_free(&armed);
+		range_set_free(&unwritable);
+		return r;
+	}
+	range_set_free(&p->armed);
+	range_set_free(&p->unwritable);
+	p->armed = armed;
+	p->unwritable = unwritable;
+	return 0;
+}
+
+/* In the final pass nothing is registered: what was armed before stays so, area by area split where it was not. */
+static int keep_armed(struct tracked *p, const struct area *area)
+{
+	for (uint64_t at = area->start; at < area->end;) {
+		struct area part = *area;
+		int r;
+
+		part.start = at;
+		part.offset = area->offset + (at - area->start);
+		part.end = range_set_part(&p->armed, at, area->end, &part.armed);
+		part.unwritable = area->object && range_set_contains(&p->unwritable, at);
+		r = areas_add(&p->areas, &part);
+		if (r < 0)
+			return r;
+		at = part.end;
+	}
+	return 0;
+}
+
+int tracked_map_areas(struct tracker *t, struct tracked *p, const struct maps *maps, enum tracker_pass pass,
+		      struct error *err)
+{
+	_cleanup_free_ struct area *areas = calloc(maps->n_maps, sizeof(*areas));
+	size_t n = 0;
+	int r = areas ? 0 : -ENOMEM;
+
+	for (size_t i = 0; i < maps->n_maps && !r; i++)
+		if (classify(t, p, &maps->maps[i], &areas[n]))
+			n++;
+	if (!r && p->attached && pass == TRACKER_ROUND) {
+		p->reason_number = 0;
+		r = arm_all(t, p, areas, n);
+		if (!r)
+			r = note_fresh(p, areas, n);
+	}
+	p->areas.n_areas = 0;
+	for (size_t i = 0; i < n && !r; i++)
+		r = p->attached && pass == TRACKER_FINAL ? keep_armed(p, &areas[i]) : areas_add(&p->areas, &areas[i]);
+	if (r == -ESRCH)
+		return r;
+	return r < 0 ? error_errno(err, -r, "cannot take up the memory of process %d", (int)p->pid) : 0;
+}
