@@ -146,7 +146,7 @@ int inode_take_runs(struct inode_entry *e, struct page_runs *ret)
 	for (size_t i = 0; i < e->n_pieces && !r; i++) {
 		const struct inode_piece *p = &e->pieces[i];
 		uint64_t from = p->offset > done ? p->offset : done;
-		struct page_run run = { .space = e->space, .address = from, .pid = p->pid };
+		struct page_run run = { .space = e->space, .address = from, .pid = p->pid, .in_images = true };
 
 		if (from >= p->end)
 			continue;

@@ -11,8 +11,8 @@ static bool run_continues(const struct page_run *last, const struct page_run *ne
 {
 	uint64_t bytes = last->pages << PAGE_SHIFT;
 
-	return last->space == next->space && last->pid == next->pid && last->address + bytes == next->address &&
-	       last->pid_address + bytes == next->pid_address;
+	return last->space == next->space && last->pid == next->pid && last->in_images == next->in_images &&
+	       last->address + bytes == next->address && last->pid_address + bytes == next->pid_address;
 }
 
 int page_runs_add(struct page_runs *runs, const struct page_run *run)

@@ -102,19 +102,36 @@ static void *scan_process(void *argument)
 	return NULL;
 }
 
+/* Where the part that begins at `at` and is restored in one way (lazily, or from images) ends. *next: where to look on, kept
+ * between calls with ascending addresses. What no area covers any more is given as lazy: it is dropped later anyway. */
+static uint64_t alike_until(const struct areas *areas, size_t *next, uint64_t at, uint64_t end, bool *ret_in_images)
+{
+	while (*next < areas->n_areas && areas->areas[*next].end <= at)
+		(*next)++;
+	*ret_in_images = false;
+	if (*next == areas->n_areas)
+		return end;
+	if (areas->areas[*next].start > at)
+		return MIN(end, areas->areas[*next].start);
+	*ret_in_images = !areas->areas[*next].lazy;
+	return MIN(end, areas->areas[*next].end);
+}
+
 static int private_runs(const struct tracked *p, const struct range_set *pages, struct page_runs *ret)
 {
-	for (size_t i = 0; i < pages->n_ranges; i++) {
-		struct page_run run = { .space = p->space,
-					.address = pages->ranges[i].start,
-					.pages = (pages->ranges[i].end - pages->ranges[i].start) >> PAGE_SHIFT,
-					.pid = p->pid,
-					.pid_address = pages->ranges[i].start };
-		int r = page_runs_add(ret, &run);
+	size_t next = 0;
 
-		if (r < 0)
-			return r;
-	}
+	for (size_t i = 0; i < pages->n_ranges; i++)
+		for (uint64_t at = pages->ranges[i].start, end; at < pages->ranges[i].end; at = end) {
+			struct page_run run = { .space = p->space, .address = at, .pid = p->pid, .pid_address = at };
+			int r;
+
+			end = alike_until(&p->areas, &next, at, pages->ranges[i].end, &run.in_images);
+			run.pages = (end - at) >> PAGE_SHIFT;
+			r = page_runs_add(ret, &run);
+			if (r < 0)
+				return r;
+		}
 	return 0;
 }
 
