@@ -155,19 +155,16 @@ class Field:
     # -- observers ---------------------------------------------------------------------------------
 
     def observer(self, host, port, *options):
-        control = os.path.join(self.logs, f"observer-{port}.sock")
-        # Unix sockets with a path belong to the file system: the socket is made outside of the host's own directories.
-        shared = f"/srv/shared/observer-{port}.sock"
-        process = self.start(host, os.path.join(WORKLOADS, "observer"), "--listen", f"0.0.0.0:{port}", "--control", shared,
-                             *options)
-        del control
-        observer = Observer(self, host, shared, process)
+        control = f"/run/observer-{port}.sock"
+        process = self.start(host, os.path.join(WORKLOADS, "observer"), "--listen", f"0.0.0.0:{port}", "--control",
+                             control, *options)
+        observer = Observer(self, host, control, process)
         wait_for("the observer", lambda: observer.ask("report", check=False))
         return observer
 
     def ask_workload(self, host, address, what, timeout_ms=60000):
         """verify, stat or quit to a memtoucher's command port."""
-        return self.run(host, os.path.join(WORKLOADS, "ask"), "--timeout-ms", str(timeout_ms), "--udp", address, what,
+        return self.run(host, os.path.join(WORKLOADS, "ask"), "--timeout-ms", str(timeout_ms), f"udp:{address}", what,
                         check=False, timeout=timeout_ms / 1000 + 10).stdout.strip()
 
     # -- the end -----------------------------------------------------------------------------------
@@ -195,7 +192,8 @@ class Observer:
         self.field, self.host, self.control, self.process = field, host, control, process
 
     def ask(self, *words, check=True):
-        done = self.field.run(self.host, os.path.join(WORKLOADS, "ask"), "--unix", self.control, *words, check=False)
+        done = self.field.run(self.host, os.path.join(WORKLOADS, "ask"), f"unix:{self.control}", *words,
+                              check=False)
         if done.returncode:
             if check:
                 raise FieldError(f"observer: {done.stderr.strip()}")
