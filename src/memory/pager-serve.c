@@ -1,0 +1,261 @@
+/*
+ * The pager proper: one loop. Faults and events first, then one small piece of the fill, and again.
+ *
+ * It may be killed anywhere and started again (pager-main.c). Ends when every member is done, or when the client went
+ * away before the tasks were released. Single-threaded; the state is shared with nobody who writes.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "memory/pager-server.h"
+
+struct poll_set {
+	struct pollfd *fds;
+	uint32_t *members; /* of fds[i] */
+	uint32_t n, allocated;
+};
+
+static int poll_add(struct poll_set *set, int fd, uint32_t member)
+{
+	if (set->n == set->allocated) {
+		uint32_t n = set->allocated ? set->allocated * 2 : 64;
+		struct pollfd *fds = reallocarray(set->fds, n, sizeof(*fds));
+		uint32_t *members;
+
+		if (!fds)
+			return -ENOMEM;
+		set->fds = fds;
+		members = reallocarray(set->members, n, sizeof(*members));
+		if (!members)
+			return -ENOMEM;
+		set->members = members;
+		set->allocated = n;
+	}
+	set->fds[set->n] = (struct pollfd){ .fd = fd, .events = POLLIN };
+	set->members[set->n++] = member;
+	return 0;
+}
+
+/* The first three: the client, the listening socket or CRIU. Then all members. */
+static int collect(struct pager_server *srv, struct poll_set *set)
+{
+	struct pager_state *s = srv->state;
+	int r;
+
+	set->n = 0;
+	r = poll_add(set, s->released ? -1 : s->control_fd, UINT32_MAX);
+	if (!r)
+		r = poll_add(set, s->criu_fd ? s->criu_fd : s->listen_fd, UINT32_MAX);
+	for (uint32_t i = 0; i < s->n_members && !r; i++)
+		if (state_member(s, i)->state == MEMBER_LIVE)
+			r = poll_add(set, state_member(s, i)->uffd, i);
+	if (r < 0)
+		pager_state_fail(s, ENOMEM, "no memory for the pager");
+	return r;
+}
+
+static int grow_cursors(struct pager_server *srv)
+{
+	uint32_t n = srv->state->n_members;
+	uint64_t *cursors;
+
+	if (n <= srv->n_cursors)
+		return 0;
+	n += n / 2 + 16;
+	cursors = reallocarray(srv->cursors, n, sizeof(*cursors));
+	if (!cursors)
+		return pager_state_fail(srv->state, ENOMEM, "no memory for the pager");
+	memset(cursors + srv->n_cursors, 0, (n - srv->n_cursors) * sizeof(*cursors));
+	srv->cursors = cursors;
+	srv->n_cursors = n;
+	return 0;
+}
+
+/* A byte wakes us to see `released`; the end of the stream before that is the end of the restore. */
+static void hear_client(struct pager_state *s)
+{
+	char byte;
+	ssize_t n = recv(s->control_fd, &byte, 1, MSG_DONTWAIT);
+
+	if (!n && !s->released)
+		s->aborted = 1;
+}
+
+static int hear_all(struct pager_server *srv, const struct poll_set *set)
+{
+	struct pager_state *s = srv->state;
+	int r = 0;
+
+	srv->deferred = srv->memory_short = false;
+	if (set->fds[0].revents)
+		hear_client(s);
+	if (set->fds[1].revents && s->criu_fd)
+		r = pager_connect_receive(srv);
+	else if (set->fds[1].revents)
+		r = pager_connect_accept(srv);
+	for (uint32_t i = 2; i < set->n && !r; i++) {
+		struct pager_member *m = state_member(s, set->members[i]);
+
+		/* Slots may hold something that could not be answered before. */
+		if (m->state == MEMBER_LIVE && m->uffd == set->fds[i].fd &&
+		    (set->fds[i].revents || m->slots[0].event))
+			r = pager_log_serve(srv, m, set->fds[i].revents != 0);
+	}
+	return r;
+}
+
+/* One piece of one member's fill. *ret_more: there may be more to do. */
+static int fill_piece(struct pager_server *srv, uint32_t i, bool *ret_more)
+{
+	struct pager_member *m = state_member(srv->state, i);
+	uint64_t pages = clock_now_ns() < srv->busy_until_ns ? PIECE_PAGES_BUSY : PIECE_PAGES;
+	struct pager_segment piece;
+
+	/* Events that stand in the slots were applied; a fault that could not be answered shows that more are due. */
+	if (!pager_map_next(srv->state, m, &srv->cursors[i], pages, &piece)) {
+		pager_member_close(srv, m);
+		return 0;
+	}
+	*ret_more = true;
+	switch (pager_put_pages(srv, m, &piece)) {
+	case PUT_DONE:
+		return 0;
+	case PUT_AGAIN:
+		srv->cursors[i] = piece.address;
+		srv->deferred = true;
+		return 0;
+	case PUT_NO_MEMORY:
+		srv->cursors[i] = piece.address;
+		srv->memory_short = true;
+		return 0;
+	case PUT_GONE:
+		pager_member_close(srv, m);
+		return 0;
+	case PUT_FAILED:
+	default:
+		return -EIO;
+	}
+}
+
+/* A piece for one member after the other. */
+static int fill(struct pager_server *srv, uint32_t *next, bool *ret_more)
+{
+	uint32_t n = srv->state->n_members;
+
+	*ret_more = false;
+	for (uint32_t k = 0; k < n; k++) {
+		uint32_t i = (*next + k) % n;
+
+		if (state_member(srv->state, i)->state != MEMBER_LIVE)
+			continue;
+		*next = i + 1;
+		return fill_piece(srv, i, ret_more);
+	}
+	return 0;
+}
+
+static void count_left(struct pager_state *s)
+{
+	uint64_t left = 0;
+
+	for (uint32_t i = 0; i < s->n_members; i++)
+		if (state_member(s, i)->state == MEMBER_LIVE)
+			left += state_member(s, i)->left;
+	for (uint32_t i = 0; i < s->n_spaces; i++)
+		if (!state_space(s, i)->connected)
+			left += state_space(s, i)->pages;
+	s->pages_left = left;
+}
+
+static bool any_live(struct pager_state *s)
+{
+	for (uint32_t i = 0; i < s->n_members; i++)
+		if (state_member(s, i)->state == MEMBER_LIVE)
+			return true;
+	return false;
+}
+
+/* How long to wait for news: not at all while there is something to pour in. */
+static int wait_ms(const struct pager_server *srv, bool more)
+{
+	if (srv->memory_short)
+		return RETRY_MEMORY_MS;
+	if (srv->deferred)
+		return RETRY_MS;
+	return more ? 0 : -1;
+}
+
+static int serve_loop(struct pager_server *srv)
+{
+	struct pager_state *s = srv->state;
+	struct poll_set set = { 0 };
+	bool more = true;
+	uint32_t next = 0;
+	int r = 0;
+
+	while (!r && !s->aborted) {
+		r = grow_cursors(srv);
+		if (!r)
+			r = collect(srv, &set);
+		if (r < 0)
+			break;
+		if (poll(set.fds, set.n, wait_ms(srv, more)) < 0 && errno != EINTR)
+			r = pager_state_fail(s, errno, "the pager cannot wait for page faults");
+		if (!r)
+			r = hear_all(srv, &set);
+		more = false;
+		if (!r && s->released && !srv->deferred && !srv->memory_short)
+			r = fill(srv, &next, &more);
+		count_left(s);
+		/* Whoever has not connected when the tasks run and nobody is left has nothing to be served. */
+		more |= s->released && any_live(s);
+		if (s->released && !any_live(s) && (s->connected || s->criu_fd < 0))
+			break;
+	}
+	free(set.fds);
+	free(set.members);
+	return r;
+}
+
+int pager_serve(struct pager_state *s)
+{
+	struct pager_server srv = { .state = s };
+	int r;
+
+	/* A clone has no locks of its own. The supervisor's hold what both share; this is for what gets touched here. */
+	mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
+	setpriority(PRIO_PROCESS, 0, -10);
+	srv.buffer = mmap(NULL, PIECE_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
+			  -1, 0);
+	if (srv.buffer == MAP_FAILED) {
+		pager_state_fail(s, ENOMEM, "no memory for the pager");
+		return EXIT_FAILURE;
+	}
+	r = pager_runs_build(s);
+	pager_members_recover(s);
+	if (!r)
+		r = pager_connect_recover(&srv);
+	if (!r)
+		r = grow_cursors(&srv);
+	for (uint32_t i = 0; i < s->n_members && !r; i++)
+		if (state_member(s, i)->state == MEMBER_LIVE)
+			r = pager_log_serve(&srv, state_member(s, i), false);
+	if (!r)
+		r = serve_loop(&srv);
+	free(srv.cursors);
+	if (r < 0) {
+		log_error("%s", s->failure);
+		return EXIT_FAILURE;
+	}
+	if (!s->aborted) {
+		s->finished = 1;
+		log_info("finished: %llu pages copied, %llu faults", (unsigned long long)s->pages_copied,
+			 (unsigned long long)s->faults);
+	}
+	return EXIT_SUCCESS;
+}

@@ -1,0 +1,154 @@
+/*
+ * What the pagers of one migration know: one shared mapping, so that a successor finds it as it was left.
+ *
+ * A pager may be killed between any two instructions. Therefore:
+ * - userfaultfd messages are read(2) straight into the slots of their member: an event was either not taken from
+ *   the kernel, or stands in a slot;
+ * - a table (which addresses still come from the store) is never changed in place: the next one is written into the
+ *   other buffer and becomes active, together with the number of slots it accounts for, by one store;
+ * - bits only ever go from 0 to 1, and setting one again does no harm.
+ * Everything else here is a counter or is worked out anew (pager_members_recover()).
+ *
+ * One process writes: the pager proper. The client (pager.c) writes before it starts and then only `released`.
+ */
+#pragma once
+
+#include <linux/userfaultfd.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "base/page.h"
+#include "base/range.h"
+
+#define PAGER_STATE_BYTES (64ULL << 30) /* sparse */
+#define PAGER_MEMBERS_MAX 131072
+#define PAGER_SLOTS 64
+#define PAGER_ERROR_MAX 256
+
+/* Pages at `address` of the process that come from `source` in the store and have the bits from `index` on. */
+struct pager_segment {
+	uint64_t address, source, pages, index;
+};
+
+/* One process image: what the client gave, and the runs of bytes found in its store. Offsets are from the state. */
+struct pager_space_state {
+	uint32_t space;
+	int32_t image_pid;
+	int32_t store_fd;
+	uint32_t connected;
+	uint64_t present_offset, n_present; /* struct range[] */
+	uint64_t runs_offset, n_runs;	    /* struct pager_segment[], address == source, ascending */
+	uint64_t pages;			    /* in these runs */
+};
+
+struct pager_table {
+	uint64_t offset, capacity, n; /* struct pager_segment[], ascending by address */
+	uint64_t done;		      /* structural events in the slots before this one are accounted for */
+};
+
+enum member_state {
+	MEMBER_FREE,
+	MEMBER_LIVE,
+	MEMBER_CLOSING, /* its descriptor may be closed already */
+};
+
+/* One userfaultfd: a restored process, or one it forked since. */
+struct pager_member {
+	_Atomic uint32_t state;
+	int32_t uffd;
+	uint32_t space; /* index into the spaces */
+	_Atomic uint32_t active;
+	struct pager_table tables[2];
+	uint64_t bits_offset, bits_capacity; /* one bit per page of the space: this member does not need it (any more) */
+	uint64_t left;			     /* bits not set */
+	struct uffd_msg slots[PAGER_SLOTS];  /* the log; event 0: empty */
+};
+
+struct pager_handshake {
+	int32_t pid; /* 0: none read yet */
+	char byte;
+	char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
+};
+
+struct pager_state {
+	uint32_t n_spaces;
+	_Atomic uint32_t n_members; /* entries in use so far, free ones included */
+	_Atomic uint64_t next;	    /* first byte not handed out */
+	int32_t control_fd, listen_fd, state_fd, criu_fd; /* in the supervisor's table; criu_fd 0: not connected yet */
+	_Atomic int32_t pager_pid, supervisor_pid;
+	_Atomic uint32_t released, aborted, finished, ready, marker, connected;
+	_Atomic uint32_t replaced;
+	_Atomic int32_t failed;
+	char failure[PAGER_ERROR_MAX]; /* why; written before `failed` */
+	_Atomic uint64_t faults, events, pages_copied, pages_zero, pages_skipped, pages_left, fault_ns_max;
+	struct pager_handshake handshake;
+	uint64_t spaces_offset, members_offset;
+};
+
+static inline void *state_at(struct pager_state *s, uint64_t offset)
+{
+	return (char *)s + offset;
+}
+
+static inline struct pager_space_state *state_space(struct pager_state *s, uint32_t i)
+{
+	return (struct pager_space_state *)state_at(s, s->spaces_offset) + i;
+}
+
+static inline struct pager_member *state_member(struct pager_state *s, uint32_t i)
+{
+	return (struct pager_member *)state_at(s, s->members_offset) + i;
+}
+
+static inline uint64_t *member_bits(struct pager_state *s, const struct pager_member *m)
+{
+	return state_at(s, m->bits_offset);
+}
+
+static inline struct pager_table *member_table(struct pager_member *m)
+{
+	return &m->tables[m->active];
+}
+
+static inline struct pager_segment *member_segments(struct pager_state *s, struct pager_member *m)
+{
+	return state_at(s, member_table(m)->offset);
+}
+
+/* Makes the memory file and maps it; maps one that exists. */
+int pager_state_new(int *ret_fd, struct pager_state **ret, struct error *err);
+int pager_state_map(int fd, struct pager_state **ret, struct error *err);
+void pager_state_unmap(struct pager_state *s);
+
+/* Zeroed room, page aligned; 0 when there is none left. */
+uint64_t pager_state_alloc(struct pager_state *s, uint64_t bytes);
+
+/* Records the first failure; returns -number. */
+int pager_state_fail(struct pager_state *s, int number, const char *fmt, ...) _printf_(3, 4);
+
+/* A new member of a space: with a copy of the parent's table and bits, or (NULL) with all runs. NULL: no room. */
+struct pager_member *pager_member_new(struct pager_state *s, uint32_t space, int uffd, struct pager_member *parent);
+
+/* The live member that has this descriptor. */
+struct pager_member *pager_member_find(struct pager_state *s, int uffd);
+
+/* Puts right what a pager that was killed may have left half done. */
+void pager_members_recover(struct pager_state *s);
+
+/* pager-map.c: the table as a fold of events. `done` is stored with the result. 0 or -ENOMEM. */
+int pager_map_forget(struct pager_state *s, struct pager_member *m, uint64_t start, uint64_t end, uint64_t done);
+int pager_map_move(struct pager_state *s, struct pager_member *m, uint64_t from, uint64_t to, uint64_t length,
+		   uint64_t done);
+
+/* The segment that holds address, or NULL. */
+const struct pager_segment *pager_map_find(struct pager_state *s, struct pager_member *m, uint64_t address);
+
+/* The next pages from *cursor on (wrapping around once) that are still needed: at most max_pages. False: none. */
+bool pager_map_next(struct pager_state *s, struct pager_member *m, uint64_t *cursor, uint64_t max_pages,
+		    struct pager_segment *ret);
+
+/* These bits are done. */
+void pager_member_mark(struct pager_state *s, struct pager_member *m, uint64_t index, uint64_t pages);
+bool pager_member_marked(struct pager_state *s, const struct pager_member *m, uint64_t index, uint64_t pages);

@@ -1,0 +1,289 @@
+/*
+ * The client's side of the pager: see pager.h. One thread at a time per struct pager.
+ *
+ * Everything there is to know stands in the shared state; the control socket wakes either side, and its end
+ * tells that the other one is gone.
+ */
+#include "memory/pager.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/process.h"
+#include "memory/pager-internal.h"
+#include "memory/pager-state.h"
+#include "memory/space.h"
+
+#define START_TIMEOUT_MS 10000
+#define END_TIMEOUT_MS 5000
+
+struct pager {
+	struct process supervisor;
+	int control_fd, state_fd, directory_fd;
+	struct pager_state *state;
+	char socket_name[108]; /* in the directory */
+	bool gone;	       /* the supervisor closed its end */
+};
+
+/* Binds in the directory by descriptor, because a socket's path is limited to 107 bytes and a work directory's is not. */
+static int listen_at(struct pager *p, const char *path, int *ret, struct error *err)
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	_cleanup_free_ char *directory = slash ? strndup(path, MAX((size_t)(slash - path), 1)) : strdup(".");
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	if (!directory || fd < 0)
+		return error_errno(err, directory ? errno : ENOMEM, "cannot make the socket %s", path);
+	p->directory_fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (p->directory_fd < 0)
+		return error_errno(err, errno, "cannot open %s for the pager's socket", directory);
+	if (!*name || strlen(name) >= sizeof(p->socket_name) ||
+	    (size_t)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", p->directory_fd, name) >=
+		    sizeof(address.sun_path))
+		return error_set(err, EINVAL, "%s cannot be the name of the pager's socket", path);
+	strcpy(p->socket_name, name);
+	unlinkat(p->directory_fd, name, 0);
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 4) < 0)
+		return error_errno(err, errno, "cannot listen on %s", path);
+	*ret = TAKE_FD(fd);
+	return 0;
+}
+
+/* What the client knows, written down for the pager. */
+static int describe(struct pager_state *s, const struct pager_space *spaces, size_t n_spaces, struct error *err)
+{
+	s->n_spaces = (uint32_t)n_spaces;
+	s->spaces_offset = pager_state_alloc(s, n_spaces * sizeof(struct pager_space_state));
+	for (size_t i = 0; i < n_spaces && s->spaces_offset; i++) {
+		const struct range_set *present = spaces[i].present;
+		size_t bytes = present->n_ranges * sizeof(struct range);
+		uint64_t at = pager_state_alloc(s, bytes);
+
+		if (!range_array_valid(present->ranges, present->n_ranges, PAGE_BYTES) ||
+		    (present->n_ranges && (present->ranges[present->n_ranges - 1].end > SPACE_ADDRESS_MAX)))
+			return error_set(err, EINVAL, "the present map of space %u is malformed", spaces[i].space);
+		if (!at)
+			return error_set(err, ENOMEM, "too many ranges of memory for the pager");
+		if (bytes)
+			memcpy(state_at(s, at), present->ranges, bytes);
+		*state_space(s, (uint32_t)i) = (struct pager_space_state){
+			.space = spaces[i].space,
+			.image_pid = spaces[i].image_pid,
+			.store_fd = spaces[i].store_fd < 0 ? -1 : 0,
+			.present_offset = at,
+			.n_present = present->n_ranges,
+		};
+	}
+	return s->spaces_offset ? 0 : error_set(err, ENOMEM, "too many processes for the pager");
+}
+
+/* The supervisor's stderr: pager.log beside the socket, for it outlives us. */
+static int open_log(const struct pager *p)
+{
+	return openat(p->directory_fd, "pager.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
+static int start_supervisor(struct pager *p, int *ret_control, struct error *err)
+{
+	static const char *const argv[] = { "/proc/self/exe", "pager", "3", NULL };
+	_cleanup_close_ int log_fd = open_log(p), theirs = -1;
+	struct process_options o = { .argv = argv,
+				     .stdin_fd = -1,
+				     .stdout_fd = -1,
+				     .stderr_fd = log_fd,
+				     .child_fds = { 3 },
+				     .n_fds = 1,
+				     .new_session = true };
+	int pair[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return error_errno(err, errno, "cannot make the pager's control socket");
+	p->control_fd = pair[0];
+	theirs = pair[1];
+	o.source_fds[0] = theirs;
+	r = process_start(&o, &p->supervisor, err);
+	if (r < 0)
+		return r;
+	*ret_control = p->control_fd;
+	return 0;
+}
+
+static int send_all(struct pager *p, int listen_fd, const struct pager_space *spaces, size_t n_spaces)
+{
+	int fds[PAGER_FDS_PER_MESSAGE] = { p->state_fd, listen_fd };
+	size_t n = 0;
+	int r = fd_send_fds(p->control_fd, "s", 1, fds, 2);
+
+	for (size_t i = 0; i < n_spaces && !r; i++) {
+		if (spaces[i].store_fd >= 0)
+			fds[n++] = spaces[i].store_fd;
+		if (n == PAGER_FDS_PER_MESSAGE) {
+			r = fd_send_fds(p->control_fd, "f", 1, fds, n);
+			n = 0;
+		}
+	}
+	if (!r && n)
+		r = fd_send_fds(p->control_fd, "f", 1, fds, n);
+	return r;
+}
+
+static int await_supervisor(struct pager *p)
+{
+	int r = fd_wait(p->control_fd, POLLIN, deadline_in_ms(START_TIMEOUT_MS));
+	char byte;
+
+	if (r <= 0)
+		return r ? r : -ETIMEDOUT;
+	return fd_read_full(p->control_fd, &byte, 1);
+}
+
+int pager_start(const char *socket_path, const struct pager_space *spaces, size_t n_spaces, struct pager **ret,
+		struct error *err)
+{
+	_cleanup_close_ int listen_fd = -1;
+	struct pager *p = calloc(1, sizeof(*p));
+	int control, r;
+
+	if (!p)
+		return error_set(err, ENOMEM, "no memory for the pager");
+	p->supervisor = PROCESS_NONE;
+	p->control_fd = p->state_fd = p->directory_fd = -1;
+	r = n_spaces > SPACES_MAX ? error_set(err, EINVAL, "%zu processes are too many for the pager", n_spaces) :
+				    pager_state_new(&p->state_fd, &p->state, err);
+	if (!r)
+		r = describe(p->state, spaces, n_spaces, err);
+	if (!r)
+		r = listen_at(p, socket_path, &listen_fd, err);
+	if (!r)
+		r = start_supervisor(p, &control, err);
+	if (!r) {
+		r = send_all(p, listen_fd, spaces, n_spaces);
+		if (!r)
+			r = await_supervisor(p);
+		if (r < 0)
+			r = error_errno(err, -r, "the pager did not start; pager.log beside %s may say why",
+					socket_path);
+	}
+	if (r < 0) {
+		pager_free(p);
+		return r;
+	}
+	*ret = p;
+	return 0;
+}
+
+int pager_release(struct pager *p, struct error *err)
+{
+	p->state->released = 1;
+	if (send(p->control_fd, "!", 1, MSG_NOSIGNAL) < 0 && !p->state->finished)
+		return error_errno(err, errno, "the pager is gone");
+	return 0;
+}
+
+/* Takes what the supervisor said off the socket; notices its end. */
+static void hear_supervisor(struct pager *p)
+{
+	char bytes[64];
+	ssize_t n;
+
+	do {
+		n = recv(p->control_fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+	} while (n > 0 || (n < 0 && errno == EINTR));
+	if (!n || (n < 0 && errno != EAGAIN))
+		p->gone = true;
+}
+
+/* 1 finished, 0 at work, negative: failed. */
+static int pager_outcome(struct pager *p, struct error *err)
+{
+	hear_supervisor(p);
+	if (p->state->finished)
+		return 1;
+	if (p->state->failed)
+		return error_set(err, p->state->failed, "%s", p->state->failure);
+	if (p->gone)
+		return error_set(err, EPIPE, "the pager ended before its work was done");
+	return 0;
+}
+
+int pager_status(struct pager *p, struct pager_status *ret, struct error *err)
+{
+	const struct pager_state *s = p->state;
+	int r = pager_outcome(p, NULL);
+
+	(void)err;
+	*ret = (struct pager_status){
+		.connected = s->connected,
+		.finished = s->finished,
+		.faults = s->faults,
+		.pages_copied = s->pages_copied,
+		.pages_zero = s->pages_zero,
+		.pages_left = s->pages_left,
+		.replaced = s->replaced,
+		.fault_ns_max = s->fault_ns_max,
+		.failed = r < 0 ? -r : 0,
+	};
+	return 0;
+}
+
+int pager_wait(struct pager *p, uint64_t deadline_ns, struct error *err)
+{
+	for (;;) {
+		int r = pager_outcome(p, err);
+
+		if (r)
+			return r;
+		r = fd_wait(p->control_fd, POLLIN, deadline_ns);
+		if (r < 0)
+			return error_errno(err, -r, "cannot wait for the pager");
+		if (!r)
+			return 0;
+	}
+}
+
+/* The end of the socket tells both to end; what does not listen is killed. */
+static void pager_end(struct pager *p)
+{
+	pid_t pager = p->state ? p->state->pager_pid : 0;
+
+	close_fd(&p->control_fd);
+	if (p->supervisor.pid && process_wait(&p->supervisor, deadline_in_ms(END_TIMEOUT_MS)) == 1)
+		return;
+	process_kill(&p->supervisor);
+	if (pager > 0)
+		kill(pager, SIGKILL);
+}
+
+void pager_free(struct pager *p)
+{
+	if (!p)
+		return;
+	if (!p->state || !p->state->released) {
+		pager_end(p);
+	} else if (p->state->finished) {
+		process_wait(&p->supervisor, deadline_in_ms(END_TIMEOUT_MS));
+	}
+	/* What runs on for the sake of the workload is nobody's child to kill. */
+	p->supervisor.pid = 0;
+	process_free(&p->supervisor);
+	if (p->socket_name[0])
+		unlinkat(p->directory_fd, p->socket_name, 0);
+	close_fd(&p->control_fd);
+	close_fd(&p->directory_fd);
+	close_fd(&p->state_fd);
+	pager_state_unmap(p->state);
+	free(p);
+}
+
+pid_t pager_pid(struct pager *p)
+{
+	return p->state->pager_pid;
+}

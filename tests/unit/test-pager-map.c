@@ -1,0 +1,202 @@
+/*
+ * Unit tests of the pager's tables: random unmaps, moves and forks against a plain array of pages, and what a successor makes
+ * of a state that a killed pager left.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "memory/pager-state.h"
+
+#define BASE 0x10000000ULL
+#define PAGES 600
+
+struct model {
+	int source[PAGES]; /* page of the store at this address, or -1 */
+};
+
+static uint64_t address_of(uint64_t page)
+{
+	return BASE + page * PAGE_BYTES;
+}
+
+/* A space whose store has bytes in two pages of three. */
+static struct pager_state *make_state(int *ret_fd, struct model *m)
+{
+	struct pager_segment *runs;
+	struct pager_state *s;
+	struct pager_space_state *sp;
+
+	assert_int_equal(pager_state_new(ret_fd, &s, NULL), 0);
+	s->n_spaces = 1;
+	s->spaces_offset = pager_state_alloc(s, sizeof(*sp));
+	sp = state_space(s, 0);
+	*sp = (struct pager_space_state){ .runs_offset = pager_state_alloc(s, PAGES * sizeof(*runs)) };
+	runs = state_at(s, sp->runs_offset);
+	for (int i = 0; i < PAGES; i++) {
+		m->source[i] = i % 30 < 20 ? i : -1;
+		if (m->source[i] < 0)
+			continue;
+		if (i % 30 == 0)
+			runs[sp->n_runs++] = (struct pager_segment){ address_of((uint64_t)i), address_of((uint64_t)i), 0,
+								     sp->pages };
+		runs[sp->n_runs - 1].pages++;
+		sp->pages++;
+	}
+	return s;
+}
+
+static void check(struct pager_state *s, struct pager_member *m, const struct model *model)
+{
+	uint64_t needed = 0, cursor = 0, seen = 0;
+	struct pager_segment piece;
+	struct pager_table t = *member_table(m);
+	static uint64_t hit[PAGES];
+
+	for (uint64_t i = 0; i < PAGES; i++) {
+		const struct pager_segment *seg = pager_map_find(s, m, address_of(i));
+		uint64_t skip = seg ? (address_of(i) - seg->address) : 0;
+
+		assert_int_equal(seg != NULL, model->source[i] >= 0);
+		if (!seg)
+			continue;
+		assert_int_equal(seg->source + skip, address_of((uint64_t)model->source[i]));
+		needed += !pager_member_marked(s, m, seg->index + skip / PAGE_BYTES, 1);
+	}
+	/* Every bit that is not set belongs to a page in the table, and the fill finds each exactly once. */
+	assert_int_equal(m->left, needed);
+	memset(hit, 0, sizeof(hit));
+	while (seen < needed) {
+		assert_true(pager_map_next(s, m, &cursor, 7, &piece));
+		for (uint64_t k = 0; k < piece.pages; k++) {
+			uint64_t page = (piece.address - BASE) / PAGE_BYTES + k;
+
+			assert_int_equal(hit[page]++, 0);
+			assert_int_equal(piece.source + k * PAGE_BYTES, address_of((uint64_t)model->source[page]));
+		}
+		seen += piece.pages;
+	}
+	assert_int_equal(pager_map_next(s, m, &cursor, 7, &piece), needed > 0);
+	for (uint64_t i = 1; i < t.n; i++)
+		assert_true(member_segments(s, m)[i - 1].address + member_segments(s, m)[i - 1].pages * PAGE_BYTES <=
+			    member_segments(s, m)[i].address);
+}
+
+static void random_event(struct pager_state *s, struct pager_member *m, struct model *model, unsigned int *seed)
+{
+	uint64_t from = (uint64_t)rand_r(seed) % PAGES, length = 1 + (uint64_t)rand_r(seed) % 40, to;
+	int moved[40];
+
+	length = MIN(length, PAGES - from);
+	to = (uint64_t)rand_r(seed) % (PAGES - length + 1);
+	switch (rand_r(seed) % 3) {
+	case 0:
+		assert_int_equal(pager_map_forget(s, m, address_of(from), address_of(from + length), 3), 0);
+		for (uint64_t i = 0; i < length; i++)
+			model->source[from + i] = -1;
+		break;
+	case 1:
+		if (to < from + length && from < to + length)
+			return; /* mremap(2) refuses it */
+		assert_int_equal(pager_map_move(s, m, address_of(from), address_of(to), length * PAGE_BYTES, 5), 0);
+		for (uint64_t i = 0; i < length; i++) {
+			moved[i] = model->source[from + i];
+			model->source[from + i] = -1;
+		}
+		memcpy(&model->source[to], moved, length * sizeof(int));
+		break;
+	default: {
+		const struct pager_segment *seg = pager_map_find(s, m, address_of(from));
+
+		if (seg)
+			pager_member_mark(s, m, seg->index, MIN(seg->pages, length));
+	}
+	}
+}
+
+static void test_against_model(void **state)
+{
+	unsigned int seed = 21;
+
+	(void)state;
+	for (int round = 0; round < 20; round++) {
+		struct model model, forked_model;
+		struct pager_member *m, *forked = NULL;
+		_cleanup_close_ int fd = -1;
+		struct pager_state *s = make_state(&fd, &model);
+
+		m = pager_member_new(s, 0, 1000, NULL);
+		assert_non_null(m);
+		for (int step = 0; step < 60; step++) {
+			random_event(s, m, &model, &seed);
+			if (step == 30) {
+				forked = pager_member_new(s, 0, 1001, m);
+				forked_model = model;
+				assert_ptr_equal(pager_member_find(s, 1001), forked);
+			}
+			if (forked)
+				random_event(s, forked, &forked_model, &seed);
+			check(s, m, &model);
+			if (forked)
+				check(s, forked, &forked_model);
+		}
+		pager_state_unmap(s);
+	}
+}
+
+/* An event that was applied is counted with the table, in one step. */
+static void test_done_with_table(void **state)
+{
+	_cleanup_close_ int fd = -1;
+	struct model model;
+	struct pager_state *s = make_state(&fd, &model);
+	struct pager_member *m = pager_member_new(s, 0, 1000, NULL);
+	uint32_t active = m->active;
+
+	(void)state;
+	assert_int_equal(pager_map_forget(s, m, BASE, BASE + PAGE_BYTES, 9), 0);
+	assert_int_not_equal(m->active, active);
+	assert_int_equal(member_table(m)->done, 9);
+	assert_int_equal(m->tables[active].done, 0);
+	pager_state_unmap(s);
+}
+
+/* A count that was not written and an entry half made are put right. */
+static void test_recover(void **state)
+{
+	_cleanup_close_ int fd = -1;
+	struct model model;
+	struct pager_state *s = make_state(&fd, &model);
+	struct pager_member *m = pager_member_new(s, 0, 1000, NULL), *other;
+
+	(void)state;
+	pager_member_mark(s, m, 3, 10);
+	assert_int_equal(m->left, 390);
+	m->left = 400;
+	other = pager_member_new(s, 0, 1001, m);
+	other->state = MEMBER_CLOSING;
+	other->uffd = fd; /* reused by somebody else: must not be closed */
+	pager_members_recover(s);
+	assert_int_equal(m->left, 390);
+	assert_int_equal(other->state, MEMBER_FREE);
+	assert_ptr_equal(pager_member_new(s, 0, 1002, NULL), other);
+	assert_int_equal(other->left, 400);
+	assert_int_equal(lseek(fd, 0, SEEK_CUR), 0);
+	pager_state_unmap(s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_against_model),
+		cmocka_unit_test(test_done_with_table),
+		cmocka_unit_test(test_recover),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,758 @@
+/*
+ * Tests of the pager with real userfaultfds: a child process plays CRIU's restore and the restored task (pager-task.h).
+ *
+ * What is checked is always the memory that the task sees, to the last byte, while pages are poured in, mappings
+ * change, it forks, and the pager is killed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "memory/pager.h"
+#include "pager-task.h"
+
+#define MIB_PAGES 256ULL
+#define DEADLINE_MS 60000
+
+#define TASK_OK 0
+#define TASK_WRONG_BYTES 10 /* everything else: the task could not do its part */
+#define TASK_SETUP 11
+#define TASK_OPERATION 12
+
+static char directory[64], socket_path[128];
+static struct task_shared *shared;
+
+/* ---- the task's side ---- */
+
+static int task_handshake(struct task *t)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct uffdio_api api = { .api = UFFD_API,
+				  .features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |
+					      UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	int32_t pid = t->announced ? t->announced : getpid(), marker = RESTORE_FINISHED;
+	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	void *m = mmap((void *)REGION, t->pages * PAGE_BYTES, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (uffd < 0 || fd < 0 || m != (void *)REGION || ioctl(uffd, UFFDIO_API, &api) < 0)
+		return TASK_SETUP;
+	strcpy(address.sun_path, t->socket_path);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return TASK_SETUP;
+	/* A zombie of the tree goes first, as CRIU would announce it. */
+	if (fd_write_full(fd, &(int32_t){ -4000000 }, 4) < 0 || fd_write_full(fd, &pid, 4) < 0 ||
+	    fd_send_fds(fd, "", 1, &uffd, 1) < 0)
+		return TASK_SETUP;
+	reg.range.start = REGION;
+	reg.range.len = t->registered * PAGE_BYTES;
+	if (ioctl(uffd, UFFDIO_REGISTER, &reg) < 0)
+		return TASK_SETUP;
+	close(uffd);
+	if (!t->no_marker && fd_write_full(fd, &marker, 4) < 0)
+		return TASK_SETUP;
+	close(fd);
+	return 0;
+}
+
+static pid_t task_start(struct task *t)
+{
+	pid_t pid;
+
+	t->shared = shared;
+	t->socket_path = socket_path;
+	if (!t->registered)
+		t->registered = t->pages;
+	pid = fork();
+	if (!pid) {
+		int r = task_handshake(t);
+
+		t->shared->handshaken++;
+		while (!t->shared->go)
+			sched_yield();
+		_exit(r ? r : t->body(t));
+	}
+	return pid;
+}
+
+static int check_all(struct task *t)
+{
+	for (uint64_t i = 0; i < t->registered; i++)
+		if (!page_holds((void *)(REGION + i * PAGE_BYTES), (int64_t)i))
+			return TASK_WRONG_BYTES;
+	return TASK_OK;
+}
+
+/* Reads random pages, each with its time, then everything. */
+static int body_random_access(struct task *t)
+{
+	for (int i = 0; i < 6000; i++) {
+		uint64_t page = random_next(&t->seed) % t->pages, start = clock_now_ns(), at;
+
+		(void)*(volatile uint64_t *)(REGION + page * PAGE_BYTES);
+		start = clock_now_ns() - start;
+		/* Less than that was no fault for the pager. */
+		at = start > 2500 ? t->shared->latencies++ : UINT64_MAX;
+		if (at < ARRAY_SIZE(t->shared->latency_ns))
+			t->shared->latency_ns[at] = (uint32_t)MIN(start, UINT32_MAX);
+		if (!page_holds((void *)(REGION + page * PAGE_BYTES), (int64_t)page))
+			return TASK_WRONG_BYTES;
+	}
+	return check_all(t);
+}
+
+/* What the task believes of its memory: where each page of the region is now, and what it holds. */
+struct belief {
+	void **at;	 /* NULL: unmapped */
+	int64_t *source; /* page of the source, -1: zeros, -2: page number written by the task itself */
+	uint64_t n;
+};
+
+static bool believed(const struct belief *b, uint64_t page)
+{
+	if (!b->at[page])
+		return true;
+	if (b->source[page] == -2)
+		return *(volatile uint64_t *)b->at[page] == ~page;
+	return page_holds(b->at[page], b->source[page]);
+}
+
+/* In a forked child: some random pages first, then all. */
+static int check_in_child(const struct belief *b, uint64_t seed)
+{
+	for (int i = 0; i < 50; i++)
+		if (!believed(b, random_next(&seed) % b->n))
+			return TASK_WRONG_BYTES;
+	for (uint64_t i = 0; i < b->n; i += 1 + random_next(&seed) % 64)
+		if (!believed(b, i))
+			return TASK_WRONG_BYTES;
+	return TASK_OK;
+}
+
+static int fork_and_check(const struct belief *b, uint64_t *seed, bool wait_for_it)
+{
+	uint64_t child_seed = random_next(seed);
+	pid_t pid = fork();
+	int status;
+
+	if (!pid)
+		_exit(check_in_child(b, child_seed));
+	if (pid < 0)
+		return TASK_OPERATION;
+	if (!wait_for_it)
+		return TASK_OK;
+	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : TASK_OPERATION;
+}
+
+/* Pages from `first` on that still lie side by side. */
+static uint64_t side_by_side(const struct belief *b, uint64_t first, uint64_t most)
+{
+	uint64_t n = 1;
+
+	while (n < most && first + n < b->n && b->at[first + n] == (char *)b->at[first] + n * PAGE_BYTES)
+		n++;
+	return n;
+}
+
+/* One random thing that a program does to its mappings. */
+static int mutate(struct belief *b, uint64_t *seed, uint64_t *elsewhere)
+{
+	uint64_t first = random_next(seed) % b->n, n;
+	int kind = (int)(random_next(seed) % 100);
+	char *to;
+
+	if (!b->at[first])
+		return TASK_OK;
+	n = side_by_side(b, first, 1 + random_next(seed) % 200);
+	if (kind < 35) {
+		return believed(b, first) ? TASK_OK : TASK_WRONG_BYTES;
+	} else if (kind < 50) {
+		*(volatile uint64_t *)b->at[first] = ~first;
+		b->source[first] = -2;
+	} else if (kind < 70) {
+		if (madvise(b->at[first], n * PAGE_BYTES, MADV_DONTNEED) < 0)
+			return TASK_OPERATION;
+		for (uint64_t i = 0; i < n; i++)
+			b->source[first + i] = -1;
+		return believed(b, first + n / 2) ? TASK_OK : TASK_WRONG_BYTES;
+	} else if (kind < 75) {
+		n = MIN(n, 20ULL);
+		if (munmap(b->at[first], n * PAGE_BYTES) < 0)
+			return TASK_OPERATION;
+		memset(&b->at[first], 0, n * sizeof(*b->at));
+	} else if (kind < 95) {
+		/* Longer than before, now and then: the new end reads as zeros. */
+		uint64_t more = random_next(seed) % 3;
+
+		to = mremap(b->at[first], n * PAGE_BYTES, (n + more) * PAGE_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED,
+			    (void *)(ELSEWHERE + *elsewhere));
+		if (to == MAP_FAILED)
+			return TASK_OPERATION;
+		*elsewhere += (n + more + 1) * PAGE_BYTES;
+		for (uint64_t i = 0; i < n; i++)
+			b->at[first + i] = to + i * PAGE_BYTES;
+		for (uint64_t i = n; i < n + more; i++)
+			if (!page_holds(to + i * PAGE_BYTES, -1))
+				return TASK_WRONG_BYTES;
+		return believed(b, first) ? TASK_OK : TASK_WRONG_BYTES;
+	} else {
+		return fork_and_check(b, seed, kind < 98);
+	}
+	return TASK_OK;
+}
+
+/* Until it is told to stop, and for a while in any case; then all must be as believed. */
+static int body_mutate(struct task *t)
+{
+	struct belief b = { .at = calloc(t->pages, sizeof(*b.at)),
+			    .source = calloc(t->pages, sizeof(*b.source)),
+			    .n = t->pages };
+	uint64_t elsewhere = 0;
+	int r = b.at && b.source ? 0 : TASK_SETUP, status;
+
+	for (uint64_t i = 0; i < t->pages && !r; i++) {
+		b.at[i] = (void *)(REGION + i * PAGE_BYTES);
+		b.source[i] = (int64_t)i;
+	}
+	while (!r && (!t->shared->stop || t->shared->operations < 300)) {
+		r = mutate(&b, &t->seed, &elsewhere);
+		t->shared->operations++;
+	}
+	for (uint64_t i = 0; i < t->pages && !r; i++)
+		r = believed(&b, i) ? TASK_OK : TASK_WRONG_BYTES;
+	/* The children that nobody waited for. */
+	while (waitpid(-1, &status, 0) > 0)
+		if (!r && (!WIFEXITED(status) || WEXITSTATUS(status)))
+			r = WIFEXITED(status) ? WEXITSTATUS(status) : TASK_OPERATION;
+	return r;
+}
+
+/* ---- the test's side ---- */
+
+struct rig {
+	struct store *store;
+	struct range_set present;
+	struct pager *pager;
+	uint64_t data_pages;
+};
+
+static void rig_fill_store(struct rig *rig, uint32_t space, uint64_t pages)
+{
+	static uint64_t page[PAGE_BYTES / 8];
+
+	rig->data_pages = 0;
+	range_set_free(&rig->present);
+	for (uint64_t i = 0; i < pages; i++) {
+		uint64_t at = REGION + i * PAGE_BYTES;
+
+		if (!page_present(i))
+			continue;
+		assert_int_equal(range_set_add(&rig->present, at, at + PAGE_BYTES), 0);
+		for (uint64_t w = 0; w < PAGE_BYTES / 8; w++)
+			page[w] = page_word(i, w);
+		if (page_zero(i))
+			assert_int_equal(store_put_zero(rig->store, space, at, 1, NULL), 0);
+		else
+			assert_int_equal(store_put(rig->store, space, at, 1, ENCODING_RAW, (uint8_t *)page, PAGE_BYTES,
+						   NULL),
+					 0);
+		rig->data_pages += !page_zero(i);
+	}
+	assert_int_equal(store_apply_present(rig->store, space, &rig->present, NULL), 0);
+}
+
+/* The pager listens before the task exists, so its pid is chosen: 77. */
+#define ANNOUNCED 77
+
+static void rig_start(struct rig *rig, uint64_t pages)
+{
+	struct pager_space space = { .space = 1, .image_pid = ANNOUNCED, .present = &rig->present };
+	struct error err = { 0 };
+
+	memset((void *)shared, 0, sizeof(*shared));
+	*rig = (struct rig){ 0 };
+	assert_int_equal(store_new(0, &rig->store, NULL), 0);
+	rig_fill_store(rig, 1, pages);
+	space.store_fd = store_fd(rig->store, 1);
+	if (pager_start(socket_path, &space, 1, &rig->pager, &err) < 0)
+		fail_msg("%s", err.text);
+}
+
+static void rig_end(struct rig *rig)
+{
+	pager_free(rig->pager);
+	store_free(rig->store);
+	range_set_free(&rig->present);
+}
+
+static uint64_t store_disk_bytes(struct rig *rig)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(store_fd(rig->store, 1), &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
+static void wait_handshake(uint32_t n)
+{
+	uint64_t deadline = deadline_in_ms(DEADLINE_MS);
+
+	while (shared->handshaken < n) {
+		assert_true(clock_now_ns() < deadline);
+		sched_yield();
+	}
+}
+
+static void wait_task(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), TASK_OK);
+}
+
+static void wait_pager(struct rig *rig)
+{
+	struct error err = { 0 };
+	int r = pager_wait(rig->pager, deadline_in_ms(DEADLINE_MS), &err);
+
+	if (r != 1)
+		fail_msg("pager_wait: %d %s", r, err.text);
+}
+
+static struct pager_status status_of(struct rig *rig)
+{
+	struct pager_status status;
+
+	assert_int_equal(pager_status(rig->pager, &status, NULL), 0);
+	return status;
+}
+
+static int compare_latency(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void print_latency(const char *what)
+{
+	uint64_t n = MIN(shared->latencies, ARRAY_SIZE(shared->latency_ns));
+
+	qsort(shared->latency_ns, n, sizeof(shared->latency_ns[0]), compare_latency);
+	if (n)
+		print_message("# %s: %llu faults seen by the task, p50 %.1f us, p99 %.1f us, max %.1f us\n", what,
+			      (unsigned long long)n, shared->latency_ns[n / 2] / 1e3,
+			      shared->latency_ns[n * 99 / 100] / 1e3, shared->latency_ns[n - 1] / 1e3);
+}
+
+/* 256 MiB, read at random while they are poured in. */
+static void test_random_access(void **state)
+{
+	struct task t = { .pages = 256 * MIB_PAGES, .body = body_random_access, .seed = 5, .announced = ANNOUNCED };
+	struct pager_status status;
+	struct rig rig;
+	uint64_t full, start;
+	bool shrank = false;
+	pid_t pid;
+
+	(void)state;
+	rig_start(&rig, t.pages);
+	full = store_disk_bytes(&rig);
+	assert_int_equal(full, rig.data_pages * PAGE_BYTES);
+	pid = task_start(&t);
+	wait_handshake(1);
+	shared->go = 1;
+	assert_int_equal(pager_release(rig.pager, NULL), 0);
+	start = clock_now_ns();
+	while (!(status = status_of(&rig)).finished) {
+		assert_int_equal(status.failed, 0);
+		/* The target never holds two copies: what is given away is freed. */
+		if (status.pages_copied > rig.data_pages / 2 && status.pages_left > rig.data_pages / 10)
+			shrank |= store_disk_bytes(&rig) < full * 3 / 4;
+		assert_true(clock_now_ns() < start + DEADLINE_MS * NS_PER_MS);
+		sched_yield();
+	}
+	print_message("# %llu MiB in %.0f ms beside a task that faults\n",
+		      (unsigned long long)(rig.data_pages >> 8), (double)(clock_now_ns() - start) / 1e6);
+	wait_pager(&rig);
+	wait_task(pid);
+	print_latency("while filling");
+	assert_true(shrank);
+	assert_int_equal(status.pages_copied, rig.data_pages);
+	assert_int_equal(status.pages_left, 0);
+	assert_true(status.connected && status.faults > 0 && status.fault_ns_max > 0);
+	assert_int_equal(status.replaced, 0);
+	assert_int_equal(store_disk_bytes(&rig), 0);
+	rig_end(&rig);
+}
+
+static int body_one_by_one(struct task *t)
+{
+	return body_random_access(t);
+}
+
+/* Before the release nothing is poured in; faults are served all the same. */
+static void test_faults_only(void **state)
+{
+	struct task t = { .pages = 32 * MIB_PAGES, .body = body_one_by_one, .seed = 6, .announced = ANNOUNCED };
+	struct rig rig;
+	pid_t pid;
+
+	(void)state;
+	rig_start(&rig, t.pages);
+	pid = task_start(&t);
+	wait_handshake(1);
+	shared->go = 1;
+	wait_task(pid);
+	print_latency("before the fill");
+	assert_int_equal(status_of(&rig).pages_copied, rig.data_pages);
+	assert_true(status_of(&rig).faults >= rig.data_pages);
+	assert_false(status_of(&rig).finished);
+	assert_int_equal(pager_release(rig.pager, NULL), 0);
+	wait_pager(&rig);
+	rig_end(&rig);
+}
+
+static int body_check(struct task *t)
+{
+	return check_all(t);
+}
+
+/* Nobody faults: how fast the fill is. */
+static void test_fill_speed(void **state)
+{
+	struct task t = { .pages = 512 * MIB_PAGES, .body = body_check, .announced = ANNOUNCED };
+	struct rig rig;
+	uint64_t start;
+	pid_t pid;
+
+	(void)state;
+	rig_start(&rig, t.pages);
+	pid = task_start(&t);
+	wait_handshake(1);
+	start = clock_now_ns();
+	assert_int_equal(pager_release(rig.pager, NULL), 0);
+	wait_pager(&rig);
+	start = clock_now_ns() - start;
+	print_message("# fill alone: %llu MiB in %.0f ms, %.2f GB/s\n", (unsigned long long)(rig.data_pages >> 8),
+		      (double)start / 1e6, (double)(rig.data_pages * PAGE_BYTES) / (double)start);
+	assert_int_equal(status_of(&rig).pages_copied, rig.data_pages);
+	shared->go = 1;
+	wait_task(pid);
+	rig_end(&rig);
+}
+
+/* The task remaps, discards, unmaps and forks, first while only faults are served and then during the fill. */
+static void test_mutations(void **state)
+{
+	(void)state;
+	for (uint64_t round = 0; round < 4; round++) {
+		struct task t = { .pages = 64 * MIB_PAGES,
+				  .body = body_mutate,
+				  .seed = 99 + round,
+				  .announced = ANNOUNCED };
+		struct rig rig;
+		pid_t pid;
+
+		rig_start(&rig, t.pages);
+		pid = task_start(&t);
+		wait_handshake(1);
+		shared->go = 1;
+		while (shared->operations < 100 * round && !waitpid(pid, NULL, WNOHANG | WNOWAIT))
+			sched_yield();
+		assert_int_equal(pager_release(rig.pager, NULL), 0);
+		wait_pager(&rig);
+		shared->stop = 1;
+		wait_task(pid);
+		assert_int_equal(status_of(&rig).pages_left, 0);
+		assert_int_equal(store_disk_bytes(&rig), 0);
+		rig_end(&rig);
+	}
+}
+
+/* Ends the pager when a successor of the last one is up, after a random while. */
+static bool kill_pager(struct rig *rig, uint64_t *seed, pid_t *last)
+{
+	struct timespec pause = { .tv_nsec = (long)(random_next(seed) % 2500000) };
+	uint64_t deadline = deadline_in_ms(DEADLINE_MS);
+
+	while (pager_pid(rig->pager) == *last && !status_of(rig).finished) {
+		assert_true(clock_now_ns() < deadline);
+		sched_yield();
+	}
+	ppoll(NULL, 0, &pause, NULL);
+	if (status_of(rig).finished)
+		return false;
+	*last = pager_pid(rig->pager);
+	return !kill(*last, SIGKILL);
+}
+
+#define KILLS 50
+
+static void test_killed(void **state)
+{
+	struct task t = { .pages = 512 * MIB_PAGES, .body = body_mutate, .seed = 7, .announced = ANNOUNCED };
+	uint64_t seed = 4242;
+	pid_t pid, last = 0;
+	struct rig rig;
+
+	(void)state;
+	rig_start(&rig, t.pages);
+	pid = task_start(&t);
+	shared->go = 1;
+	for (int kills = 0; kills < KILLS; kills++) {
+		/* The first ones hit the handshake and the faults, most of them the fill. */
+		if (kills == 15) {
+			wait_handshake(1);
+			assert_int_equal(pager_release(rig.pager, NULL), 0);
+		}
+		assert_true(kill_pager(&rig, &seed, &last));
+	}
+	assert_false(status_of(&rig).finished);
+	wait_pager(&rig);
+	shared->stop = 1;
+	wait_task(pid);
+	assert_int_equal(status_of(&rig).replaced, KILLS);
+	assert_int_equal(status_of(&rig).pages_left, 0);
+	print_message("# %d kills, %llu operations of the task\n", KILLS, (unsigned long long)shared->operations);
+	rig_end(&rig);
+}
+
+static bool process_ended(pid_t pid)
+{
+	_cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	return fd < 0 || fd_wait(fd, POLLIN, deadline_in_ms(10000)) == 1;
+}
+
+static pid_t parent_of(pid_t pid)
+{
+	char path[64], line[256];
+	_cleanup_fclose_ FILE *f = NULL;
+	int parent = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "PPid: %d", &parent) == 1)
+			break;
+	return parent;
+}
+
+static pid_t wait_pager_pid(struct rig *rig)
+{
+	uint64_t deadline = deadline_in_ms(DEADLINE_MS);
+
+	while (!pager_pid(rig->pager)) {
+		assert_true(clock_now_ns() < deadline);
+		sched_yield();
+	}
+	return pager_pid(rig->pager);
+}
+
+/* The restore is given up: both processes end, and nothing is left on the path. */
+static void test_abort(void **state)
+{
+	struct rig rig;
+	pid_t pager, supervisor;
+
+	(void)state;
+	rig_start(&rig, MIB_PAGES);
+	pager = wait_pager_pid(&rig);
+	supervisor = parent_of(pager);
+	assert_true(supervisor > 1);
+	rig_end(&rig);
+	assert_true(process_ended(pager));
+	assert_true(process_ended(supervisor));
+	assert_int_equal(access(socket_path, F_OK), -1);
+}
+
+/* The supervisor is killed in the middle: the pager goes on alone. */
+static void test_supervisor_killed(void **state)
+{
+	struct task t = { .pages = 64 * MIB_PAGES, .body = body_mutate, .seed = 3, .announced = ANNOUNCED };
+	struct rig rig;
+	pid_t pid;
+
+	(void)state;
+	rig_start(&rig, t.pages);
+	pid = task_start(&t);
+	wait_handshake(1);
+	assert_int_equal(kill(parent_of(wait_pager_pid(&rig)), SIGKILL), 0);
+	shared->go = 1;
+	assert_int_equal(pager_release(rig.pager, NULL), 0);
+	wait_pager(&rig);
+	shared->stop = 1;
+	wait_task(pid);
+	rig_end(&rig);
+}
+
+/* A worker in a process of its own, which goes away: after the release the task gets all its pages, before it the
+ * pager ends. */
+static void worker_goes(bool released)
+{
+	struct task t = { .pages = 64 * MIB_PAGES, .body = body_random_access, .seed = 8, .announced = ANNOUNCED };
+	int pids[2][2], status;
+	pid_t worker, pid, pager, supervisor;
+	char byte;
+
+	memset((void *)shared, 0, sizeof(*shared));
+	assert_int_equal(pipe2(pids[0], O_CLOEXEC), 0);
+	assert_int_equal(pipe2(pids[1], O_CLOEXEC), 0);
+	worker = fork();
+	if (!worker) {
+		struct rig rig;
+
+		rig_start(&rig, t.pages);
+		pager = wait_pager_pid(&rig);
+		if (fd_write_full(pids[0][1], &pager, sizeof(pager)) < 0 || fd_read_full(pids[1][0], &byte, 1) < 0)
+			_exit(1);
+		if (released && pager_release(rig.pager, NULL) < 0)
+			_exit(1);
+		raise(SIGKILL);
+	}
+	assert_int_equal(fd_read_full(pids[0][0], &pager, sizeof(pager)), 0);
+	supervisor = parent_of(pager);
+	pid = task_start(&t);
+	wait_handshake(1);
+	assert_int_equal(fd_write_full(pids[1][1], "g", 1), 0);
+	assert_int_equal(waitpid(worker, &status, 0), worker);
+	assert_true(WIFSIGNALED(status));
+	if (released) {
+		shared->go = 1;
+		wait_task(pid);
+	} else {
+		kill(pid, SIGKILL);
+		waitpid(pid, &status, 0);
+	}
+	assert_true(process_ended(pager));
+	assert_true(process_ended(supervisor));
+	for (int i = 0; i < 4; i++)
+		close(pids[i / 2][i % 2]);
+}
+
+static void test_worker_gone(void **state)
+{
+	(void)state;
+	worker_goes(true);
+	worker_goes(false);
+}
+
+/* The present map says more than CRIU registered: what has no place is skipped, and the fill ends. */
+static void test_superset(void **state)
+{
+	struct task t = { .pages = 32 * MIB_PAGES,
+			  .registered = 10 * MIB_PAGES + 77,
+			  .body = body_check,
+			  .announced = ANNOUNCED };
+	struct rig rig;
+	pid_t pid;
+
+	(void)state;
+	rig_start(&rig, t.pages);
+	pid = task_start(&t);
+	wait_handshake(1);
+	assert_int_equal(pager_release(rig.pager, NULL), 0);
+	wait_pager(&rig);
+	assert_true(status_of(&rig).pages_copied < rig.data_pages / 2);
+	shared->go = 1;
+	wait_task(pid);
+	rig_end(&rig);
+}
+
+/* The task dies in the middle of the fill: that is an end like another. */
+static void test_task_dies(void **state)
+{
+	struct task t = { .pages = 256 * MIB_PAGES, .body = body_check, .announced = ANNOUNCED };
+	struct rig rig;
+	pid_t pid;
+
+	(void)state;
+	rig_start(&rig, t.pages);
+	pid = task_start(&t);
+	wait_handshake(1);
+	assert_int_equal(pager_release(rig.pager, NULL), 0);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	wait_pager(&rig);
+	assert_int_equal(store_disk_bytes(&rig), 0);
+	rig_end(&rig);
+}
+
+/* A process that nobody sent memory for must not run on zeros: the pager fails before the tasks are released. */
+static void test_unknown_process(void **state)
+{
+	struct task t = { .pages = MIB_PAGES, .body = body_check, .announced = 78 };
+	struct error err = { 0 };
+	struct rig rig;
+	pid_t pid;
+
+	(void)state;
+	rig_start(&rig, t.pages);
+	pid = task_start(&t);
+	assert_int_equal(pager_wait(rig.pager, deadline_in_ms(DEADLINE_MS), &err), -ENOENT);
+	assert_non_null(strstr(err.text, "process 78"));
+	assert_int_equal(status_of(&rig).failed, ENOENT);
+	assert_false(status_of(&rig).connected);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	rig_end(&rig);
+}
+
+static int group_setup(void **state)
+{
+	(void)state;
+	strcpy(directory, "/tmp/phaul-test-pager-XXXXXX");
+	if (!mkdtemp(directory))
+		return -1;
+	snprintf(socket_path, sizeof(socket_path), "%s/lazy-pages.socket", directory);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	return shared == MAP_FAILED ? -1 : 0;
+}
+
+static int group_teardown(void **state)
+{
+	(void)state;
+	return dir_remove(directory);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_faults_only),   cmocka_unit_test(test_fill_speed),
+		cmocka_unit_test(test_random_access), cmocka_unit_test(test_mutations),
+		cmocka_unit_test(test_killed),	      cmocka_unit_test(test_abort),
+		cmocka_unit_test(test_superset),      cmocka_unit_test(test_task_dies),
+		cmocka_unit_test(test_worker_gone),   cmocka_unit_test(test_supervisor_killed),
+		cmocka_unit_test(test_unknown_process),
+	};
+
+	/* The supervisor is this program again. */
+	if (argc == 3 && !strcmp(argv[1], "pager"))
+		return pager_main(atoi(argv[2]));
+	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
