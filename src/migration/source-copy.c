@@ -218,15 +218,6 @@ static int start_tracking(struct source *s, struct error *err)
 	return r;
 }
 
-static int start_round(struct source *s, struct error *err)
-{
-	s->round++;
-	s->round_started_ns = s->progress_ns = clock_now_ns();
-	s->progress_bytes = sender_bytes_out(s->sender);
-	s->round_under_way = true;
-	return sender_start(s->sender, s->round, &s->runs, err);
-}
-
 static void tell_progress(struct source *s)
 {
 	struct migration_progress *p = &s->event->progress;
@@ -249,6 +240,21 @@ static void tell_progress(struct source *s)
 	}
 	s->progress_ns = now;
 	s->progress_bytes = bytes;
+}
+
+static int start_round(struct source *s, struct error *err)
+{
+	int r;
+
+	s->round++;
+	s->round_started_ns = s->progress_ns = clock_now_ns();
+	s->progress_bytes = sender_bytes_out(s->sender);
+	s->round_under_way = true;
+	r = sender_start(s->sender, s->round, &s->runs, err);
+	if (r < 0)
+		return r;
+	tell_progress(s);
+	return STAGE_AGAIN;
 }
 
 static int await_round_done(struct source *s, struct error *err)
