@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "migration/convert.h"
+#include "migration/hook.h"
 #include "migration/source-internal.h"
 
 
@@ -327,6 +328,9 @@ int source_stage_commit(struct source *s, struct error *err)
 	r = s->driver->stop_firmly(&s->workload, err);
 	if (!r)
 		r = journal_enter(s->journal, STATE_COMMITTED, NULL, err);
+	if (r < 0)
+		return r;
+	r = hook_reached("source", "committed", -1, err);
 	if (r < 0)
 		return r;
 	/* From here on a Ctrl-C comes too late: the outcome is the target's. */

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "fs/sync.h"
 #include "migration/convert.h"
+#include "migration/hook.h"
 #include "migration/stream.h"
 #include "migration/target-internal.h"
 
@@ -283,7 +284,9 @@ int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct err
 		return r;
 	t->resumed_at_ns = clock_now_ns();
 	announce(t);
-	r = pager_release(t->pager, err);
+	r = hook_reached("target", "resumed", -1, err);
+	if (!r)
+		r = pager_release(t->pager, err);
 	if (!r)
 		r = journal_enter(t->journal, STATE_RUNNING, NULL, err);
 	if (r < 0)
