@@ -14,7 +14,6 @@
 #include <sys/wait.h>
 
 #include "base/fd.h"
-#include "base/process.h"
 #include "transport/endpoint-internal.h"
 
 #define ARGUMENTS_MAX 48
@@ -22,14 +21,6 @@
 #define STDERR_TAIL 1024
 #define SSH_FAILED 255	  /* ssh(1): its own errors; anything else is the remote command's status */
 #define NOT_FOUND 127
-
-struct ssh_child {
-	struct process process;
-	int stderr_fd;
-	bool greeted;
-	char host[320];
-	char program[256]; /* what was to run at the target */
-};
 
 /* The last line that ssh or the remote side wrote to stderr. */
 static const char *last_words(struct ssh_child *s, char text[STDERR_TAIL])

@@ -5,6 +5,7 @@
 #include "transport-fixture.h"
 
 #include <openssl/err.h>
+#include <sys/wait.h>
 
 #define MESSAGE 65536
 
@@ -491,6 +492,7 @@ static int throughput(size_t mib)
 		printf("%s: %.2f GB/s\n", SSL_get_cipher(c->tls->ssl),
 		       (double)(mib << 20) / (double)(clock_now_ns() - begin));
 	channel_free(c);
+	waitpid(pid, NULL, 0);
 	world_teardown(&state);
 	return r < 0;
 }
