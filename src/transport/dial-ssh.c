@@ -1,7 +1,8 @@
 /*
  * Channels over ssh: one `ssh ... phaul receive` per channel, its standard input and output as the link.
  *
- * ssh runs with BatchMode, so it never asks anybody. Its stdin and stdout are socketpairs of their own (each ends
+ * ssh runs with BatchMode, so it never asks anybody, and in a session of its own, so that an interrupt at the terminal
+ * leaves the link to us. Its stdin and stdout are socketpairs of their own (each ends
  * for itself, and shutdown(2) reaches them); its stderr goes to a memory file, which never blocks it and whose last
  * line explains an end that came too early. The remote side says PHAUL_GREETING first, so that a failed login
  * or a missing phaul shows in the dial.
@@ -215,7 +216,7 @@ static struct ssh_child *child_new(const struct endpoint *e, const struct dial_o
 static int start(const struct ssh_command *k, struct ssh_child *s, struct channel **ret, struct error *err)
 {
 	int in[2] = { -1, -1 }, out[2] = { -1, -1 }, r;
-	struct process_options o = { .argv = k->argv, .stderr_fd = s->stderr_fd };
+	struct process_options o = { .argv = k->argv, .stderr_fd = s->stderr_fd, .new_session = true };
 	char name[340];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, in) < 0 ||

@@ -28,6 +28,10 @@ void address_format(const struct sockaddr *address, socklen_t length, char text[
 /* No delay, keepalive, and a bound on how long the kernel waits for acknowledgements. */
 void tcp_tune(int fd);
 
+/* channel_accept_tls() that a readable cancel_fd ends with -ECANCELED. */
+int accept_tls(int fd, struct tls_identity *identity, int64_t timeout_ms, int cancel_fd, struct channel **ret,
+	       struct error *err);
+
 /* The ssh below a channel. */
 struct ssh_child {
 	struct process process;

@@ -257,3 +257,14 @@ static void test_ssh_errors(void **state)
 	assert_int_equal(dial_helper(&s, NULL, NULL, &c, &err), -ENOENT);
 	sshd_stop(&s);
 }
+
+static void test_joiner_errors(void **state)
+{
+	struct world *w = *state;
+	struct error err = { 0 };
+
+	assert_int_equal(route_join_stdio(w->directory, "../../etc/passwd", &err), -EINVAL);
+	assert_int_equal(route_join_stdio(w->directory, "0123456789abcdef0123456789ABCDEF", &err), -EINVAL);
+	assert_int_equal(route_join_stdio(w->directory, "0123456789abcdef0123456789abcdef", &err), -ENOENT);
+	assert_int_equal(route_join_stdio("/nonexistent", "0123456789abcdef0123456789abcdef", &err), -ENOENT);
+}

@@ -4,6 +4,8 @@
  */
 #include "transport-fixture.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 
 #include "base/process.h"
@@ -74,56 +76,6 @@ static void test_parse(void **state)
 		assert_string_equal(e.user, cases[i].user);
 		assert_int_equal(e.port, cases[i].port);
 	}
-}
-
-/* A server in a thread: each new session echoes in a thread of its own; ends when canceled. */
-struct server {
-	pthread_t thread;
-	struct listener *listener;
-	struct tls_identity *identity;
-	int cancel_fd;
-	struct peer peers[16];
-	size_t n_peers;
-};
-
-static void *server_main(void *arg)
-{
-	struct server *s = arg;
-	struct listener_event event;
-
-	while (!listener_step(s->listener, s->cancel_fd, DEADLINE_NEVER, &event, NULL) &&
-	       event.kind != LISTENER_CANCELED) {
-		if (event.kind != LISTENER_NEW_SESSION || s->n_peers == ARRAY_SIZE(s->peers))
-			continue;
-		s->peers[s->n_peers] = (struct peer){ .fd = event.fd, .identity = s->identity };
-		pthread_create(&s->peers[s->n_peers].thread, NULL, peer_main, &s->peers[s->n_peers]);
-		s->n_peers++;
-	}
-	return NULL;
-}
-
-static void server_start(struct server *s, const char *address, struct tls_identity *identity)
-{
-	struct error err = { 0 };
-
-	*s = (struct server){ .identity = identity, .cancel_fd = eventfd(0, EFD_CLOEXEC) };
-	if (listener_open(address, &s->listener, &err) < 0)
-		fail_msg("%s", err.text);
-	assert_int_equal(pthread_create(&s->thread, NULL, server_main, s), 0);
-}
-
-static void server_stop(struct server *s)
-{
-	uint64_t one = 1;
-
-	assert_int_equal(write(s->cancel_fd, &one, sizeof(one)), sizeof(one));
-	pthread_join(s->thread, NULL);
-	for (size_t i = 0; i < s->n_peers; i++) {
-		peer_join(&s->peers[i]);
-		channel_free(s->peers[i].channel);
-	}
-	listener_free(s->listener);
-	close(s->cancel_fd);
 }
 
 static void dial_and_exchange(const struct endpoint *e, struct tls_identity *identity)
@@ -410,6 +362,53 @@ static void test_route_hand_over(void **state)
 	listener_free(l);
 }
 
+struct receiver {
+	pthread_t thread;
+	atomic_int tid;
+	struct route *route;
+	int cancel_fd;
+	int result;
+};
+
+static void *receiver_main(void *arg)
+{
+	struct receiver *v = arg;
+	struct channel *c = NULL;
+
+	atomic_store(&v->tid, gettid());
+	v->result = route_receive(v->route, v->cancel_fd, DEADLINE_NEVER, &c, NULL);
+	return NULL;
+}
+
+/* A connection that never shakes hands does not keep a worker from being canceled. */
+static void test_route_cancel(void **state)
+{
+	struct world *w = *state;
+	struct receiver v = { .cancel_fd = eventfd(0, EFD_CLOEXEC) };
+	uint64_t one = 1, begin = clock_now_ns();
+	uint8_t byte = 0;
+	int sockets[2], fds[2], queued;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets), 0);
+	assert_int_equal(route_open_tls(sockets[1], w->beta, &v.route, NULL), 0);
+	tcp_pair(fds);
+	assert_int_equal(fd_send_fds(sockets[0], &byte, 1, &fds[1], 1), 0);
+	close(fds[1]);
+	assert_int_equal(pthread_create(&v.thread, NULL, receiver_main, &v), 0);
+	do {
+		assert_int_equal(ioctl(sockets[0], SIOCOUTQ, &queued), 0);
+	} while (queued);
+	wait_until_blocked(&v.tid); /* in the handshake: the connection has been taken */
+	assert_int_equal(write(v.cancel_fd, &one, sizeof(one)), sizeof(one));
+	pthread_join(v.thread, NULL);
+	assert_int_equal(v.result, -ECANCELED);
+	assert_true(clock_now_ns() - begin < 9 * NS_PER_S);
+	close(sockets[0]);
+	close(fds[0]);
+	close(v.cancel_fd);
+	route_free(v.route);
+}
+
 /* A worker that takes nothing does not hold up the listener. */
 static void test_stuck_worker(void **state)
 {
@@ -471,17 +470,6 @@ static void test_forget(void **state)
 	listener_free(l);
 }
 
-static void test_joiner_errors(void **state)
-{
-	struct world *w = *state;
-	struct error err = { 0 };
-
-	assert_int_equal(route_join_stdio(w->directory, "../../etc/passwd", &err), -EINVAL);
-	assert_int_equal(route_join_stdio(w->directory, "0123456789abcdef0123456789ABCDEF", &err), -EINVAL);
-	assert_int_equal(route_join_stdio(w->directory, "0123456789abcdef0123456789abcdef", &err), -ENOENT);
-	assert_int_equal(route_join_stdio("/nonexistent", "0123456789abcdef0123456789abcdef", &err), -ENOENT);
-}
-
 #include "endpoint-ssh.h"
 
 int main(int argc, char **argv)
@@ -492,7 +480,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_garbage),		 cmocka_unit_test(test_slow_peers),
 		cmocka_unit_test(test_trickled_preamble), cmocka_unit_test(test_route_hand_over),
 		cmocka_unit_test(test_stuck_worker),	 cmocka_unit_test(test_forget),
-		cmocka_unit_test(test_joiner_errors),	 cmocka_unit_test(test_ssh),
+		cmocka_unit_test(test_joiner_errors),	 cmocka_unit_test(test_route_cancel),
+		cmocka_unit_test(test_ssh),
 		cmocka_unit_test(test_ssh_errors),
 	};
 
