@@ -68,7 +68,7 @@ static int open_here(void)
 
 static int setup(void **state)
 {
-	struct rtnl_link *pair = rtnl_link_veth_alloc();
+	struct rtnl_link *pair = rtnl_link_veth_alloc(), *peer = rtnl_link_veth_get_peer(pair);
 	struct nl_sock *s;
 
 	(void)state;
@@ -81,9 +81,10 @@ static int setup(void **state)
 	home = open_here();
 	s = route_socket();
 	rtnl_link_set_name(pair, "phaul0");
-	rtnl_link_set_name(rtnl_link_veth_get_peer(pair), "phaul1");
-	rtnl_link_set_ns_fd(rtnl_link_veth_get_peer(pair), there);
+	rtnl_link_set_name(peer, "phaul1");
+	rtnl_link_set_ns_fd(peer, there);
 	assert_int_equal(rtnl_link_add(s, pair, NLM_F_CREATE | NLM_F_EXCL), 0);
+	rtnl_link_put(peer);
 	rtnl_link_veth_release(pair);
 	link_up(s, "lo");
 	link_up(s, "phaul0");
