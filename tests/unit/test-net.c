@@ -233,7 +233,8 @@ static bool table_exists(const char *name)
 
 static void test_criu_tables(void **state)
 {
-	static const char *const names[] = { "CRIU-4711", "CRIU-01234567-89ab-4cde-8f01-23456789abcd" };
+	/* As CRIU 4.2.1 cuts it, and whole. */
+	static const char *const names[] = { "CRIU-4711", "CRIU-01234567-89ab-4cde-8f", "CRIU-01234567-89ab-4cde-8f01-23456789abcd" };
 	struct error err;
 
 	(void)state;
@@ -247,7 +248,7 @@ static void test_criu_tables(void **state)
 	assert_true(table_exists(names[0]));
 	for (int again = 0; again < 2; again++) {
 		assert_int_equal(net_criu_table_remove(4711, &err), 0);
-		assert_int_equal(net_criu_run_table_remove(names[1] + strlen("CRIU-"), &err), 0);
+		assert_int_equal(net_criu_run_table_remove(names[2] + strlen("CRIU-"), &err), 0);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		assert_false(table_exists(names[i]));
