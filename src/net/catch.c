@@ -84,7 +84,7 @@ int net_criu_table_remove(pid_t root_pid, struct error *err)
 	return remove_table(table, err);
 }
 
-/* CRIU 4.1 to 4.2.1 cut the name: "inet CRIU-%s" goes into 32 bytes (netfilter.c), which leaves 21 of the id's 36 characters. Newer ones
+/* CRIU 4.2.1 cuts the name: "inet CRIU-%s" goes into 32 bytes (netfilter.c), which leaves 21 of the id's 36 characters. Others
  * may not. 21 characters hold the 48 bits of the first two parts and 28 more, enough to tell runs apart. */
 int net_criu_run_table_remove(const char *run_id, struct error *err)
 {
