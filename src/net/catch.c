@@ -84,12 +84,22 @@ int net_criu_table_remove(pid_t root_pid, struct error *err)
 	return remove_table(table, err);
 }
 
+/* CRIU 4.2.1 cuts the name: "inet CRIU-%s" goes into 32 bytes (netfilter.c), which leaves 21 of the id's 36 characters. Others
+ * may not. 21 characters hold the 48 bits of the first two parts and 28 more, enough to tell runs apart. */
 int net_criu_run_table_remove(const char *run_id, struct error *err)
 {
+	static const int lengths[] = { 21, 36 };
 	char table[TABLE_NAME_MAX];
+	int first = 0;
 
-	if (!run_id[0] || strlen(run_id) > 40 || strspn(run_id, "0123456789abcdefABCDEF-") != strlen(run_id))
+	if (strlen(run_id) != 36 || strspn(run_id, "0123456789abcdefABCDEF-") != 36)
 		return error_set(err, EINVAL, "\"%.64s\" is not the id of a CRIU run", run_id);
-	snprintf(table, sizeof(table), "CRIU-%s", run_id);
-	return remove_table(table, err);
+	for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
+		int r;
+
+		snprintf(table, sizeof(table), "CRIU-%.*s", lengths[i], run_id);
+		r = remove_table(table, first ? NULL : err);
+		first = first ? first : r;
+	}
+	return first;
 }

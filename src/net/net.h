@@ -41,7 +41,8 @@ int net_address_announce(const struct net_address *a, struct error *err);
 int net_catch_install(const char *id, const struct net_address *addresses, size_t n, struct error *err);
 int net_catch_remove(const char *id, struct error *err);
 
-/* What CRIU leaves behind (engines.md, Network): the table `inet CRIU-<run id>` of a dump. The run id is dump_criu_run_id of the
+/* What CRIU leaves behind (engines.md, Network): the table `inet CRIU-<run id>` of a dump (its name cut
+ * to 21 characters of the id by CRIU 4.2.1: both are tried). The run id, a UUID, is dump_criu_run_id of the
  * images' inventory, and in the log ("CRIU run id = "): CRIU's netfilter.c. Fine if none. */
 int net_criu_run_table_remove(const char *run_id, struct error *err);
 
