@@ -165,6 +165,22 @@ pid_t process_parent(pid_t pid)
 	return (pid_t)status_field(pid, "PPid:");
 }
 
+int count_workloads(void)
+{
+	DIR *d = opendir("/proc");
+	int n = 0;
+
+	for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
+		pid_t pid = atoi(e->d_name);
+		char s = pid > 1 && pid != getpid() ? process_state(pid) : 0;
+
+		n += s && s != 'Z';
+	}
+	if (d)
+		closedir(d);
+	return n;
+}
+
 struct criu_options fresh_options(void)
 {
 	static char images[64], work[64];
