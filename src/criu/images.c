@@ -270,10 +270,12 @@ int images_read_pids(const char *directory, pid_t **ret, size_t *ret_n)
 	return 0;
 }
 
+/* The last id in the log counts: `criu swrk` makes one twice, and a restore works with that of the dump. */
 int criu_network_table(const char *log_path, char *ret, size_t size)
 {
 	static const char marker[] = "CRIU run id = ";
 	_cleanup_fclose_ FILE *f = fopen(log_path, "re");
+	bool found = false;
 	char line[512];
 
 	while (f && fgets(line, sizeof(line), f)) {
@@ -283,7 +285,7 @@ int criu_network_table(const char *log_path, char *ret, size_t size)
 			continue;
 		id += strlen(marker);
 		snprintf(ret, size, "CRIU-%.*s", (int)strcspn(id, " \n"), id);
-		return 0;
+		found = true;
 	}
-	return -ENOENT;
+	return found ? 0 : -ENOENT;
 }

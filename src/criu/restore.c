@@ -88,7 +88,7 @@ int criu_restore(struct criu_job *job, int cancel_fd, pid_t *ret_pid, struct err
 		*ret_pid = job->pid;
 		return 0;
 	}
-	if (r == 0) /* CRIU has said its last word and undone what it did; let it end */
+	if (r == 0 || r == -ECONNRESET || r == -EPIPE) /* it has said its last word, or is dying: let it end */
 		process_wait(&job->rpc.process, deadline_in_ms(CANCEL_MS));
 	restore_kill(job);
 	job->state = JOB_FAILED;
@@ -133,7 +133,7 @@ int criu_restore_resume(struct criu_job *job, struct error *err)
 		job->state = JOB_RESTORE_RESUMED;
 		return 0;
 	}
-	if (r == 0)
+	if (r == 0 || r == -ECONNRESET || r == -EPIPE)
 		process_wait(&job->rpc.process, deadline_in_ms(CANCEL_MS));
 	restore_kill(job);
 	job->state = JOB_RESTORE_UNDONE;
@@ -147,8 +147,8 @@ int criu_restore_abort(struct criu_job *job, struct error *err)
 		return 0;
 	if (job->state != JOB_RESTORE_HELD)
 		return error_set(err, EINVAL, "the restored tree cannot be undone: it runs already");
-	if (restore_finish(job, false) >= 0)
-		process_wait(&job->rpc.process, deadline_in_ms(FINISH_MS));
+	if (restore_finish(job, false) != -ETIMEDOUT)
+		process_wait(&job->rpc.process, deadline_in_ms(CANCEL_MS));
 	restore_kill(job);
 	job->state = JOB_RESTORE_UNDONE;
 	return 0;

@@ -101,7 +101,9 @@ void assert_runs(const struct workload *w)
 			fail_msg("the workload does not run (state %c)", process_state(w->pid));
 		nap();
 	}
-	assert_int_equal(w->shared->errors, 0);
+	if (w->shared->errors)
+		fail_msg("the workload found %llu errors (the last errno: %llu)", (unsigned long long)w->shared->errors,
+			 (unsigned long long)w->shared->thread_ticks[0]);
 }
 
 void assert_still(const struct workload *w)
