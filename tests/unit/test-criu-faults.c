@@ -210,7 +210,8 @@ static void test_criu_killed_leaves_lock(void **state)
 	assert_int_equal(count_criu_tables(), before + 1);
 	assert_int_equal(criu_network_table(criu_log_path(job), table, sizeof(table)), 0);
 	nft[4] = table;
-	assert_int_equal(process_run(nft, NULL, deadline_in_ms(10000), &err), 0);
+	if (process_run(nft, NULL, deadline_in_ms(10000), &err) != 0)
+		fail_msg("%s: %s", table, err.text);
 	assert_int_equal(count_criu_tables(), before);
 	kill(w.pid, SIGCONT);
 	assert_runs(&w);
@@ -348,7 +349,8 @@ static void test_criu_killed_in_restore(void **state)
 		if (!r)
 			assert_ok(criu_restore_abort(job, &err), &err);
 		criu_free(job);
-		assert_int_equal(count_workloads(), 0);
+		if (count_workloads())
+			fail_msg("killed at %zu.%zu ms, restore said %d, %d tasks are left", i / 2, i % 2 * 5, r, count_workloads());
 		workload_end(&w);
 	}
 }
