@@ -73,8 +73,10 @@ int frame_decode_header(const uint8_t in[FRAME_HEADER_BYTES], struct frame_heade
 	if (version != FRAME_VERSION)
 		return error_set(err, EPROTO, "the peer sent a frame of version %u; this phaul speaks version %d", version,
 				 FRAME_VERSION);
-	if (type <= FRAME_INVALID || type >= FRAME_TYPE_MAX || get32(in + 12) != 0)
+	if (type <= FRAME_INVALID || type >= FRAME_TYPE_MAX)
 		return error_set(err, EPROTO, "the peer sent a frame of unknown type %u", type);
+	if (get32(in + 12) != 0)
+		return error_set(err, EPROTO, "the peer sent a frame whose reserved field is not zero");
 	if (length < frame_limits[type].min || length > frame_limits[type].max)
 		return error_set(err, EPROTO, "the peer sent a frame of type %u with %u bytes, outside its limits", type,
 				 length);

@@ -7,6 +7,7 @@
 #include "wire/message.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/range.h"
@@ -23,8 +24,9 @@ static int check_text(const char *text, size_t max, const char *field, struct er
 {
 	if (strlen(text) > max)
 		return bad(err, field);
-	for (const char *p = text; *p; p++)
-		if ((unsigned char)*p < ' ' || *p == 127)
+	for (const unsigned char *p = (const unsigned char *)text; *p; p++)
+		/* C2 80 .. C2 9F: in UTF-8 control characters too, which terminals obey. */
+		if (*p < ' ' || *p == 127 || (*p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f))
 			return bad(err, field);
 	return 0;
 }
@@ -94,7 +96,7 @@ static int check_workload(const Phaul__Wire__Workload *w, struct error *err)
 		if (w->pids[i] < 1)
 			return bad(err, "workload.pids");
 	for (size_t i = 0; i < w->n_files; i++)
-		if (w->files[i]->path[0] != '/' || strlen(w->files[i]->path) >= MESSAGE_PATH_MAX)
+		if (!path_normal(w->files[i]->path))
 			return bad(err, "workload.files.path");
 	return 0;
 }
@@ -236,11 +238,42 @@ int message_encode(const Phaul__Wire__Control *message, struct buffer *out, stru
 	return 0;
 }
 
+/* An empty part takes two bytes of a message but fifty times that once it is unpacked, and counts are only checked then: what
+ * unpacking may allocate is bounded on its own. */
+struct budget {
+	size_t left;
+	bool exceeded;
+};
+
+static void *budget_alloc(void *data, size_t size)
+{
+	struct budget *b = data;
+
+	if (size > b->left) {
+		b->exceeded = true;
+		return NULL;
+	}
+	b->left -= size;
+	return malloc(size);
+}
+
+static void budget_free(void *data, void *p)
+{
+	(void)data;
+	free(p);
+}
+
 int message_decode(const uint8_t *data, size_t length, Phaul__Wire__Control **ret, struct error *err)
 {
-	_cleanup_message_ Phaul__Wire__Control *m = phaul__wire__control__unpack(NULL, length, data);
+	struct budget budget = { .left = MESSAGE_MEMORY_MAX };
+	ProtobufCAllocator allocator = { budget_alloc, budget_free, &budget };
+	/* message_free() uses free() as well. */
+	_cleanup_message_ Phaul__Wire__Control *m = phaul__wire__control__unpack(&allocator, length, data);
 	int r;
 
+	if (!m && budget.exceeded)
+		return error_set(err, EPROTO, "the peer sent a message that takes more than %u MiB of memory",
+				 MESSAGE_MEMORY_MAX >> 20);
 	if (!m)
 		return error_set(err, EPROTO, "the peer sent a message that cannot be parsed");
 	r = message_check(m, err);

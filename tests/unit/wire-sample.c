@@ -1,0 +1,210 @@
+/*
+ * Samples of messages: see wire-sample.h. No state; any thread.
+ */
+#include "wire-sample.h"
+
+#include <stddef.h>
+
+#define BYTES(array) ((ProtobufCBinaryData){ .len = sizeof(array), .data = (array) })
+
+static uint8_t id_bytes[16] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 };
+static uint8_t ipv4_bytes[4] = { 10, 77, 0, 9 };
+static uint8_t ipv6_bytes[16] = { 0xfd, 0x77, [15] = 9 };
+static uint8_t cpuinfo_bytes[24] = { 0x43, 0x43, 0x52, 0x49, 0x55 };
+
+static void sample_hello(struct wire_sample *s)
+{
+	phaul__wire__hello__init(&s->hello);
+	s->hello.version = 3;
+	s->hello.lowest_version = 1;
+	s->hello.software = "0.1.0";
+	s->hello.migration_id = BYTES(id_bytes);
+	s->hello.host = "alpha";
+	s->hello.purpose = PHAUL__WIRE__PURPOSE__PURPOSE_MIGRATE;
+
+	phaul__wire__hello_reply__init(&s->hello_reply);
+	s->hello_reply.version = 1;
+	s->hello_reply.software = "0.1.0";
+	s->hello_reply.host = "beta";
+	s->hello_reply.route = BYTES(id_bytes);
+	s->hello_reply.criu_version = 40101;
+	s->hello_reply.criu_problem = "criu is too old";
+	s->hello_reply.kernel = "6.18.0";
+	s->hello_reply.page_bytes = 4096;
+	s->hello_reply.cpus = 2;
+	s->hello_reply.machine = "x86_64";
+}
+
+static void sample_workload(struct wire_sample *s)
+{
+	for (int i = 0; i < 2; i++) {
+		phaul__wire__file__init(&s->file[i]);
+		s->file[i].path = i ? "/srv/data/..." : "/usr/bin/redis-server";
+		s->file[i].use = (uint32_t)i + 1;
+		s->file[i].size = 4096;
+		s->file[i].mode = 0100755;
+		s->file[i].hash = 0x0123456789abcdefULL;
+		s->file[i].writable = i;
+		s->files[i] = &s->file[i];
+	}
+	for (int i = 0; i < 3; i++)
+		s->pids[i] = 4711 + i;
+	phaul__wire__workload__init(&s->workload);
+	s->workload.type = "pid";
+	s->workload.id = "4711";
+	s->workload.root_pid = 4711;
+	s->workload.own_pid_namespace = s->workload.session_leader = s->workload.has_terminal = true;
+	s->workload.resident_bytes = 1 << 20;
+	s->workload.processes = 3;
+	s->workload.n_files = 2;
+	s->workload.files = s->files;
+	s->workload.n_pids = 3;
+	s->workload.pids = s->pids;
+}
+
+static void sample_plan(struct wire_sample *s)
+{
+	for (int i = 0; i < 2; i++) {
+		phaul__wire__address__init(&s->address[i]);
+		s->address[i].family = i ? 6 : 4;
+		s->address[i].bytes = i ? BYTES(ipv6_bytes) : BYTES(ipv4_bytes);
+		s->address[i].prefix_length = i ? 128 : 32;
+		s->address[i].device = "eth0";
+		s->addresses[i] = &s->address[i];
+		phaul__wire__obstacle__init(&s->obstacle[i]);
+		s->obstacle[i].refuses = i;
+		s->obstacle[i].what = "/usr/bin/redis-server is missing";
+		s->obstacle[i].cure = "install it";
+		s->obstacles[i] = &s->obstacle[i];
+	}
+	s->sync_paths[0] = "/";
+	s->sync_paths[1] = "/srv/data";
+	phaul__wire__plan__init(&s->plan);
+	s->plan.workload = &s->workload;
+	s->plan.criu_version = 40101;
+	s->plan.cpuinfo = BYTES(cpuinfo_bytes);
+	s->plan.n_addresses = s->plan.n_sync_paths = 2;
+	s->plan.addresses = s->addresses;
+	s->plan.sync_paths = s->sync_paths;
+	s->plan.shell_job = true;
+
+	phaul__wire__plan_reply__init(&s->plan_reply);
+	s->plan_reply.n_obstacles = 2;
+	s->plan_reply.obstacles = s->obstacles;
+	s->plan_reply.available_bytes = 1ULL << 33;
+}
+
+static void sample_copy(struct wire_sample *s)
+{
+	phaul__wire__begin__init(&s->begin);
+	s->begin.data_channels = 4;
+	s->begin.keep_images = s->begin.fs_channel = true;
+	phaul__wire__ready__init(&s->ready);
+	phaul__wire__round__init(&s->round);
+	s->round.number = 1;
+	s->round.pages = 1000;
+	phaul__wire__round_done__init(&s->round_done);
+	s->round_done.number = 1;
+	s->round_done.store_bytes = 4096000;
+	phaul__wire__sync__init(&s->sync);
+	s->sync.path = 1;
+	phaul__wire__sync_done__init(&s->sync_done);
+	phaul__wire__arm__init(&s->arm);
+}
+
+static void sample_finish(struct wire_sample *s)
+{
+	for (int i = 0; i < 2; i++) {
+		uint64_t *b = s->bounds[i];
+
+		b[0] = 0x400000;
+		b[1] = 0x401000;
+		b[2] = 0x7ffff0000000;
+		b[3] = 0x7ffff0010000;
+		phaul__wire__space_present__init(&s->present[i]);
+		s->present[i].space = (uint32_t)i + 1;
+		s->present[i].image_pid = i + 1;
+		s->present[i].n_bounds = 4;
+		s->present[i].bounds = b;
+		s->presents[i] = &s->present[i];
+	}
+	s->external[0] = "mnt[/etc/hosts]:hosts";
+	s->external[1] = "net[4026531840]:net";
+	phaul__wire__way__init(&s->way);
+	s->way.shell_job = s->way.tcp_established = s->way.file_locks = true;
+	s->way.ghost_limit_bytes = 1 << 20;
+	s->way.manage_cgroups = 1;
+	s->way.n_external = 2;
+	s->way.external = s->external;
+	phaul__wire__finish__init(&s->finish);
+	s->finish.round = 5;
+	s->finish.n_present = 2;
+	s->finish.present = s->presents;
+	s->finish.way = &s->way;
+	s->finish.images = 17;
+}
+
+static void sample_commit(struct wire_sample *s)
+{
+	phaul__wire__prepared__init(&s->prepared);
+	s->prepared.wait_ns = 1;
+	s->prepared.check_ns = 2;
+	s->prepared.restore_ns = 3;
+	phaul__wire__commit__init(&s->commit);
+	phaul__wire__running__init(&s->running);
+	s->running.resume_ns = 4;
+	s->running.root_pid = 4711;
+	phaul__wire__done__init(&s->done);
+	phaul__wire__filled__init(&s->filled);
+	s->filled.faults = 5;
+	s->filled.pages_copied = 6;
+	s->filled.fault_ns_max = 7;
+	s->filled.pager_replaced = 1;
+	s->filled.fill_ns = 8;
+	phaul__wire__abort__init(&s->abort);
+	s->abort.reason = "canceled by the user";
+	phaul__wire__ping__init(&s->ping);
+	s->ping.number = 9;
+	phaul__wire__failure__init(&s->failure);
+	s->failure.number = 28;
+	s->failure.step = "copy";
+	s->failure.text = "no space is left";
+}
+
+#define PART(NAME, member) [PHAUL__WIRE__CONTROL__KIND_##NAME] = offsetof(struct wire_sample, member)
+static const size_t parts[WIRE_SAMPLE_KINDS + 1] = {
+	PART(HELLO, hello),
+	PART(HELLO_REPLY, hello_reply),
+	PART(PLAN, plan),
+	PART(PLAN_REPLY, plan_reply),
+	PART(BEGIN, begin),
+	PART(READY, ready),
+	PART(ROUND, round),
+	PART(ROUND_DONE, round_done),
+	PART(SYNC, sync),
+	PART(SYNC_DONE, sync_done),
+	PART(ARM, arm),
+	PART(FINISH, finish),
+	PART(PREPARED, prepared),
+	PART(COMMIT, commit),
+	PART(RUNNING, running),
+	PART(DONE, done),
+	PART(FILLED, filled),
+	PART(ABORT, abort),
+	PART(PING, ping),
+	PART(FAILURE, failure),
+};
+
+void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind)
+{
+	sample_hello(s);
+	sample_workload(s);
+	sample_plan(s);
+	sample_copy(s);
+	sample_finish(s);
+	sample_commit(s);
+	phaul__wire__control__init(&s->control);
+	s->control.kind_case = kind;
+	/* The members of the union are all pointers to messages. */
+	s->control.hello = (void *)((char *)s + parts[kind]);
+}
