@@ -175,6 +175,7 @@ void source_free(struct source *s)
 	tracker_free(s->tracker);
 	dedup_free(s->dedup);
 	page_runs_free(&s->runs);
+	present_list_free(&s->present);
 	channel_free(s->fs_channel);
 	session_free(&s->session);
 	tls_identity_free(s->identity);
