@@ -55,7 +55,7 @@ void live_format(const struct live *l, uint64_t now_ns, size_t columns, char *ou
 	char freeze[TEXT_QUANTITY_MAX + 24] = "";
 	uint64_t pages_left = p->pages_round > p->pages_done ? p->pages_round - p->pages_done : 0;
 
-	text_duration(now_ns - l->started_ns, time);
+	snprintf(time, sizeof(time), "%.1f s", (double)(now_ns - l->started_ns) / (double)NS_PER_S);
 	if (p->estimate_ns)
 		snprintf(freeze, sizeof(freeze), ", a freeze would take %s", text_duration(p->estimate_ns, left));
 	if (l->phase && !strcmp(l->phase, "copy") && l->progress_known)

@@ -113,10 +113,12 @@ int plain_failure(const struct migration_options *o, const struct migration_resu
 	/* What was not found in the first place does not run either. */
 	if (r->number == ESRCH && r->n_phases <= 1)
 		state = "";
-	if (o->check_only)
+	if (!o->check_only)
+		e = buffer_printf(out, "cannot migrate %s %s: ", o->type, o->id);
+	else if (r->outcome == OUTCOME_REFUSED)
 		e = buffer_printf(out, "%s %s cannot move to %s: ", o->type, o->id, o->target_text);
 	else
-		e = buffer_printf(out, "cannot migrate %s %s: ", o->type, o->id);
+		e = buffer_printf(out, "cannot check whether %s %s can move to %s: ", o->type, o->id, o->target_text);
 	if (e < 0)
 		return e;
 	if (r->outcome == OUTCOME_REFUSED && n_refusing)
