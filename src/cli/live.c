@@ -57,9 +57,9 @@ void live_format(const struct live *l, uint64_t now_ns, size_t columns, char *ou
 
 	snprintf(time, sizeof(time), "%.1f s", (double)(now_ns - l->started_ns) / (double)NS_PER_S);
 	if (p->estimate_ns)
-		snprintf(freeze, sizeof(freeze), ", a freeze would take %s", text_duration(p->estimate_ns, left));
+		snprintf(freeze, sizeof(freeze), ", freeze ~%s", text_duration(p->estimate_ns, left));
 	if (l->phase && !strcmp(l->phase, "copy") && l->progress_known)
-		snprintf(out, size, "%s  round %u: %s left, %s/s, written %s/s%s", time, p->round,
+		snprintf(out, size, "%s  round %u: %s left, %s/s, dirty %s/s%s", time, p->round,
 			 text_bytes(pages_left * PAGE_BYTES, left), text_bytes(p->bytes_per_second, rate),
 			 text_bytes(p->dirty_pages_per_second * PAGE_BYTES, dirty), freeze);
 	else
@@ -80,6 +80,8 @@ static void draw(struct live *l)
 
 void live_event(struct live *l, const struct migration_event *event)
 {
+	uint64_t rate;
+
 	if (l->fd < 0)
 		return;
 	switch (event->kind) {
@@ -87,7 +89,11 @@ void live_event(struct live *l, const struct migration_event *event)
 		l->phase = event->phase;
 		break;
 	case EVENT_PROGRESS:
+		rate = l->progress.bytes_per_second;
 		l->progress = event->progress;
+		/* The first measure of a round spans no time. */
+		if (!l->progress.pages_done)
+			l->progress.bytes_per_second = rate;
 		l->progress_known = true;
 		break;
 	case EVENT_ITERATION:

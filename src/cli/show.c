@@ -71,10 +71,19 @@ static int take_obstacle(struct show *s, const struct obstacle *obstacle)
 	return plain_obstacle(obstacle, s->options->check_only ? &s->out : &s->err);
 }
 
+/* A stage that has nothing to do is not worth a line. */
+static bool is_idle(const struct show *s, const struct migration_event *event)
+{
+	return s->kind != SHOW_JSON && event->kind == EVENT_PHASE && !strcmp(event->phase, "files") &&
+	       !s->options->sync_paths[0];
+}
+
 void show_event(struct show *s, const struct migration_event *event)
 {
 	int r = 0;
 
+	if (is_idle(s, event))
+		return;
 	if (event->kind == EVENT_PHASE && !strcmp(event->phase, "fill"))
 		s->hold = false;
 	if (s->kind == SHOW_JSON)
