@@ -93,6 +93,9 @@ struct criu_lazy_range {
 };
 int criu_lazy_ranges(const char *images_directory, struct criu_lazy_range **ret, size_t *ret_n, struct error *err);
 
+/* The mappings that a restore will fill lazily, by the mm images: only what lies in them may be hidden from CRIU. */
+int criu_lazy_areas(const char *images_directory, struct criu_lazy_range **ret, size_t *ret_n, struct error *err);
+
 /*
  * The nftables table (family inet) with which the CRIU of that dump locks connections: "CRIU-..." . It stays behind
  * after a commit, and after a CRIU that was killed. From the job's log, so known as soon as CRIU works; -ENOENT before.

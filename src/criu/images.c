@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/fd.h"
 #include "criu-images.pb-c.h"
@@ -19,6 +20,7 @@
 #define MAGIC_COMMON 0x54564319U
 #define MAGIC_FILES 0x56303138U
 #define MAGIC_PAGEMAP 0x56084025U
+#define MAGIC_MM 0x57492820U
 #define MAGIC_PSTREE 0x50273030U
 
 #define IMAGE_LIMIT (256U << 20)
@@ -217,7 +219,44 @@ static int lazy_read_pagemap(int directory_fd, const char *name, int32_t pid, st
 	return r;
 }
 
-int criu_lazy_ranges(const char *images_directory, struct criu_lazy_range **ret, size_t *ret_n, struct error *err)
+/* vma_entry_can_be_lazy() of criu/include/vma.h, in our words: private anonymous memory that is not locked, not of huge pages
+ * and not the kernel's own. */
+static bool vma_is_lazy(const CriuImages__VmaEntry *vma)
+{
+	const uint32_t never = MAP_LOCKED | MAP_HUGETLB;
+	const uint32_t kernels = 1 << 2 | 1 << 3 | 1 << 12; /* vsyscall, vdso, vvar */
+
+	return vma->flags & MAP_ANONYMOUS && vma->flags & MAP_PRIVATE && !(vma->flags & never) && !(vma->status & kernels);
+}
+
+/* One mm-PID.img: a single message. */
+static int lazy_read_mm(int directory_fd, const char *name, int32_t pid, struct lazy_list *list)
+{
+	_cleanup_image_ struct image image = { 0 };
+	CriuImages__MmEntry *mm;
+	const uint8_t *entry;
+	size_t length;
+	int r = image_read(directory_fd, name, MAGIC_MM, &image);
+
+	if (!r)
+		r = image_next(&image, &entry, &length);
+	if (r <= 0)
+		return r;
+	mm = criu_images__mm_entry__unpack(NULL, length, entry);
+	if (!mm)
+		return -EBADMSG;
+	r = 0;
+	for (size_t i = 0; i < mm->n_vmas && !r; i++)
+		if (vma_is_lazy(mm->vmas[i]))
+			r = lazy_append(list, pid, mm->vmas[i]->start, mm->vmas[i]->end);
+	criu_images__mm_entry__free_unpacked(mm, NULL);
+	return r;
+}
+
+/* All images named `prefix`PID.img, each given to `take`. */
+static int lazy_read_all(const char *images_directory, const char *prefix,
+			 int (*take)(int directory_fd, const char *name, int32_t pid, struct lazy_list *list),
+			 struct criu_lazy_range **ret, size_t *ret_n, struct error *err)
 {
 	_cleanup_closedir_ DIR *d = opendir(images_directory);
 	struct lazy_list list = { 0 };
@@ -225,13 +264,15 @@ int criu_lazy_ranges(const char *images_directory, struct criu_lazy_range **ret,
 	if (!d)
 		return error_errno(err, errno, "cannot open %s", images_directory);
 	for (struct dirent *e = readdir(d); e; e = readdir(d)) {
+		size_t n = strlen(prefix);
 		int32_t pid;
 		int end = 0, r;
 
 		/* pagemap-shmem-ID.img has no lazy pages and does not match. */
-		if (sscanf(e->d_name, "pagemap-%d.img%n", &pid, &end) != 1 || !end || e->d_name[end])
+		if (strncmp(e->d_name, prefix, n) || sscanf(e->d_name + n, "%d.img%n", &pid, &end) != 1 || !end ||
+		    e->d_name[n + (size_t)end])
 			continue;
-		r = lazy_read_pagemap(dirfd(d), e->d_name, pid, &list);
+		r = take(dirfd(d), e->d_name, pid, &list);
 		if (r < 0) {
 			free(list.ranges);
 			return error_errno(err, -r, "cannot read %s in %s", e->d_name, images_directory);
@@ -240,6 +281,16 @@ int criu_lazy_ranges(const char *images_directory, struct criu_lazy_range **ret,
 	*ret = list.ranges;
 	*ret_n = list.n;
 	return 0;
+}
+
+int criu_lazy_ranges(const char *images_directory, struct criu_lazy_range **ret, size_t *ret_n, struct error *err)
+{
+	return lazy_read_all(images_directory, "pagemap-", lazy_read_pagemap, ret, ret_n, err);
+}
+
+int criu_lazy_areas(const char *images_directory, struct criu_lazy_range **ret, size_t *ret_n, struct error *err)
+{
+	return lazy_read_all(images_directory, "mm-", lazy_read_mm, ret, ret_n, err);
 }
 
 int images_read_pids(const char *directory, pid_t **ret, size_t *ret_n)

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -35,6 +36,10 @@ int source_stage_arm(struct source *s, struct error *err)
 	CONTROL_OF(request, arm, ARM, &arm);
 	int r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
 
+	snprintf(s->hidden_path, sizeof(s->hidden_path), "%s/hidden", s->work_directory);
+	options.hidden_ranges = s->hidden_path;
+	if (!r && mkfifo(s->hidden_path, 0600) < 0)
+		r = error_errno(err, errno, "cannot make the pipe %s", s->hidden_path);
 	return r < 0 ? r : criu_start(&options, &s->criu, err);
 }
 
@@ -42,8 +47,12 @@ int source_stage_freeze(struct source *s, struct error *err)
 {
 	int r, mended;
 
+	r = source_final_begin(s, err);
+	if (r < 0)
+		return r;
 	s->frozen_at_ns = clock_now_ns();
 	r = criu_dump(s->criu, s->workload.root_pid, s->options->cancel_fd, err);
+	r = source_final_end(s, r, err);
 	if (r < 0)
 		return r;
 	s->result.dump_ns = clock_now_ns() - s->frozen_at_ns;
@@ -54,6 +63,16 @@ int source_stage_freeze(struct source *s, struct error *err)
 	if (mended > 0)
 		log_info("mended %d timers in CRIU's images", mended);
 	return MIN(mended, 0);
+}
+
+/* CRIU's lock on the connections that moved would stay at the source for ever. */
+static void remove_criu_table(struct source *s)
+{
+	struct error err = { 0 };
+	char table[64];
+
+	if (criu_network_table(criu_log_path(s->criu), table, sizeof(table)) == 0 && net_criu_table_remove(table, &err) < 0)
+		log_warning("%s", err.text);
 }
 
 void source_undo_freeze(struct source *s)
@@ -67,166 +86,8 @@ void source_undo_freeze(struct source *s)
 	if (s->firmly_stopped && s->driver->unstop(&s->workload, &err) < 0)
 		log_error("%s", err.text);
 	s->firmly_stopped = false;
+	remove_criu_table(s);
 	criu_free(TAKE_PTR(s->criu));
-	if (net_criu_table_remove(s->workload.root_pid, &err) < 0)
-		log_warning("%s", err.text);
-}
-
-/* Adds to `runs` what only `other` has; both ascending within a space, as the tracker gives them. */
-static int add_missing(struct page_runs *runs, const struct page_runs *other)
-{
-	struct space_seen {
-		uint32_t space;
-		struct range_set set;
-	} *seen = NULL;
-	size_t n_seen = 0;
-	int r = 0;
-
-	for (size_t i = 0; i < runs->n_runs && !r; i++) {
-		const struct page_run *run = &runs->runs[i];
-
-		if (!n_seen || seen[n_seen - 1].space != run->space) {
-			struct space_seen *bigger = reallocarray(seen, n_seen + 1, sizeof(*seen));
-
-			if (!bigger) {
-				r = -ENOMEM;
-				break;
-			}
-			seen = bigger;
-			seen[n_seen++] = (struct space_seen){ .space = run->space };
-		}
-		r = range_set_add(&seen[n_seen - 1].set, run->address, run->address + (run->pages << PAGE_SHIFT));
-	}
-	for (size_t i = 0; i < other->n_runs && !r; i++) {
-		const struct page_run *run = &other->runs[i];
-		uint64_t at = run->address, end = run->address + (run->pages << PAGE_SHIFT);
-		const struct range_set *have = NULL;
-
-		for (size_t j = 0; j < n_seen; j++)
-			if (seen[j].space == run->space)
-				have = &seen[j].set;
-		while (at < end && !r) {
-			bool inside = false;
-			uint64_t to = have ? range_set_part(have, at, end, &inside) : end;
-			struct page_run part = *run;
-
-			part.address = at;
-			part.pid_address += at - run->address;
-			part.pages = (to - at) >> PAGE_SHIFT;
-			if (!inside)
-				r = page_runs_add(runs, &part);
-			at = to;
-		}
-	}
-	for (size_t j = 0; j < n_seen; j++)
-		range_set_free(&seen[j].set);
-	free(seen);
-	return r;
-}
-
-/* What CRIU restores lazily is ours to send; the rest comes in its images (dedup.h) and is not sent twice. */
-static void drop_image_pages(struct page_runs *runs)
-{
-	size_t kept = 0;
-
-	runs->pages = 0;
-	for (size_t i = 0; i < runs->n_runs; i++) {
-		if (runs->runs[i].in_images)
-			continue;
-		runs->pages += runs->runs[i].pages;
-		runs->runs[kept++] = runs->runs[i];
-	}
-	runs->n_runs = kept;
-}
-
-/* The last list: what was written until the freeze, and what the last round left. */
-static int collect_final(struct source *s, struct error *err)
-{
-	_cleanup_free_ pid_t *pids = NULL, *image_pids = NULL;
-	_cleanup_(page_runs_free) struct page_runs pending = s->runs;
-	size_t n;
-	int r;
-
-	s->runs = (struct page_runs){ 0 };
-	r = s->driver->processes(&s->workload, &pids, &image_pids, &n, err);
-	if (!r)
-		r = tracker_update(s->tracker, TRACKER_FINAL, pids, image_pids, n, err);
-	if (!r)
-		r = tracker_collect(s->tracker, TRACKER_FINAL, &s->runs, err);
-	if (!r && add_missing(&s->runs, &pending) < 0)
-		r = error_set(err, ENOMEM, "no memory for the last list of pages");
-	if (!r)
-		drop_image_pages(&s->runs);
-	return r;
-}
-
-struct present_list {
-	struct range_set *sets; /* one per entry of parts */
-	Phaul__Wire__SpacePresent *parts, **pointers;
-	size_t n;
-	uint64_t pages;
-};
-
-static void present_list_free(struct present_list *p)
-{
-	for (size_t i = 0; i < p->n; i++)
-		range_set_free(&p->sets[i]);
-	free(p->sets);
-	free(p->parts);
-	free(p->pointers);
-}
-
-static int present_list_make(struct source *s, struct present_list *ret, struct error *err)
-{
-	const struct space *spaces;
-	size_t n = tracker_spaces(s->tracker, &spaces);
-	int r = 0;
-
-	ret->sets = calloc(n + 1, sizeof(*ret->sets));
-	ret->parts = calloc(n + 1, sizeof(*ret->parts));
-	ret->pointers = calloc(n + 1, sizeof(*ret->pointers));
-	if (!ret->sets || !ret->parts || !ret->pointers)
-		return error_set(err, ENOMEM, "no memory for the present maps");
-	for (size_t i = 0; i < n && !r; i++) {
-		Phaul__Wire__SpacePresent *part = &ret->parts[ret->n];
-		struct range_set *set = &ret->sets[ret->n];
-
-		if (spaces[i].kind != SPACE_PROCESS)
-			continue;
-		r = tracker_present(s->tracker, spaces[i].id, set, err);
-		phaul__wire__space_present__init(part);
-		part->space = spaces[i].id;
-		part->image_pid = spaces[i].image_pid;
-		part->bounds = (uint64_t *)set->ranges; /* a range is two numbers in a row */
-		part->n_bounds = set->n_ranges * 2;
-		ret->pointers[ret->n++] = part;
-		ret->pages += range_set_total(set) >> PAGE_SHIFT;
-	}
-	return r;
-}
-
-/* CRIU says which pages it expects lazily; every one must be in a present map, or the task would find zeros there. */
-static int cross_check(const struct source *s, const struct present_list *present, struct error *err)
-{
-	_cleanup_free_ struct criu_lazy_range *lazy = NULL;
-	size_t n;
-	int r = criu_lazy_ranges(s->images_directory, &lazy, &n, err);
-
-	for (size_t i = 0; i < n && !r; i++) {
-		bool fine = false;
-
-		for (size_t j = 0; j < present->n && !fine; j++) {
-			bool inside;
-
-			fine = present->parts[j].image_pid == lazy[i].image_pid &&
-			       range_set_part(&present->sets[j], lazy[i].start, lazy[i].end, &inside) == lazy[i].end && inside;
-		}
-		if (!fine)
-			return error_set(err, EBADMSG,
-					 "CRIU expects pages %llx-%llx of process %d that the tracker does not know; nothing was moved",
-					 (unsigned long long)lazy[i].start, (unsigned long long)lazy[i].end, lazy[i].image_pid);
-	}
-	return r;
 }
 
 static int give_addresses(struct source *s, struct error *err)
@@ -265,7 +126,6 @@ static int send_rest(struct source *s, struct error *err)
 
 int source_stage_finish(struct source *s, struct error *err)
 {
-	_cleanup_(present_list_free) struct present_list present = { 0 };
 	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
 	Phaul__Wire__Finish finish = PHAUL__WIRE__FINISH__INIT;
 	Phaul__Wire__Way way;
@@ -274,12 +134,6 @@ int source_stage_finish(struct source *s, struct error *err)
 	int r = give_addresses(s, err);
 
 	if (!r)
-		r = collect_final(s, err);
-	if (!r)
-		r = present_list_make(s, &present, err);
-	if (!r)
-		r = cross_check(s, &present, err);
-	if (!r)
 		r = send_rest(s, err);
 	if (r < 0)
 		return r;
@@ -287,14 +141,14 @@ int source_stage_finish(struct source *s, struct error *err)
 	finish.round = s->round;
 	finish.way = &way;
 	finish.images = s->images.files;
-	finish.present = present.pointers;
-	finish.n_present = present.n;
+	finish.present = s->present.pointers;
+	finish.n_present = s->present.n;
 	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_PREPARED, &reply, err);
 	if (r < 0)
 		return r;
 	sender_progress(s->sender, &round, &all);
 	s->result.restore_ns = reply->prepared->restore_ns;
-	s->result.pages_total = present.pages;
+	s->result.pages_total = s->present.pages;
 	s->result.pages_sent = all.pages_raw + all.pages_lz4;
 	s->result.pages_zero = all.pages_zero;
 	s->result.pages_referenced = s->images.pages_referenced;
@@ -349,15 +203,13 @@ int source_stage_settle(struct source *s, struct error *err)
 {
 	Phaul__Wire__Done done = PHAUL__WIRE__DONE__INIT;
 	CONTROL_OF(request, done, DONE, &done);
-	struct error why = { 0 };
 	int r = criu_dump_commit(s->criu, err);
 
 	if (r < 0)
 		return r;
 	s->result.preload_acted = criu_preload_acted(s->criu);
+	remove_criu_table(s);
 	criu_free(TAKE_PTR(s->criu));
-	if (net_criu_table_remove(s->workload.root_pid, &why) < 0)
-		log_warning("%s", why.text);
 	r = journal_enter(s->journal, STATE_SETTLED, NULL, err);
 	tracker_free(TAKE_PTR(s->tracker));
 	return r < 0 ? r : session_send(&s->session, &request, err);

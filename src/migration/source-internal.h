@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <pthread.h>
+
 #include "criu/criu.h"
 #include "driver/driver.h"
 #include "memory/dedup.h"
@@ -14,6 +16,16 @@
 #include "migration/migration.h"
 #include "migration/sender.h"
 #include "migration/session.h"
+
+/* The present maps of all processes, as FINISH carries them. */
+struct present_list {
+	struct range_set *sets; /* one per entry of parts */
+	Phaul__Wire__SpacePresent *parts, **pointers;
+	size_t n;
+	uint64_t pages;
+};
+
+void present_list_free(struct present_list *p);
 
 struct source {
 	const struct migration_options *options;
@@ -60,6 +72,15 @@ struct source {
 	uint64_t spoke_ns; /* when the control channel was last used in a round */
 	size_t sync_next;
 
+	/* the final pass (source-final.c) */
+	char hidden_path[544];
+	struct present_list present;
+	pthread_t final_thread;
+	_Atomic bool final_canceled;
+	bool final_taken, hidden;
+	int final_result;
+	struct error final_error;
+
 	/* freeze */
 	struct criu_job *criu;
 	uint64_t frozen_at_ns, committed_at_ns, running_at_ns;
@@ -94,6 +115,11 @@ void source_undo_begin(struct source *s);
 void source_undo_copy(struct source *s);
 void source_undo_freeze(struct source *s);
 void source_undo_finish(struct source *s);
+
+/* Around the dump: the final pass is taken as soon as the tasks are stopped. `dumped` is the dump's result; a failure is handed
+ * through. */
+int source_final_begin(struct source *s, struct error *err);
+int source_final_end(struct source *s, int dumped, struct error *err);
 
 /* Joins one pass of path number `path` to the target, blocking. */
 int source_sync_pass(struct source *s, uint32_t path, struct error *err);

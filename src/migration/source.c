@@ -164,7 +164,10 @@ void source_free(struct source *s)
 		return;
 	if (s->outcome_unknown && s->criu) {
 		/* Nobody may let the tasks run: they were stopped by a second means, and without CRIU they stay so. */
-		kill(criu_pid(s->criu), SIGKILL);
+		pid_t pid = criu_program_pid(s->criu);
+
+		if (pid > 0)
+			kill(pid, SIGKILL);
 	} else {
 		criu_free(s->criu);
 	}
@@ -172,6 +175,7 @@ void source_free(struct source *s)
 	tracker_free(s->tracker);
 	dedup_free(s->dedup);
 	page_runs_free(&s->runs);
+	present_list_free(&s->present);
 	channel_free(s->fs_channel);
 	session_free(&s->session);
 	tls_identity_free(s->identity);

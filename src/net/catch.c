@@ -74,32 +74,13 @@ int net_catch_remove(const char *id, struct error *err)
 	return r < 0 ? r : remove_table(table, err);
 }
 
-int net_criu_table_remove(pid_t root_pid, struct error *err)
+int net_criu_table_remove(const char *table, struct error *err)
 {
-	char table[TABLE_NAME_MAX];
+	static const char prefix[] = "CRIU-";
+	size_t length = strlen(table);
 
-	if (root_pid <= 0)
-		return error_set(err, EINVAL, "%d is not a process id", root_pid);
-	snprintf(table, sizeof(table), "CRIU-%d", root_pid);
+	if (strncmp(table, prefix, strlen(prefix)) || length <= strlen(prefix) || length >= TABLE_NAME_MAX ||
+	    strspn(table + strlen(prefix), "0123456789abcdefABCDEF-") != length - strlen(prefix))
+		return error_set(err, EINVAL, "\"%.64s\" is not the name of a table of CRIU's", table);
 	return remove_table(table, err);
-}
-
-/* CRIU 4.2.1 cuts the name: "inet CRIU-%s" goes into 32 bytes (netfilter.c), which leaves 21 of the id's 36 characters. Others
- * may not. 21 characters hold the 48 bits of the first two parts and 28 more, enough to tell runs apart. */
-int net_criu_run_table_remove(const char *run_id, struct error *err)
-{
-	static const int lengths[] = { 21, 36 };
-	char table[TABLE_NAME_MAX];
-	int first = 0;
-
-	if (strlen(run_id) != 36 || strspn(run_id, "0123456789abcdefABCDEF-") != 36)
-		return error_set(err, EINVAL, "\"%.64s\" is not the id of a CRIU run", run_id);
-	for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
-		int r;
-
-		snprintf(table, sizeof(table), "CRIU-%.*s", lengths[i], run_id);
-		r = remove_table(table, first ? NULL : err);
-		first = first ? first : r;
-	}
-	return first;
 }
