@@ -18,6 +18,7 @@
 static _Atomic int log_level = LOG_WARNING;
 static _Atomic int log_file_fd = -1;
 static const char *_Atomic log_name;
+static _Atomic bool log_live;
 
 void log_set_level(enum log_level level)
 {
@@ -32,6 +33,11 @@ enum log_level log_get_level(void)
 void log_set_name(const char *name)
 {
 	log_name = name;
+}
+
+void log_set_live(bool live)
+{
+	log_live = live;
 }
 
 int log_open_file(const char *path, struct error *err)
@@ -68,9 +74,13 @@ void log_write(enum log_level level, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	/* What a peer or a program said may be in it: one line stays one line, and no terminal obeys it. */
+	for (char *p = text; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
 	if ((int)level <= log_level) {
-		n = snprintf(line, sizeof(line), "phaul%s%s: %s%s\n", name ? " " : "", name ? name : "",
-			     level == LOG_WARNING ? "warning: " : "", text);
+		n = snprintf(line, sizeof(line), "%sphaul%s%s: %s%s\n", log_live ? "\r\033[K" : "", name ? " " : "",
+			     name ? name : "", level == LOG_WARNING ? "warning: " : "", text);
 		log_put(STDERR_FILENO, line, MIN((size_t)n, sizeof(line) - 1));
 	}
 	if (fd >= 0) {

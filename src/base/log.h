@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/error.h"
 
 enum log_level {
@@ -24,6 +26,9 @@ int log_open_file(const char *path, struct error *err);
 
 /* A name in front of each line ("pager", "worker"); kept by reference. */
 void log_set_name(const char *name);
+
+/* A line on stderr is being redrawn (a terminal): each line of the log erases it first. */
+void log_set_live(bool live);
 
 void log_write(enum log_level level, const char *fmt, ...) _printf_(2, 3);
 
