@@ -144,6 +144,41 @@ static void touch(const struct child *c, const char *what)
 	printf("%-34s %.0f ns per page\n", what, (double)shared->touch_ns / (double)(area_bytes >> PAGE_SHIFT));
 }
 
+static int idle(int fd, void *argument)
+{
+	(void)argument;
+	child_send(fd, 1);
+	return (int)child_receive(fd);
+}
+
+/* A tree of small processes that wait. */
+static void measure_attaching(void)
+{
+	enum { N = 64 };
+	struct child children[N];
+	struct tracker *t = NULL;
+	struct error err = { 0 };
+	pid_t pids[N];
+	uint64_t begin;
+
+	for (int i = 0; i < N; i++) {
+		children[i] = child_start(idle, NULL);
+		child_receive(children[i].fd);
+		pids[i] = children[i].pid;
+	}
+	if (tracker_new(TRACKER_AUTO, &t, &err) < 0)
+		die(&err);
+	for (int i = 0; i < 2; i++) {
+		begin = clock_now_ns();
+		if (tracker_update(t, TRACKER_ROUND, pids, pids, N, &err) < 0)
+			die(&err);
+		printf("%-34s %.0f us each\n", i ? "update of 64 known processes" : "attaching 64 processes", ms_since(begin) * 1e3 / N);
+	}
+	tracker_free(t);
+	for (int i = 0; i < N; i++)
+		child_end(&children[i]);
+}
+
 int main(int argc, char **argv)
 {
 	struct tracker *t = NULL;
@@ -156,6 +191,7 @@ int main(int argc, char **argv)
 	if (argc > 1)
 		area_bytes = strtoull(argv[1], NULL, 10) << 30;
 	shared = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	measure_attaching();
 	c = child_start(subject, NULL);
 	child_receive(c.fd);
 	touch(&c, "write, not tracked");

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/rseq.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -269,6 +270,70 @@ static void test_uninterruptible(void **state)
 	assert_int_equal(child_join(&c), 0);
 }
 
+#if defined(__x86_64__) && defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+
+/*
+ * A restartable sequence that spins for a while. 0: its descriptor was gone though the sequence went on, so the kernel took it
+ * for left; -1: aborted, as after any preemption; otherwise the descriptor.
+ */
+static long rseq_round(char *rseq)
+{
+	long result;
+
+	__asm__ volatile(".pushsection __rseq_cs, \"aw\"\n"
+			 ".balign 32\n"
+			 "3: .long 0, 0\n"
+			 ".quad 1f, 2f - 1f, 4f\n"
+			 ".popsection\n"
+			 "leaq 3b(%%rip), %%rax\n"
+			 "movq %%rax, 8(%[rseq])\n"
+			 "1: movq $200000, %%rcx\n"
+			 "5: decq %%rcx\n"
+			 "jnz 5b\n"
+			 "movq 8(%[rseq]), %[result]\n"
+			 "2: jmp 6f\n"
+			 ".byte 0x0f, 0xb9, 0x3d\n"
+			 ".long 0x53053053\n" /* RSEQ_SIG, which the kernel checks before it jumps to the abort handler */
+			 "4: movq $-1, %[result]\n"
+			 "6:\n"
+			 : [result] "=&r"(result)
+			 : [rseq] "r"(rseq)
+			 : "rax", "rcx", "memory", "cc");
+	return result;
+}
+
+static int restartable(int fd, void *argument)
+{
+	char *rseq = (char *)__builtin_thread_pointer() + __rseq_offset, end;
+	uint64_t aborted = 0;
+
+	(void)argument;
+	if (!__rseq_size)
+		return 77;
+	ready(fd);
+	do {
+		long result = rseq_round(rseq);
+
+		if (!result)
+			return 1;
+		aborted += result == -1;
+	} while (recv(fd, &end, 1, MSG_DONTWAIT) < 0);
+	return !aborted;
+}
+
+static void test_restartable_sequences(void **state)
+{
+	struct child c = child_start(restartable, NULL);
+
+	(void)state;
+	child_receive(c.fd);
+	inject_many(c.pid, TIMES);
+	child_send(c.fd, 1);
+	assert_int_equal(child_join(&c), 0);
+}
+
+#endif
+
 /* In a pid and a mount namespace of its own. */
 static int namespaced(int fd, void *argument)
 {
@@ -309,6 +374,9 @@ int main(void)
 		cmocka_unit_test(test_seccomp_and_other_users),
 		cmocka_unit_test(test_already_traced),
 		cmocka_unit_test(test_uninterruptible),
+#if defined(__x86_64__) && defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+		cmocka_unit_test(test_restartable_sequences),
+#endif
 		cmocka_unit_test(test_namespaces),
 	};
 
