@@ -168,11 +168,20 @@ static void measure_attaching(void)
 	}
 	if (tracker_new(TRACKER_AUTO, &t, &err) < 0)
 		die(&err);
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
+		static const char *const what[] = { "attaching 64 processes", "update of 64 known processes",
+						    "final update of 64 processes" };
+		struct page_runs runs = { 0 };
+
 		begin = clock_now_ns();
-		if (tracker_update(t, TRACKER_ROUND, pids, pids, N, &err) < 0)
+		if (tracker_update(t, i < 2 ? TRACKER_ROUND : TRACKER_FINAL, pids, pids, N, &err) < 0)
 			die(&err);
-		printf("%-34s %.0f us each\n", i ? "update of 64 known processes" : "attaching 64 processes", ms_since(begin) * 1e3 / N);
+		printf("%-34s %.0f us each, ", what[i], ms_since(begin) * 1e3 / N);
+		begin = clock_now_ns();
+		if (tracker_collect(t, i < 2 ? TRACKER_ROUND : TRACKER_FINAL, &runs, &err) < 0)
+			die(&err);
+		printf("scan %.0f us each, %lu pages\n", ms_since(begin) * 1e3 / N, (unsigned long)runs.pages);
+		page_runs_free(&runs);
 	}
 	tracker_free(t);
 	for (int i = 0; i < N; i++)
