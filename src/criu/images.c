@@ -270,11 +270,14 @@ int images_read_pids(const char *directory, pid_t **ret, size_t *ret_n)
 	return 0;
 }
 
+/* The last id in the log counts: `criu swrk` makes one twice, and a restore works with that of the dump. CRIU composes
+ * "inet CRIU-ID" in 32 bytes, which cuts the name (criu/netfilter.c, 4.2). */
 int criu_network_table(const char *log_path, char *ret, size_t size)
 {
 	static const char marker[] = "CRIU run id = ";
 	_cleanup_fclose_ FILE *f = fopen(log_path, "re");
-	char line[512];
+	bool found = false;
+	char line[512], name[32 - sizeof("inet ") + 1];
 
 	while (f && fgets(line, sizeof(line), f)) {
 		const char *id = strstr(line, marker);
@@ -282,8 +285,9 @@ int criu_network_table(const char *log_path, char *ret, size_t size)
 		if (!id)
 			continue;
 		id += strlen(marker);
-		snprintf(ret, size, "CRIU-%.*s", (int)strcspn(id, " \n"), id);
-		return 0;
+		snprintf(name, sizeof(name), "CRIU-%.*s", (int)strcspn(id, " \n"), id);
+		snprintf(ret, size, "%s", name);
+		found = true;
 	}
-	return -ENOENT;
+	return found ? 0 : -ENOENT;
 }

@@ -17,6 +17,7 @@
 struct rpc {
 	struct process process;
 	int socket_fd;
+	uint64_t peer_inode; /* of CRIU's end: who holds it is CRIU or was forked by it */
 };
 
 #define RPC_NONE ((struct rpc){ .process = PROCESS_NONE, .socket_fd = -1 })
@@ -94,6 +95,18 @@ struct preload {
 void preload_environment(const char *hidden_ranges, const char *status_path, int version, bool want_limits,
 			 struct preload *ret);
 bool preload_wanted(const struct criu_options *options, bool *ret_want_limits);
+
+/* Kills CRIU, whatever it does, and every task that its restore made. */
+void restore_kill(struct criu_job *job);
+
+/*
+ * A CRIU that dies while it holds a dump leaves established TCP connections in repair mode, in which the program cannot
+ * read or write. Ends that mode in all tasks of the tree.
+ */
+void tree_end_tcp_repair(pid_t root);
+
+/* Appends the children of every thread of pid to pids, which holds n of max; returns how many there are now. */
+size_t tree_children(pid_t pid, pid_t *pids, size_t n, size_t max);
 
 /* Start time of a process as in field 22 of /proc/PID/stat, in ticks since boot; 0: gone. */
 uint64_t process_start_ticks(pid_t pid);

@@ -63,6 +63,8 @@ static const char *line_error(const char *line)
 	}
 	while (*line == ' ')
 		line++;
+	if (strncmp(line, "pie: ", 5) == 0) /* from the restorer's code, which runs inside of the task */
+		line += 5;
 	if (isdigit((unsigned char)*line)) {
 		const char *p = line + strspn(line, "0123456789");
 

@@ -4,27 +4,17 @@
  * At the "post-restore" notification all tasks exist, stopped inside CRIU's restorer, and the network is still locked.
  * Resume accepts it: CRIU unlocks the network, lets the tasks go and ends; the root becomes a child of init (or of the nearest
  * subreaper), never of the caller. Abort refuses it: CRIU kills what it made.
- *
- * A CRIU that dies in mid-restore leaves half-made tasks behind. They are found by descent while it lives (it is
- * stopped first, so that it cannot fork on), by the root's pid that CRIU told us, and, for trees without a pid
- * namespace, by the pids of the images, where the task is younger than the job. Killing goes through pidfds.
+ * What a CRIU that dies on its way leaves behind is tree.c's to end.
  * Threads: the job's. Source: criu/cr-restore.c (restore_root_task), criu/cr-service.c.
  */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
-#include "criu/images.h"
 #include "criu/job.h"
 
 #define CANCEL_MS 2000
 #define FINISH_MS 60000
-#define TASKS_MAX 65536
 
 static int restore_request(struct criu_job *job, struct error *err)
 {
@@ -39,103 +29,6 @@ static int restore_request(struct criu_job *job, struct error *err)
 	request.options = &options;
 	r = rpc_send(&job->rpc, &request);
 	return r < 0 ? error_errno(err, -r, "cannot ask CRIU to restore %s", job->images_directory) : 0;
-}
-
-static void kill_pidfd(int pidfd)
-{
-	syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-	fd_wait(pidfd, POLLIN, deadline_in_ms(CANCEL_MS));
-}
-
-/* Appends the children of every thread of pid; returns how many there are now. */
-static size_t collect_children(pid_t pid, pid_t *pids, size_t n)
-{
-	char path[300];
-	DIR *d;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	d = opendir(path);
-	for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
-		_cleanup_fclose_ FILE *f = NULL;
-
-		if (e->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/children", pid, e->d_name);
-		f = fopen(path, "re");
-		while (f && n < TASKS_MAX && fscanf(f, "%d", &pids[n]) == 1)
-			n++;
-	}
-	if (d)
-		closedir(d);
-	return n;
-}
-
-/* Kills pid's descendants, leaves last, then again until there are none: a task may have forked meanwhile. */
-static void kill_descendants(pid_t pid)
-{
-	_cleanup_free_ pid_t *pids = calloc(TASKS_MAX, sizeof(*pids));
-
-	for (int round = 0; pids && round < 16; round++) {
-		size_t n = collect_children(pid, pids, 0);
-		bool any = false;
-
-		for (size_t i = 0; i < n; i++)
-			n = collect_children(pids[i], pids, n);
-		for (size_t i = 0; i < n; i++) {
-			int pidfd = (int)syscall(SYS_pidfd_open, pids[i], 0);
-			siginfo_t info = { 0 };
-
-			if (pidfd < 0)
-				continue;
-			/* A zombie whose parent is stopped stays one; it does no harm and has nothing to kill. */
-			if (fd_wait(pidfd, POLLIN, 0) == 0) {
-				any = true;
-				kill_pidfd(pidfd);
-			}
-			waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG);
-			close(pidfd);
-		}
-		if (!any)
-			return;
-	}
-}
-
-/* Tasks with the images' pids that are younger than this job's CRIU: made by it. Only without a pid namespace. */
-static void kill_by_images(struct criu_job *job)
-{
-	_cleanup_free_ pid_t *pids = NULL;
-	size_t n = 0;
-
-	if (images_read_pids(job->images_directory, &pids, &n) < 0 || !n || pids[0] == 1)
-		return;
-	for (size_t i = 0; i < n; i++) {
-		int pidfd = (int)syscall(SYS_pidfd_open, pids[i], 0);
-
-		if (pidfd < 0)
-			continue;
-		if (job->started_ticks && process_start_ticks(pids[i]) >= job->started_ticks &&
-		    fd_wait(pidfd, POLLIN, 0) == 0)
-			kill_pidfd(pidfd);
-		close(pidfd);
-	}
-}
-
-/* Ends CRIU, whatever it does, and every task it made. */
-static void restore_kill(struct criu_job *job)
-{
-	bool crashed = process_wait(&job->rpc.process, 0) == 1 && WIFSIGNALED(job->rpc.process.status);
-
-	if (job->rpc.process.pid && kill(job->rpc.process.pid, SIGSTOP) == 0)
-		kill_descendants(job->rpc.process.pid);
-	process_kill(&job->rpc.process);
-	close_fd(&job->rpc.socket_fd);
-	if (job->root_pidfd >= 0) {
-		if (fd_wait(job->root_pidfd, POLLIN, 0) == 0)
-			kill_descendants(job->pid);
-		kill_pidfd(job->root_pidfd);
-	}
-	if (crashed) /* otherwise it has cleaned up, and such a pid may be a stranger's: the very reason of the failure */
-		kill_by_images(job);
 }
 
 /* What a notification tells of the root task. A pidfd now, so that its number cannot be mistaken later. */
@@ -195,7 +88,7 @@ int criu_restore(struct criu_job *job, int cancel_fd, pid_t *ret_pid, struct err
 		*ret_pid = job->pid;
 		return 0;
 	}
-	if (r == 0) /* CRIU has said its last word and undone what it did; let it end */
+	if (r == 0 || r == -ECONNRESET || r == -EPIPE) /* it has said its last word, or is dying: let it end */
 		process_wait(&job->rpc.process, deadline_in_ms(CANCEL_MS));
 	restore_kill(job);
 	job->state = JOB_FAILED;
@@ -240,7 +133,7 @@ int criu_restore_resume(struct criu_job *job, struct error *err)
 		job->state = JOB_RESTORE_RESUMED;
 		return 0;
 	}
-	if (r == 0)
+	if (r == 0 || r == -ECONNRESET || r == -EPIPE)
 		process_wait(&job->rpc.process, deadline_in_ms(CANCEL_MS));
 	restore_kill(job);
 	job->state = JOB_RESTORE_UNDONE;
@@ -254,8 +147,8 @@ int criu_restore_abort(struct criu_job *job, struct error *err)
 		return 0;
 	if (job->state != JOB_RESTORE_HELD)
 		return error_set(err, EINVAL, "the restored tree cannot be undone: it runs already");
-	if (restore_finish(job, false) >= 0)
-		process_wait(&job->rpc.process, deadline_in_ms(FINISH_MS));
+	if (restore_finish(job, false) != -ETIMEDOUT)
+		process_wait(&job->rpc.process, deadline_in_ms(CANCEL_MS));
 	restore_kill(job);
 	job->state = JOB_RESTORE_UNDONE;
 	return 0;

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "criu/job.h"
 
@@ -26,6 +27,7 @@ int rpc_start(const struct rpc_start *start, struct rpc *ret, struct error *err)
 				     .stderr_fd = start->stderr_fd,
 				     .new_session = true };
 	struct process p = PROCESS_NONE;
+	struct stat st;
 	int pair[2], r;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -38,13 +40,15 @@ int rpc_start(const struct rpc_start *start, struct rpc *ret, struct error *err)
 		o.child_fds[1] = PAGES_CHILD_FD;
 		o.n_fds = 2;
 	}
+	if (fstat(pair[1], &st) < 0)
+		st.st_ino = 0;
 	r = process_start(&o, &p, err);
 	close(pair[1]);
 	if (r < 0) {
 		close(pair[0]);
 		return r;
 	}
-	*ret = (struct rpc){ .process = p, .socket_fd = pair[0] };
+	*ret = (struct rpc){ .process = p, .socket_fd = pair[0], .peer_inode = st.st_ino };
 	return 0;
 }
 
@@ -80,17 +84,22 @@ int rpc_notify(struct rpc *rpc, bool success)
 	return rpc_send(rpc, &request);
 }
 
+/* The end of CRIU is watched beside its socket: tasks that it was restoring may hold the socket open for ever. */
 static int rpc_wait(struct rpc *rpc, int cancel_fd, uint64_t deadline_ns)
 {
-	struct pollfd p[2] = { { .fd = rpc->socket_fd, .events = POLLIN }, { .fd = cancel_fd, .events = POLLIN } };
+	struct pollfd p[3] = { { .fd = rpc->socket_fd, .events = POLLIN },
+			       { .fd = cancel_fd, .events = POLLIN },
+			       { .fd = rpc->process.pid ? rpc->process.pidfd : -1, .events = POLLIN } };
 
 	for (;;) {
-		int r = poll(p, 2, deadline_poll_ms(deadline_ns));
+		int r = poll(p, 3, deadline_poll_ms(deadline_ns));
 
 		if (r < 0 && errno != EINTR)
 			return -errno;
 		if (r > 0 && p[0].revents)
 			return 0;
+		if (r > 0 && p[2].revents) /* its last words may have come between the two looks */
+			return fd_wait(rpc->socket_fd, POLLIN, 0) > 0 ? 0 : -ECONNRESET;
 		if (r > 0 && p[1].revents)
 			return -ECANCELED;
 		if (r == 0 && clock_now_ns() >= deadline_ns)

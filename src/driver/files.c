@@ -13,7 +13,6 @@
 #include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <xxhash.h>
 
@@ -128,14 +127,6 @@ static int gather_fd(void *context, const struct scan_fd *s)
 	struct gather *g = context;
 	unsigned int access = s->flags & O_ACCMODE;
 
-	if (S_ISCHR(s->st.st_mode)) {
-		unsigned int major = major(s->st.st_rdev);
-
-		/* Unix98 terminals, tty/console/ptmx, virtual and serial consoles: admin-guide/devices.txt */
-		if ((major >= 136 && major <= 143) || major == 4 || (major == 5 && minor(s->st.st_rdev) != 2))
-			g->w->has_terminal = true;
-		return 0;
-	}
 	if (s->target[0] != '/' || scan_deleted(s->target) || on_pseudo_fs(s->target))
 		return 0;
 	if (S_ISDIR(s->st.st_mode))
@@ -199,7 +190,7 @@ static int hash_files(struct workload *w, struct error *err)
 		if (f->use != FILE_USE_EXECUTABLE && f->use != FILE_USE_MAPPED)
 			continue;
 		r = files_hash(f->path, &f->hash);
-		if (r < 0)
+		if (r < 0 && r != -ENOENT) /* another mount namespace: check_source tells */
 			return error_errno(err, -r, "cannot read %s, which the workload has mapped", f->path);
 	}
 	return 0;

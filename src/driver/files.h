@@ -6,7 +6,7 @@
 #include "driver/driver.h"
 #include "driver/tree.h"
 
-/* Fills ret->files and n_files, ret->has_terminal, from the processes of t. Blocks while it reads what must be hashed. */
+/* Fills ret->files and n_files from the processes of t. Blocks while it reads what must be hashed. */
 int files_describe(const struct tree *t, struct workload *ret, struct error *err);
 
 /* Compares w->files with what is here; those below synced_paths are left out. */

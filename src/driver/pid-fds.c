@@ -38,6 +38,7 @@ struct terminal {
 struct walk {
 	struct obstacles *o;
 	const char *name; /* of the process in hand */
+	bool own_network;
 	struct ends pipes, sockets;
 	struct terminal *terminals;
 	size_t n_terminals, n_terminals_allocated;
@@ -72,8 +73,10 @@ static int check_character_device(struct walk *w, const struct scan_fd *s)
 		return add_terminal(w, s, s->tty_index, true);
 	if (major == TTY_MAJOR || major == TTYAUX_MAJOR)
 		return add_terminal(w, s, -1, false);
-	if (major == MEM_MAJOR || (major == MISC_MAJOR && minor == TUN_MINOR))
+	if (major == MEM_MAJOR)
 		return 0;
+	if (major == MISC_MAJOR && minor == TUN_MINOR && w->own_network)
+		return 0; /* tun.c: "Net namespace is required to dump tun link" */
 	return obstacles_add(w->o, OBSTACLE_REFUSES, false, "have the program close the device",
 			     "process %d (%s) has the device %s open, whose state lives in this host's kernel or hardware", s->pid,
 			     w->name, s->target);
@@ -180,8 +183,8 @@ static int check_fd(void *context, const struct scan_fd *s)
 	}
 }
 
-/* A terminal whose master the tree holds itself (tmux, script) travels with it; any other stays behind. */
-static int check_terminals(const struct walk *w, const struct driver_options *options)
+/* A terminal whose master the tree holds itself (tmux, script) travels with it; any other stays behind. NULL: none of these. */
+static const struct terminal *outside_terminal(const struct walk *w)
 {
 	for (size_t i = 0; i < w->n_terminals; i++) {
 		const struct terminal *t = &w->terminals[i];
@@ -189,17 +192,49 @@ static int check_terminals(const struct walk *w, const struct driver_options *op
 
 		for (size_t j = 0; j < w->n_terminals && !inside; j++)
 			inside = w->terminals[j].master && w->terminals[j].index == t->index && t->index >= 0;
-		if (inside)
-			continue;
-		if (options && options->shell_job)
-			return obstacles_add(w->o, OBSTACLE_WARNS, false, NULL,
-					     "process %d uses the terminal %s: at the target it gets phaul's own terminal, if phaul has one there",
-					     t->pid, t->path);
-		return obstacles_add(w->o, OBSTACLE_REFUSES, false,
-				     "start it detached (setsid, with input and output from files or /dev/null), or give --shell-job",
-				     "process %d uses the terminal %s, which stays on this host", t->pid, t->path);
+		if (!inside)
+			return t;
 	}
-	return 0;
+	return NULL;
+}
+
+static int check_terminals(const struct walk *w, const struct driver_options *options)
+{
+	const struct terminal *t = outside_terminal(w);
+
+	if (!t)
+		return 0;
+	if (options && options->shell_job)
+		return obstacles_add(w->o, OBSTACLE_WARNS, false, NULL,
+				     "process %d uses the terminal %s: at the target it gets phaul's own terminal, if phaul has one there",
+				     t->pid, t->path);
+	return obstacles_add(w->o, OBSTACLE_REFUSES, false,
+			     "start it detached (setsid, with input and output from files or /dev/null), or give --shell-job",
+			     "process %d uses the terminal %s, which stays on this host", t->pid, t->path);
+}
+
+static int gather_terminal(void *context, const struct scan_fd *s)
+{
+	struct walk *w = context;
+
+	if (!S_ISCHR(s->st.st_mode))
+		return 0;
+	return check_character_device(w, s);
+}
+
+int pid_find_terminal(const struct tree *t, bool *ret_found, struct error *err)
+{
+	struct obstacles ignored = { 0 };
+	struct walk w = { .o = &ignored, .name = "" };
+	int r = 0;
+
+	for (size_t i = 0; i < t->n && !r; i++)
+		r = scan_fds(t->processes[i].pid, gather_terminal, &w);
+	if (!r)
+		*ret_found = outside_terminal(&w) != NULL;
+	free(w.terminals);
+	obstacles_free(&ignored);
+	return r < 0 ? error_errno(err, -r, "cannot look at the terminals of the tree of process %d", t->processes[0].pid) : 0;
 }
 
 int pid_check_descriptors(const struct tree *t, const struct driver_options *options, struct obstacles *ret,
@@ -208,6 +243,7 @@ int pid_check_descriptors(const struct tree *t, const struct driver_options *opt
 	struct walk w = { .o = ret };
 	int r = 0;
 
+	w.own_network = tree_namespace(t->processes[0].pid, "net") != tree_namespace(getpid(), "net");
 	for (size_t i = 0; i < t->n && !r; i++) {
 		w.name = t->processes[i].name;
 		r = scan_fds(t->processes[i].pid, check_fd, &w);

@@ -123,7 +123,8 @@ int pid_describe_tree(pid_t root, struct workload *ret, struct error *err)
 		r = collect_pids(&t, ret);
 	if (r < 0)
 		return error_errno(err, -r, "cannot describe the tree of process %d", root);
-	return files_describe(&t, ret, err);
+	r = pid_find_terminal(&t, &ret->has_terminal, err);
+	return r < 0 ? r : files_describe(&t, ret, err);
 }
 
 static int describe(const char *id, const struct driver_options *options, struct workload *ret, struct error *err)

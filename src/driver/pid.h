@@ -18,6 +18,8 @@ int pid_check_processes(const struct tree *t, struct obstacles *ret, struct erro
 int pid_check_namespaces(const struct tree *t, struct obstacles *ret, struct error *err);
 int pid_check_descriptors(const struct tree *t, const struct driver_options *options, struct obstacles *ret,
 			  struct error *err);
+/* Whether the tree uses a terminal whose master it does not hold itself. */
+int pid_find_terminal(const struct tree *t, bool *ret_found, struct error *err);
 int pid_check_mappings(const struct tree *t, struct obstacles *ret, struct error *err);
 
 int pid_check_target(const struct workload *w, const struct driver_options *options, struct obstacles *ret,

@@ -38,6 +38,7 @@
 #define STOP_TIMEOUT_MS 200 /* for a thread to stop; then another one is tried */
 #define CALL_TIMEOUT_MS 2000
 #define THREADS_TRIED_MAX 8
+#define KERNEL_ERESTARTNOHAND 514 /* include/linux/errno.h; seen by tracers only */
 
 #ifndef PTRACE_O_SUSPEND_SECCOMP
 #define PTRACE_O_SUSPEND_SECCOMP (1 << 21)
@@ -164,6 +165,43 @@ static void leave_rseq_section(pid_t tid, struct user_regs_struct *regs)
 		regs->rip = section.abort_ip;
 }
 
+/*
+ * A few calls give EINTR after any stop, though nothing was delivered (signal(7), "Interruption of system calls by stop
+ * signals"). Where they wait without a timeout they are made again; with one, that would wait too long, and
+ * the caller gets the EINTR it must expect from SIGSTOP (and from CRIU) as well.
+ */
+static void restart_untimed(struct user_regs_struct *regs)
+{
+	bool untimed;
+
+	if ((long long)regs->rax != -EINTR)
+		return;
+	switch (regs->orig_rax) {
+	case SYS_epoll_wait:
+	case SYS_epoll_pwait:
+		untimed = (int)regs->r10 < 0;
+		break;
+	case SYS_epoll_pwait2:
+	case SYS_semtimedop:
+		untimed = !regs->r10;
+		break;
+	case SYS_io_getevents:
+		untimed = !regs->r8;
+		break;
+	case SYS_rt_sigtimedwait:
+		untimed = !regs->rdx;
+		break;
+	case SYS_semop:
+		untimed = true;
+		break;
+	default:
+		return;
+	}
+	/* The kernel's own mark for "restart, or EINTR when a handler runs": a signal that comes now is still seen. */
+	if (untimed)
+		regs->rax = (unsigned long long)-KERNEL_ERESTARTNOHAND;
+}
+
 static int suspend_seccomp(struct injection *j)
 {
 	uint64_t mode = 0;
@@ -217,6 +255,7 @@ static int inject_in_stop(struct injection *j)
 	if (ptrace(PTRACE_GETSIGMASK, j->tid, sizeof(mask), &mask) < 0)
 		return error_errno(&j->err, errno, "cannot read the signal mask of task %d", (int)j->tid);
 	leave_rseq_section(j->tid, &saved);
+	restart_untimed(&saved);
 	ptrace(PTRACE_SETSIGMASK, j->tid, sizeof(all), &all);
 	r = fetch_userfaultfd(j, &saved);
 	if (r == -ETIMEDOUT) /* frozen by its cgroup in between: take it back before its registers are set */

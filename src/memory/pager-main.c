@@ -104,11 +104,17 @@ static void settle_process(void)
 
 static uint64_t progress(const struct pager_state *s)
 {
-	return s->faults + s->events + s->pages_copied + s->pages_zero;
+	return s->faults + s->events + s->pages_copied + s->pages_zero + s->spaces_built;
 }
 
-/* One life of the pager. True: its work is done. */
-static bool run_pager(struct pager_state *s)
+enum life {
+	LIFE_DONE,  /* the work is done */
+	LIFE_DEATH, /* start another */
+	LIFE_STUCK, /* it said what it cannot do: another will hardly fare better at once */
+};
+
+/* One life of the pager. */
+static enum life run_pager(struct pager_state *s)
 {
 	long pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
 	int status;
@@ -117,12 +123,16 @@ static bool run_pager(struct pager_state *s)
 		_exit(pager_serve(s));
 	if (pid < 0) {
 		pager_state_fail(s, errno, "the pager cannot be started: %s", strerror(errno));
-		return false;
+		return LIFE_STUCK;
 	}
 	s->pager_pid = (int32_t)pid;
 	while (waitpid((pid_t)pid, &status, 0) < 0 && errno == EINTR)
 		;
-	return s->finished || s->aborted;
+	if (s->finished || s->aborted)
+		return LIFE_DONE;
+	log_warning("the pager (process %ld) ended with %s %d and is replaced", pid,
+		    WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	return WIFEXITED(status) ? LIFE_STUCK : LIFE_DEATH;
 }
 
 /* Tells the client to look at the state. */
@@ -132,17 +142,15 @@ static void notify(const struct pager_state *s)
 }
 
 /* False: the client gave up a restore that has not run yet, and so may we. */
-static bool pause_after_deaths(struct pager_state *s)
+static bool pause_and_report(struct pager_state *s)
 {
 	uint64_t deadline = deadline_in_ms(RETRY_AFTER_MS);
 	struct pollfd p = { .fd = s->control_fd, .events = POLLRDHUP };
 
-	pager_state_fail(s, EIO, "the pager died %d times in a row", DEATHS_MAX);
 	log_error("%s", s->failure);
 	notify(s);
-	if (s->released) {
+	if (s->released)
 		p.fd = -1;
-	}
 	while (poll(&p, 1, deadline_poll_ms(deadline)) < 0 && errno == EINTR)
 		;
 	return !(p.revents & (POLLHUP | POLLRDHUP));
@@ -153,21 +161,25 @@ static int supervise(struct pager_state *s)
 	uint64_t first_ns = clock_now_ns(), before = 0;
 	int deaths = 0;
 
-	while (!run_pager(s)) {
+	for (;;) {
+		enum life end = run_pager(s);
+
+		if (end == LIFE_DONE)
+			return s->aborted ? EXIT_FAILURE : EXIT_SUCCESS;
 		s->replaced++;
-		log_warning("the pager (process %d) died and is replaced", (int)s->pager_pid);
 		if (progress(s) != before || clock_now_ns() - first_ns > DEATHS_WINDOW_NS) {
 			before = progress(s);
 			first_ns = clock_now_ns();
 			deaths = 0;
 		}
-		if (++deaths >= DEATHS_MAX) {
-			if (!pause_after_deaths(s))
-				return EXIT_FAILURE;
-			deaths = 0;
-		}
+		deaths++;
+		if (end == LIFE_DEATH && deaths < DEATHS_MAX)
+			continue;
+		pager_state_fail(s, EIO, "the pager died %d times in a row", deaths);
+		if (!pause_and_report(s))
+			return EXIT_FAILURE;
+		deaths = 0;
 	}
-	return s->aborted ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 int pager_main(int control_fd)

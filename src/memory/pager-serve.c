@@ -199,9 +199,7 @@ static int serve_loop(struct pager_server *srv)
 	int r = 0;
 
 	while (!r && !s->aborted) {
-		r = grow_cursors(srv);
-		if (!r)
-			r = collect(srv, &set);
+		r = collect(srv, &set);
 		if (r < 0)
 			break;
 		if (poll(set.fds, set.n, wait_ms(srv, more)) < 0 && errno != EINTR)
@@ -209,6 +207,8 @@ static int serve_loop(struct pager_server *srv)
 		if (!r)
 			r = hear_all(srv, &set);
 		more = false;
+		if (!r)
+			r = grow_cursors(srv);
 		if (!r && s->released && !srv->deferred && !srv->memory_short)
 			r = fill(srv, &next, &more);
 		count_left(s);

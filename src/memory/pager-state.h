@@ -79,7 +79,7 @@ struct pager_state {
 	int32_t control_fd, listen_fd, state_fd, criu_fd; /* in the supervisor's table; criu_fd 0: not connected yet */
 	_Atomic int32_t pager_pid, supervisor_pid;
 	_Atomic uint32_t released, aborted, finished, ready, marker, connected;
-	_Atomic uint32_t replaced;
+	_Atomic uint32_t replaced, spaces_built;
 	_Atomic int32_t failed;
 	char failure[PAGER_ERROR_MAX]; /* why; written before `failed` */
 	_Atomic uint64_t faults, events, pages_copied, pages_zero, pages_skipped, pages_left, fault_ns_max;

@@ -24,7 +24,8 @@ struct scanner {
 struct scan_request {
 	int pagemap_fd;
 	uint64_t at, end;  /* at moves as the scan goes on */
-	bool own_only;	   /* without pages of a mapped file and without the zero page: private memory */
+	bool own_only;	   /* private memory: without the zero page, */
+	bool of_file;	   /* and without the pages of the file it maps (asking costs a look at each struct page) */
 	bool written_only; /* leave out what was not written */
 	bool arm;	   /* write-protect what is reported (ioctl only) */
 };

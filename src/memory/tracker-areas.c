@@ -17,7 +17,7 @@ static int areas_add(struct areas *a, const struct area *area)
 	struct area *last = a->n_areas ? &a->areas[a->n_areas - 1] : NULL;
 
 	if (last && !last->object && !area->object && last->end == area->start && last->armed == area->armed &&
-	    last->lazy == area->lazy && last->hugetlb == area->hugetlb) {
+	    last->lazy == area->lazy && last->of_file == area->of_file) {
 		last->end = area->end;
 		return 0;
 	}
@@ -50,7 +50,7 @@ static bool classify(struct tracker *t, const struct tracked *p, const struct ma
 	e = inode_table_get(&t->inodes, p->pid, map, t->update);
 	if (!e || e->kind == INODE_DEVICE || e->kind == INODE_INVALID)
 		return false;
-	ret->hugetlb = e->kind == INODE_HUGETLB;
+	ret->of_file = !map->shared;
 	if (!map->shared)
 		return true;
 	if (e->kind == INODE_FILE)

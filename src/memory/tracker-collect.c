@@ -55,6 +55,7 @@ static int scan_part(struct collection *c, const struct area *area, uint64_t sta
 		.at = start,
 		.end = end,
 		.own_only = !area->object,
+		.of_file = area->of_file,
 		.written_only = area->armed && !fresh && (round || !area->lazy),
 		.arm = round && area->armed && c->tracker->ops->use_ioctl,
 	};

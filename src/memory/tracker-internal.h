@@ -21,7 +21,7 @@ struct area {
 	bool armed;	 /* writes are noticed; otherwise every populated page counts as written */
 	bool unwritable; /* a shared mapping that can never be written through: reported once, then never */
 	bool lazy;	 /* CRIU restores it lazily: belongs into the present map */
-	bool hugetlb;
+	bool of_file; /* private, but a file lies beneath */
 	struct inode_entry *object; /* of shared memory; NULL: private */
 	uint64_t offset;	    /* in the object */
 };

@@ -20,6 +20,7 @@
 
 #define PIECE_RUNS 64		     /* runs in one piece at most */
 #define GATHER_BYTES (256U << 10)    /* frames are collected up to that */
+#define RATE_SAMPLE_BYTES (8U << 20)
 #define GATHER_LARGEST (32U << 10)   /* larger payloads go directly */
 
 struct sender_thread {
@@ -31,6 +32,7 @@ struct sender_thread {
 	uint8_t *pages; /* one piece */
 	uint8_t *gather;
 	size_t gathered;
+	uint64_t write_bytes, write_ns; /* since the link's rate was last told to the codec */
 	struct sender_counters counters; /* of the piece at hand; added under the lock */
 };
 
@@ -82,12 +84,28 @@ static void sender_take(struct sender *s, struct piece *piece)
 	}
 }
 
+/* All frames leave here: what the link takes per second, as this thread sees it, tells the codec whether lz4 pays. */
+static int thread_write(struct sender_thread *t, const struct iovec *iov, int n_iov, struct error *err)
+{
+	uint64_t before = clock_now_ns();
+	int r = channel_writev(t->channel, iov, n_iov, err);
+
+	t->write_ns += clock_now_ns() - before;
+	for (int i = 0; i < n_iov; i++)
+		t->write_bytes += iov[i].iov_len;
+	if (t->write_bytes < RATE_SAMPLE_BYTES)
+		return r;
+	codec_set_link_rate(t->codec, (uint64_t)((double)t->write_bytes * (double)NS_PER_S / (double)(t->write_ns + 1)));
+	t->write_bytes = t->write_ns = 0;
+	return r;
+}
+
 static int thread_flush(struct sender_thread *t, struct error *err)
 {
-	size_t n = t->gathered;
+	struct iovec iov = { t->gather, t->gathered };
 
 	t->gathered = 0;
-	return n ? channel_write(t->channel, t->gather, n, err) : 0;
+	return iov.iov_len ? thread_write(t, &iov, 1, err) : 0;
 }
 
 static int thread_send_frame(struct sender_thread *t, const struct frame_pages *pages, const uint8_t *payload,
@@ -106,7 +124,7 @@ static int thread_send_frame(struct sender_thread *t, const struct frame_pages *
 	if (payload_bytes > GATHER_LARGEST) {
 		struct iovec iov[2] = { { head, sizeof(head) }, { (void *)payload, payload_bytes } };
 
-		return channel_writev(t->channel, iov, 2, err);
+		return thread_write(t, iov, 2, err);
 	}
 	memcpy(t->gather + t->gathered, head, sizeof(head));
 	if (payload_bytes)

@@ -21,7 +21,6 @@
 
 #define PROGRESS_MS 200
 #define DIAL_TIMEOUT_MS 10000
-#define SYNC_TIMEOUT_MS 60000
 #define REASON_MS 1000
 #define KEEP_ALIVE_MS 3000
 #define FREEZE_FIXED_MS 60 /* CRIU, images and restore of a small tree: seen 40-70 ms (docs/benchmarks.md) */
@@ -109,14 +108,37 @@ silent:
 	log_debug("the target was not told of the abort: %s", err.text);
 }
 
+/* Both halves of one pass: rsync waited for here, its bytes pumped by a thread. */
+static int run_pass(struct source *s, const char *path, const int pair[2], struct error *err)
+{
+	struct stream_thread *pump = NULL;
+	struct sync *sync = NULL;
+	int r = sync_send_start(path, pair[1], &sync, err), p = 0;
+
+	if (!r)
+		r = stream_thread_start(s->fs_channel, pair[0], s->options->cancel_fd, &pump, err);
+	if (!r) {
+		struct error pumped = { 0 };
+
+		r = sync_finish(sync, s->options->cancel_fd, DEADLINE_NEVER, NULL, err);
+		/* The end of rsync ends the pump, whichever way rsync ended. */
+		shutdown(pair[1], SHUT_RDWR);
+		p = stream_thread_join(pump, &pumped);
+		if (!r && p < 0) {
+			r = p;
+			*err = pumped;
+		}
+	}
+	sync_free(sync);
+	return r;
+}
+
 int source_sync_pass(struct source *s, uint32_t path, struct error *err)
 {
 	Phaul__Wire__Sync part = PHAUL__WIRE__SYNC__INIT;
 	CONTROL_OF(request, sync, SYNC, &part);
-	struct sync_stats stats = { 0 };
-	struct sync *sync = NULL;
-	struct error other = { 0 };
-	int pair[2], r, finished;
+	struct error theirs = { 0 };
+	int pair[2], r, t;
 
 	part.path = path;
 	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
@@ -124,22 +146,16 @@ int source_sync_pass(struct source *s, uint32_t path, struct error *err)
 		return r;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return error_errno(err, errno, "cannot make a socket pair for rsync");
-	r = sync_send_start(s->options->sync_paths[path], pair[1], &sync, err);
-	close_fd(&pair[1]);
-	if (r >= 0) {
-		r = stream_pump(s->fs_channel, pair[0], s->options->cancel_fd, err);
-		finished = sync_finish(sync, s->options->cancel_fd, deadline_in_ms(r < 0 ? 0 : SYNC_TIMEOUT_MS), &stats, &other);
-		/* The target's half knows better what went wrong there (a full disk, say), so its answer is read first. */
-		if (!r)
-			r = session_receive(&s->session, PHAUL__WIRE__CONTROL__KIND_SYNC_DONE, NULL, err);
-		if (!r && finished < 0) {
-			r = finished;
-			*err = other;
-		}
-	}
-	sync_free(sync);
-	close_fd(&pair[0]);
-	return r;
+	r = run_pass(s, s->options->sync_paths[path], pair, err);
+	close(pair[0]);
+	close(pair[1]);
+	if (r == -ECANCELED)
+		return r;
+	/* The target's half knows better what went wrong there (a full disk, say); here rsync only sees a broken pipe. */
+	t = session_receive(&s->session, PHAUL__WIRE__CONTROL__KIND_SYNC_DONE, NULL, &theirs);
+	if (t < 0)
+		*err = theirs;
+	return t < 0 ? t : r;
 }
 
 int source_stage_sync(struct source *s, struct error *err)
@@ -218,15 +234,6 @@ static int start_tracking(struct source *s, struct error *err)
 	return r;
 }
 
-static int start_round(struct source *s, struct error *err)
-{
-	s->round++;
-	s->round_started_ns = s->progress_ns = clock_now_ns();
-	s->progress_bytes = sender_bytes_out(s->sender);
-	s->round_under_way = true;
-	return sender_start(s->sender, s->round, &s->runs, err);
-}
-
 static void tell_progress(struct source *s)
 {
 	struct migration_progress *p = &s->event->progress;
@@ -249,6 +256,21 @@ static void tell_progress(struct source *s)
 	}
 	s->progress_ns = now;
 	s->progress_bytes = bytes;
+}
+
+static int start_round(struct source *s, struct error *err)
+{
+	int r;
+
+	s->round++;
+	s->round_started_ns = s->progress_ns = clock_now_ns();
+	s->progress_bytes = sender_bytes_out(s->sender);
+	s->round_under_way = true;
+	r = sender_start(s->sender, s->round, &s->runs, err);
+	if (r < 0)
+		return r;
+	tell_progress(s);
+	return STAGE_AGAIN;
 }
 
 static int await_round_done(struct source *s, struct error *err)

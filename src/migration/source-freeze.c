@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "migration/convert.h"
+#include "migration/hook.h"
 #include "migration/source-internal.h"
 
 
@@ -55,6 +56,16 @@ int source_stage_freeze(struct source *s, struct error *err)
 	return MIN(mended, 0);
 }
 
+/* CRIU's lock on the connections that moved would stay at the source for ever. */
+static void remove_criu_table(struct source *s)
+{
+	struct error err = { 0 };
+	char table[64];
+
+	if (criu_network_table(criu_log_path(s->criu), table, sizeof(table)) == 0 && net_criu_table_remove(table, &err) < 0)
+		log_warning("%s", err.text);
+}
+
 void source_undo_freeze(struct source *s)
 {
 	struct error err = { 0 };
@@ -66,9 +77,8 @@ void source_undo_freeze(struct source *s)
 	if (s->firmly_stopped && s->driver->unstop(&s->workload, &err) < 0)
 		log_error("%s", err.text);
 	s->firmly_stopped = false;
+	remove_criu_table(s);
 	criu_free(TAKE_PTR(s->criu));
-	if (net_criu_table_remove(s->workload.root_pid, &err) < 0)
-		log_warning("%s", err.text);
 }
 
 /* Adds to `runs` what only `other` has; both ascending within a space, as the tracker gives them. */
@@ -329,6 +339,9 @@ int source_stage_commit(struct source *s, struct error *err)
 		r = journal_enter(s->journal, STATE_COMMITTED, NULL, err);
 	if (r < 0)
 		return r;
+	r = hook_reached("source", "committed", -1, err);
+	if (r < 0)
+		return r;
 	/* From here on a Ctrl-C comes too late: the outcome is the target's. */
 	channel_set_cancel_fd(s->session.control, -1);
 	s->committed_at_ns = clock_now_ns();
@@ -345,15 +358,13 @@ int source_stage_settle(struct source *s, struct error *err)
 {
 	Phaul__Wire__Done done = PHAUL__WIRE__DONE__INIT;
 	CONTROL_OF(request, done, DONE, &done);
-	struct error why = { 0 };
 	int r = criu_dump_commit(s->criu, err);
 
 	if (r < 0)
 		return r;
 	s->result.preload_acted = criu_preload_acted(s->criu);
+	remove_criu_table(s);
 	criu_free(TAKE_PTR(s->criu));
-	if (net_criu_table_remove(s->workload.root_pid, &why) < 0)
-		log_warning("%s", why.text);
 	r = journal_enter(s->journal, STATE_SETTLED, NULL, err);
 	tracker_free(TAKE_PTR(s->tracker));
 	return r < 0 ? r : session_send(&s->session, &request, err);

@@ -23,6 +23,7 @@ struct source {
 	/* how far it is */
 	size_t stage;
 	bool finished, undone;
+	bool stage_again; /* the stage asked to be called again */
 	uint64_t started_ns, stage_started_ns;
 	struct migration_event *event; /* where a stage puts what it tells; valid during source_step() */
 	size_t obstacle_next;	       /* obstacles are told one by one */

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "migration/hook.h"
 #include "migration/source-internal.h"
 
 /* The source's half of the handover; the target's half is the table in target.c. */
@@ -131,7 +132,10 @@ int source_step(struct source *s, struct migration_event *ret)
 			ret->phase = stages[s->stage].name;
 			return 1;
 		}
-		r = stages[s->stage].run(s, &err);
+		r = s->stage_again ? 0 : hook_reached("source", stages[s->stage].name, s->options->cancel_fd, &err);
+		if (!r)
+			r = stages[s->stage].run(s, &err);
+		s->stage_again = r == STAGE_AGAIN;
 		if (r < 0) {
 			fail(s, &err);
 			break;
@@ -160,7 +164,10 @@ void source_free(struct source *s)
 		return;
 	if (s->outcome_unknown && s->criu) {
 		/* Nobody may let the tasks run: they were stopped by a second means, and without CRIU they stay so. */
-		kill(criu_pid(s->criu), SIGKILL);
+		pid_t pid = criu_program_pid(s->criu);
+
+		if (pid > 0)
+			kill(pid, SIGKILL);
 	} else {
 		criu_free(s->criu);
 	}

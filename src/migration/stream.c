@@ -1,5 +1,5 @@
 /*
- * The file system channel: see stream.h. One thread.
+ * The file system channel: see stream.h. One thread per pass.
  *
  * Invariants: no byte of one pass can be taken for the next one's, because a pass is over only when both ends have sent and seen
  * the empty frame. The local socket is never waited for while the channel has something to say: rsync fills both directions at
@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -126,5 +127,49 @@ int stream_pump(struct channel *channel, int socket_fd, int cancel_fd, struct er
 	r = pump_run(&p, cancel_fd, err);
 	free(p.bytes);
 	buffer_free(&p.queue);
+	return r;
+}
+
+struct stream_thread {
+	pthread_t thread;
+	struct channel *channel;
+	int fd, cancel_fd, result;
+	struct error err;
+};
+
+static void *stream_thread_main(void *arg)
+{
+	struct stream_thread *t = arg;
+
+	t->result = stream_pump(t->channel, t->fd, t->cancel_fd, &t->err);
+	return NULL;
+}
+
+int stream_thread_start(struct channel *channel, int socket_fd, int cancel_fd, struct stream_thread **ret, struct error *err)
+{
+	struct stream_thread *t = calloc(1, sizeof(*t));
+	int r;
+
+	if (!t)
+		return error_set(err, ENOMEM, "no memory for the file channel");
+	*t = (struct stream_thread){ .channel = channel, .fd = socket_fd, .cancel_fd = cancel_fd };
+	r = pthread_create(&t->thread, NULL, stream_thread_main, t);
+	if (r) {
+		free(t);
+		return error_errno(err, r, "cannot start a thread for the file channel");
+	}
+	*ret = t;
+	return 0;
+}
+
+int stream_thread_join(struct stream_thread *t, struct error *err)
+{
+	int r;
+
+	pthread_join(t->thread, NULL);
+	r = t->result;
+	if (r < 0 && err)
+		*err = t->err;
+	free(t);
 	return r;
 }

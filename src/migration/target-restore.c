@@ -12,13 +12,12 @@
 #include "base/log.h"
 #include "fs/sync.h"
 #include "migration/convert.h"
+#include "migration/hook.h"
 #include "migration/stream.h"
 #include "migration/target-internal.h"
 
 #define CHANNEL_TIMEOUT_MS 20000
 #define ROUND_TIMEOUT_MS 60000
-#define SYNC_TIMEOUT_MS 60000
-#define STATUS_MS 100
 #define AVAILABLE_SHARE 9 / 10 /* of the memory that is free when the migration begins: what the store may take */
 
 static uint64_t store_limit(void)
@@ -131,33 +130,46 @@ int target_on_round(struct target *t, const Phaul__Wire__Control *m, struct erro
 	return session_send(&t->session, &reply, err);
 }
 
-int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+static int run_pass(struct target *t, const char *path, const int pair[2], struct error *err)
 {
-	Phaul__Wire__SyncDone part = PHAUL__WIRE__SYNC_DONE__INIT;
-	CONTROL_OF(reply, sync_done, SYNC_DONE, &part);
-	struct sync_stats stats = { 0 };
-	struct sync *sync = NULL;
+	struct stream_thread *pump = NULL;
 	struct error pumped = { 0 };
-	int pair[2], r, p;
+	struct sync *sync = NULL;
+	int r, p;
 
-	if (m->sync->path >= t->n_sync_paths || !t->fs_channel)
-		return error_set(err, EPROTO, "the peer wants to bring a path that is not in the plan");
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-		return error_errno(err, errno, "cannot make a socket pair for rsync");
-	r = session_send_ready(&t->session, err);
+	/* The source pumps in any case, so do we: a refusal ends its rsync, and then it reads why. */
+	r = stream_thread_start(t->fs_channel, pair[0], t->options->cancel_fd, &pump, err);
+	if (r < 0)
+		return r;
+	r = sync_receive_start(path, pair[1], &sync, err);
 	if (!r)
-		r = sync_receive_start(t->sync_paths[m->sync->path], pair[1], &sync, err);
-	close_fd(&pair[1]);
-	/* Even if it did not start, the source pumps: let it run into our closed socket, then tell it why. */
-	p = stream_pump(t->fs_channel, pair[0], t->options->cancel_fd, &pumped);
-	if (!r)
-		r = sync_finish(sync, t->options->cancel_fd, deadline_in_ms(p < 0 ? 0 : SYNC_TIMEOUT_MS), &stats, err);
+		r = sync_finish(sync, t->options->cancel_fd, DEADLINE_NEVER, NULL, err);
+	shutdown(pair[1], SHUT_RDWR);
+	p = stream_thread_join(pump, &pumped);
 	if (!r && p < 0) {
 		r = p;
 		*err = pumped;
 	}
 	sync_free(sync);
-	close_fd(&pair[0]);
+	return r;
+}
+
+int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	Phaul__Wire__SyncDone part = PHAUL__WIRE__SYNC_DONE__INIT;
+	CONTROL_OF(reply, sync_done, SYNC_DONE, &part);
+	int pair[2], r;
+
+	if (m->sync->path >= t->n_sync_paths || !t->fs_channel)
+		return error_set(err, EPROTO, "the peer wants to bring a path that is not in the plan");
+	r = session_send_ready(&t->session, err);
+	if (r < 0)
+		return r;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return error_errno(err, errno, "cannot make a socket pair for rsync");
+	r = run_pass(t, t->sync_paths[m->sync->path], pair, err);
+	close(pair[0]);
+	close(pair[1]);
 	return r < 0 ? r : session_send(&t->session, &reply, err);
 }
 
@@ -274,16 +286,18 @@ int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct err
 	(void)m;
 	if (r < 0)
 		return r;
-	/* The sockets exist: what arrives now is queued by them. */
-	if (t->caught && net_catch_remove(t->id_text, err) < 0)
-		log_error("%s", err->text);
-	t->caught = false;
 	r = criu_restore_resume(t->criu, err);
 	if (r < 0)
 		return r;
 	t->resumed_at_ns = clock_now_ns();
+	/* Only now: a segment that reaches a socket still under repair is lost, or answered wrongly. */
+	if (t->caught && net_catch_remove(t->id_text, err) < 0)
+		log_error("%s", err->text);
+	t->caught = false;
 	announce(t);
-	r = pager_release(t->pager, err);
+	r = hook_reached("target", "resumed", -1, err);
+	if (!r)
+		r = pager_release(t->pager, err);
 	if (!r)
 		r = journal_enter(t->journal, STATE_RUNNING, NULL, err);
 	if (r < 0)

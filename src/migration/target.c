@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "migration/hook.h"
 #include "migration/target-internal.h"
 
 #define KIND(name) PHAUL__WIRE__CONTROL__KIND_##name
@@ -57,7 +58,8 @@ static int handle_message(struct target *t, struct error *err)
 		if (!(table[i].states & IN(target_state(t))))
 			break;
 		log_debug("%s", message_name(m->kind_case));
-		return table[i].handle(t, m, err);
+		r = hook_reached("target", message_name(m->kind_case), t->options->cancel_fd, err);
+		return r < 0 ? r : table[i].handle(t, m, err);
 	}
 	return error_set(err, EPROTO, "the peer sent %s, which is not due in state %s", message_name(m->kind_case),
 			 state_name(target_state(t)));

@@ -74,22 +74,13 @@ int net_catch_remove(const char *id, struct error *err)
 	return r < 0 ? r : remove_table(table, err);
 }
 
-int net_criu_table_remove(pid_t root_pid, struct error *err)
+int net_criu_table_remove(const char *table, struct error *err)
 {
-	char table[TABLE_NAME_MAX];
+	static const char prefix[] = "CRIU-";
+	size_t length = strlen(table);
 
-	if (root_pid <= 0)
-		return error_set(err, EINVAL, "%d is not a process id", root_pid);
-	snprintf(table, sizeof(table), "CRIU-%d", root_pid);
-	return remove_table(table, err);
-}
-
-int net_criu_run_table_remove(const char *run_id, struct error *err)
-{
-	char table[TABLE_NAME_MAX];
-
-	if (!run_id[0] || strlen(run_id) > 40 || strspn(run_id, "0123456789abcdefABCDEF-") != strlen(run_id))
-		return error_set(err, EINVAL, "\"%.64s\" is not the id of a CRIU run", run_id);
-	snprintf(table, sizeof(table), "CRIU-%s", run_id);
+	if (strncmp(table, prefix, strlen(prefix)) || length <= strlen(prefix) || length >= TABLE_NAME_MAX ||
+	    strspn(table + strlen(prefix), "0123456789abcdefABCDEF-") != length - strlen(prefix))
+		return error_set(err, EINVAL, "\"%.64s\" is not the name of a table of CRIU's", table);
 	return remove_table(table, err);
 }

@@ -41,9 +41,6 @@ int net_address_announce(const struct net_address *a, struct error *err);
 int net_catch_install(const char *id, const struct net_address *addresses, size_t n, struct error *err);
 int net_catch_remove(const char *id, struct error *err);
 
-/* What CRIU leaves behind (engines.md, Network): the table `inet CRIU-<run id>` of a dump. The run id is dump_criu_run_id of the
- * images' inventory, and in the log ("CRIU run id = "): CRIU's netfilter.c. Fine if none. */
-int net_criu_run_table_remove(const char *run_id, struct error *err);
-
-/* The same of a CRIU that named it after the root pid (before 4.1). Fine if none. */
-int net_criu_table_remove(pid_t root_pid, struct error *err);
+/* What CRIU leaves behind (engines.md, Network): removes its table `inet CRIU-...`, which criu/ names from the run's log
+ * (criu_network_table()). -EINVAL: that is no name CRIU gives. Fine if there is none. */
+int net_criu_table_remove(const char *table, struct error *err);

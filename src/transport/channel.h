@@ -1,8 +1,11 @@
 /*
  * A channel: a two-way stream of bytes to the peer, encrypted and authenticated below this interface.
  *
- * Blocking calls with a deadline of silence and a cancel descriptor. A channel is used by one thread at a
- * time (TLS state is not shared); channel_shutdown() and the counters may be used from any thread.
+ * Blocking calls with a deadline of silence and a cancel descriptor. A call that fails before anything of it has
+ * moved (-ETIMEDOUT, -ECANCELED) may be repeated; one that fails in the middle of its bytes leaves that direction
+ * failed (-ECONNRESET from then on), so that nobody goes on in the middle of a message. SIGPIPE is never raised.
+ * A channel is used by one thread at a time (TLS state is not shared); channel_shutdown() and the counters may be
+ * used from any thread.
  */
 #pragma once
 
@@ -46,7 +49,8 @@ int channel_wait_readable(struct channel *c, uint64_t deadline_ns);
 int channel_poll_fd(const struct channel *c);
 bool channel_has_pending(const struct channel *c);
 
-/* Ends our direction: the peer's read_some() gives 0. */
+/* Ends our direction: the peer's read_some() gives 0. Whoever frees a channel without it breaks the link for the
+ * peer (-ECONNRESET under TLS); after the last message, finish and read until 0, or it may be lost. */
 int channel_finish(struct channel *c, struct error *err);
 
 /* Breaks the link: any blocked call ends with -ECONNRESET. From any thread. */

@@ -1,7 +1,8 @@
 /*
  * Channels over ssh: one `ssh ... phaul receive` per channel, its standard input and output as the link.
  *
- * ssh runs with BatchMode, so it never asks anybody. Its stdin and stdout are socketpairs of their own (each ends
+ * ssh runs with BatchMode, so it never asks anybody, and in a session of its own, so that an interrupt at the terminal
+ * leaves the link to us. Its stdin and stdout are socketpairs of their own (each ends
  * for itself, and shutdown(2) reaches them); its stderr goes to a memory file, which never blocks it and whose last
  * line explains an end that came too early. The remote side says PHAUL_GREETING first, so that a failed login
  * or a missing phaul shows in the dial.
@@ -14,7 +15,6 @@
 #include <sys/wait.h>
 
 #include "base/fd.h"
-#include "base/process.h"
 #include "transport/endpoint-internal.h"
 
 #define ARGUMENTS_MAX 48
@@ -22,14 +22,6 @@
 #define STDERR_TAIL 1024
 #define SSH_FAILED 255	  /* ssh(1): its own errors; anything else is the remote command's status */
 #define NOT_FOUND 127
-
-struct ssh_child {
-	struct process process;
-	int stderr_fd;
-	bool greeted;
-	char host[320];
-	char program[256]; /* what was to run at the target */
-};
 
 /* The last line that ssh or the remote side wrote to stderr. */
 static const char *last_words(struct ssh_child *s, char text[STDERR_TAIL])
@@ -224,7 +216,7 @@ static struct ssh_child *child_new(const struct endpoint *e, const struct dial_o
 static int start(const struct ssh_command *k, struct ssh_child *s, struct channel **ret, struct error *err)
 {
 	int in[2] = { -1, -1 }, out[2] = { -1, -1 }, r;
-	struct process_options o = { .argv = k->argv, .stderr_fd = s->stderr_fd };
+	struct process_options o = { .argv = k->argv, .stderr_fd = s->stderr_fd, .new_session = true };
 	char name[340];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, in) < 0 ||

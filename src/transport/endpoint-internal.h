@@ -5,6 +5,7 @@
 
 #include <sys/socket.h>
 
+#include "base/process.h"
 #include "transport/channel-internal.h"
 #include "transport/endpoint.h"
 
@@ -26,6 +27,19 @@ void address_format(const struct sockaddr *address, socklen_t length, char text[
 
 /* No delay, keepalive, and a bound on how long the kernel waits for acknowledgements. */
 void tcp_tune(int fd);
+
+/* channel_accept_tls() that a readable cancel_fd ends with -ECANCELED. */
+int accept_tls(int fd, struct tls_identity *identity, int64_t timeout_ms, int cancel_fd, struct channel **ret,
+	       struct error *err);
+
+/* The ssh below a channel. */
+struct ssh_child {
+	struct process process;
+	int stderr_fd;
+	bool greeted;
+	char host[320];
+	char program[256]; /* what was to run at the target */
+};
 
 int dial_ssh(const struct endpoint *e, const struct dial_options *options, const uint8_t *route, struct channel **ret,
 	     struct error *err);

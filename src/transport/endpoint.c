@@ -327,8 +327,8 @@ int endpoint_dial(const struct endpoint *e, const struct dial_options *options, 
 	return error_set(err, EINVAL, "no target was given");
 }
 
-int channel_accept_tls(int fd, struct tls_identity *identity, int64_t timeout_ms, struct channel **ret,
-		       struct error *err)
+int accept_tls(int fd, struct tls_identity *identity, int64_t timeout_ms, int cancel_fd, struct channel **ret,
+	       struct error *err)
 {
 	_cleanup_channel_ struct channel *c = NULL;
 	struct sockaddr_storage peer;
@@ -342,14 +342,20 @@ int channel_accept_tls(int fd, struct tls_identity *identity, int64_t timeout_ms
 	r = channel_new_plain(fd, fd, address, &c, err);
 	if (r < 0)
 		return r;
-	c->deadline_ns = deadline_in_ms(timeout_ms);
+	channel_bound(c, deadline_in_ms(timeout_ms), cancel_fd);
 	r = channel_start_tls(c, identity, true, NULL, err);
 	if (r == -ETIMEDOUT)
 		return error_set(err, ETIMEDOUT, "the peer %s did not finish the handshake within %.1f s", address,
 				 (double)timeout_ms / 1000);
 	if (r < 0)
 		return r;
-	c->deadline_ns = DEADLINE_NEVER;
+	channel_bound(c, DEADLINE_NEVER, -1);
 	*ret = TAKE_PTR(c);
 	return 0;
+}
+
+int channel_accept_tls(int fd, struct tls_identity *identity, int64_t timeout_ms, struct channel **ret,
+		       struct error *err)
+{
+	return accept_tls(fd, identity, timeout_ms, -1, ret, err);
 }

@@ -240,18 +240,17 @@ static void pass_to_worker(struct listener *l, const uint8_t *route, int fd)
 			continue;
 		/* Never blocks: sendmsg(2) of a non-blocking socket; EAGAIN means that the worker takes none. */
 		if (fd_send_fds(l->workers[i].fd, &byte, 1, &fd, 1) < 0)
-			log_warning("a worker did not take a further connection");
+			log_debug("a worker did not take a further connection");
 		return;
 	}
 	log_debug("a connection for an unknown session was dropped");
 }
 
-static bool new_session(struct listener *l, int fd, struct listener_event *ret)
+static bool new_session(int fd, struct listener_event *ret)
 {
 	struct sockaddr_storage peer;
 	socklen_t length = sizeof(peer);
 
-	(void)l;
 	ret->kind = LISTENER_NEW_SESSION;
 	ret->fd = fd;
 	if (getpeername(fd, (struct sockaddr *)&peer, &length) < 0 ||
@@ -288,7 +287,7 @@ static bool advance_pending(struct listener *l, size_t index, struct listener_ev
 	fd = pending_remove(l, index);
 	*ret_removed = true;
 	if (n > 0 && route && route_is_new(route))
-		return new_session(l, fd, ret);
+		return new_session(fd, ret);
 	if (n > 0 && route)
 		pass_to_worker(l, route, fd);
 	close(fd);

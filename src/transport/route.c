@@ -137,7 +137,7 @@ static int64_t handshake_ms(uint64_t deadline_ns)
 }
 
 /* -EAGAIN: this connection was nothing, the next may be. */
-static int receive_tls(struct route *r, uint64_t deadline_ns, struct channel **ret, struct error *err)
+static int receive_tls(struct route *r, int cancel_fd, uint64_t deadline_ns, struct channel **ret, struct error *err)
 {
 	struct error why;
 	uint8_t byte;
@@ -151,7 +151,9 @@ static int receive_tls(struct route *r, uint64_t deadline_ns, struct channel **r
 		return error_set(err, ECONNRESET, "the server that takes this session's connections has ended");
 	if (!n_fds)
 		return -EAGAIN;
-	e = channel_accept_tls(fd, r->identity, handshake_ms(deadline_ns), ret, &why);
+	e = accept_tls(fd, r->identity, handshake_ms(deadline_ns), cancel_fd, ret, &why);
+	if (e == -ECANCELED)
+		return error_set(err, ECANCELED, "%s", why.text);
 	if (e < 0) {
 		log_warning("a further connection of this session failed: %s", why.text);
 		return -EAGAIN;
@@ -204,7 +206,7 @@ int route_receive(struct route *r, int cancel_fd, uint64_t deadline_ns, struct c
 			return error_errno(err, -e, "cannot wait for a further connection of the session");
 		if (!e)
 			return error_set(err, ETIMEDOUT, "the source did not open a further connection in time");
-		e = r->identity ? receive_tls(r, deadline_ns, &c, err) : receive_ssh(r, &c, err);
+		e = r->identity ? receive_tls(r, cancel_fd, deadline_ns, &c, err) : receive_ssh(r, &c, err);
 		if (!e)
 			*ret = c;
 		if (e != -EAGAIN)

@@ -21,7 +21,7 @@
 #include "transport/tls-internal.h"
 
 #define PEM_BYTES_MAX (1U << 20)
-#define READ_BYTES (256 * 1024)
+#define READ_BYTES (64 * 1024) /* larger ones leave the cache between arrival and decryption */
 #define MISSING_ADVICE "run `phaul pki init` and `phaul pki issue NAME`"
 
 void tls_certificate_name(X509 *certificate, char name[CHANNEL_IDENTITY_MAX])

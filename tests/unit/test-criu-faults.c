@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,10 @@
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "base/process.h"
 
 static void wait_ended(pid_t pid)
 {
@@ -84,7 +88,7 @@ static void test_pids_busy(void **state)
 static void test_cancel_dump(void **state)
 {
 	struct criu_options o = fresh_options();
-	int cancel_fd = eventfd(1, EFD_CLOEXEC);
+	int cancel_fd = eventfd(1, EFD_CLOEXEC), before = count_criu_tables();
 	struct error err = { 0 };
 	struct criu_job *job;
 	struct workload w;
@@ -94,7 +98,7 @@ static void test_cancel_dump(void **state)
 	job_start(&o, &job);
 	assert_int_equal(criu_dump(job, w.pid, cancel_fd, &err), -ECANCELED);
 	assert_runs(&w);
-	assert_int_equal(count_criu_tables(), 0);
+	assert_int_equal(count_criu_tables(), before);
 	criu_free(job);
 	close(cancel_fd);
 	workload_end(&w);
@@ -183,7 +187,7 @@ static void test_criu_killed_holding_dump(void **state)
 	}
 }
 
-/* The same with a locked connection: the lock outlives CRIU, and its name is in the log. */
+/* The same with a connection: its lock outlives CRIU, with its name in the log; its repair mode is ended by the rollback. */
 static void test_criu_killed_leaves_lock(void **state)
 {
 	struct criu_options o = fresh_options();
@@ -192,18 +196,25 @@ static void test_criu_killed_leaves_lock(void **state)
 	struct criu_job *job;
 	struct workload w;
 	char table[128];
+	int before = count_criu_tables();
 
 	(void)state;
 	workload_start(WORKLOAD_TCP, MIB, &w);
 	job = dump_held(&o, &w);
-	assert_int_equal(count_criu_tables(), 1);
+	assert_int_equal(count_criu_tables(), before + 1);
+	kill(w.pid, SIGSTOP); /* the second means of stopping: takes effect when ptrace lets go */
 	kill(criu_program_pid(job), SIGKILL);
+	assert_still(&w);
 	assert_ok(criu_dump_rollback(job, &err), &err);
-	assert_int_equal(count_criu_tables(), 1);
+	assert_int_equal(process_state(w.pid), 'T');
+	assert_int_equal(count_criu_tables(), before + 1);
 	assert_int_equal(criu_network_table(criu_log_path(job), table, sizeof(table)), 0);
 	nft[4] = table;
-	assert_int_equal(process_run(nft, NULL, deadline_in_ms(10000), &err), 0);
-	assert_int_equal(count_criu_tables(), 0);
+	if (process_run(nft, NULL, deadline_in_ms(10000), &err) != 0)
+		fail_msg("%s: %s", table, err.text);
+	assert_int_equal(count_criu_tables(), before);
+	kill(w.pid, SIGCONT);
+	assert_runs(&w);
 	criu_free(job);
 	workload_end(&w);
 }
@@ -215,19 +226,20 @@ static void test_lock_after_verdict(void **state)
 	struct error err = { 0 };
 	struct criu_job *job;
 	struct workload w;
+	int before = count_criu_tables();
 
 	(void)state;
 	workload_start(WORKLOAD_TCP, MIB, &w);
 	job = dump_held(&o, &w);
-	assert_int_equal(count_criu_tables(), 1);
+	assert_int_equal(count_criu_tables(), before + 1);
 	assert_ok(criu_dump_rollback(job, &err), &err);
-	assert_int_equal(count_criu_tables(), 0);
+	assert_int_equal(count_criu_tables(), before);
 	assert_runs(&w);
 	criu_free(job);
 	o = fresh_options();
 	job = dump_held(&o, &w);
 	assert_ok(criu_dump_commit(job, &err), &err);
-	assert_int_equal(count_criu_tables(), 1);
+	assert_int_equal(count_criu_tables(), before + 1);
 	criu_free(job);
 	workload_end(&w);
 }
@@ -238,7 +250,7 @@ static void test_caller_killed_holding_dump(void **state)
 	struct criu_options o = fresh_options();
 	struct workload w;
 	pid_t caller, criu = 0;
-	int held[2];
+	int held[2], before = count_criu_tables();
 
 	(void)state;
 	workload_start(WORKLOAD_TCP, MIB, &w);
@@ -259,7 +271,7 @@ static void test_caller_killed_holding_dump(void **state)
 	assert_runs(&w);
 	wait_ended(criu);
 	assert_int_equal(process_tracer(w.pid), 0);
-	assert_int_equal(count_criu_tables(), 1 - 1);
+	assert_int_equal(count_criu_tables(), before);
 	close(held[0]);
 	close(held[1]);
 	workload_end(&w);
@@ -294,6 +306,84 @@ static void test_criu_killed_holding_restore(void **state)
 	}
 }
 
+struct killer {
+	pid_t pid;
+	uint64_t at_ns;
+};
+
+/* Kills CRIU at a given time: the threads of a CRIU that dies anywhere on its way. */
+static void *killer_main(void *argument)
+{
+	const struct killer *k = argument;
+	struct timespec at = { .tv_sec = (time_t)(k->at_ns / NS_PER_S), .tv_nsec = (long)(k->at_ns % NS_PER_S) };
+
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+	kill(k->pid, SIGKILL);
+	return NULL;
+}
+
+/* A CRIU that is killed anywhere in a restore leaves no task, and the images good. */
+static void test_criu_killed_in_restore(void **state)
+{
+	static const enum workload_kind kinds[] = { WORKLOAD_TREE, WORKLOAD_INIT };
+
+	(void)state;
+	for (size_t i = 0; i < 40; i++) {
+		struct criu_options o = fresh_options();
+		struct error err = { 0 };
+		struct criu_job *job;
+		struct killer killer;
+		struct workload w;
+		pthread_t thread;
+		pid_t pid = 0;
+		int r;
+
+		o.full_memory = true;
+		workload_start(kinds[i % 2], MIB, &w);
+		dump_away(&o, &w);
+		job_start(&o, &job);
+		killer = (struct killer){ criu_program_pid(job), clock_now_ns() + i * NS_PER_MS / 2 };
+		assert_int_equal(pthread_create(&thread, NULL, killer_main, &killer), 0);
+		r = criu_restore(job, -1, &pid, &err);
+		pthread_join(thread, NULL);
+		if (!r)
+			assert_ok(criu_restore_abort(job, &err), &err);
+		criu_free(job);
+		if (count_workloads())
+			fail_msg("killed at %zu.%zu ms, restore said %d, %d tasks are left", i / 2, i % 2 * 5, r, count_workloads());
+		workload_end(&w);
+	}
+}
+
+/* A CRIU that is killed anywhere in a dump leaves the tasks running, and fit for another dump. */
+static void test_criu_killed_in_dump(void **state)
+{
+	int n_early = 0;
+
+	(void)state;
+	for (size_t i = 0; i < 60; i++) {
+		struct criu_options o = fresh_options();
+		struct error err = { 0 };
+		struct criu_job *job;
+		struct killer killer;
+		struct workload w;
+		pthread_t thread;
+
+		workload_start(i % 2 ? WORKLOAD_THREADS : WORKLOAD_TREE, MIB, &w);
+		job_start(&o, &job);
+		killer = (struct killer){ criu_program_pid(job), clock_now_ns() + i * NS_PER_MS / 2 };
+		assert_int_equal(pthread_create(&thread, NULL, killer_main, &killer), 0);
+		n_early += criu_dump(job, w.pid, -1, &err) < 0;
+		pthread_join(thread, NULL);
+		criu_free(job);
+		if (process_state(w.pid) == 'Z' || !process_state(w.pid))
+			fail_msg("killed at %zu.%zu ms: the task is dead", i / 2, i % 2 * 5);
+		assert_runs(&w);
+		workload_end(&w);
+	}
+	assert_in_range(n_early, 10, 60);
+}
+
 static void test_bad_images(void **state)
 {
 	struct criu_options o = fresh_options();
@@ -326,6 +416,8 @@ static int main_in_world(void)
 		cmocka_unit_test(test_lock_after_verdict),
 		cmocka_unit_test(test_caller_killed_holding_dump),
 		cmocka_unit_test(test_criu_killed_holding_restore),
+		cmocka_unit_test(test_criu_killed_in_restore),
+		cmocka_unit_test(test_criu_killed_in_dump),
 		cmocka_unit_test(test_bad_images),
 	};
 

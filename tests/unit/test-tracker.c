@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "child.h"
 #include "memory/kernel-api.h"
 #include "memory/tracker.h"
@@ -194,10 +195,379 @@ static void test_reports_what_is_written(void **state)
 	child_end(&c);
 }
 
+/* Untouched gigabytes are neither reported nor paid for, and stay so. */
+static int spacious(int fd, void *argument)
+{
+	char *area = map_pages(4ULL << 30, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
+
+	(void)argument;
+	child_send(fd, (uintptr_t)area);
+	child_receive(fd);
+	area[1ULL << 30] = 1;
+	child_send(fd, 0);
+	child_receive(fd);
+	return 0;
+}
+
+static uint64_t page_table_kib(pid_t pid)
+{
+	char line[256], path[64];
+	uint64_t kib = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		sscanf(line, "VmPTE: %lu", &kib);
+	fclose(f);
+	return kib;
+}
+
+static void test_untouched_costs_nothing(void **state)
+{
+	struct child c = child_start(spacious, NULL);
+	struct tracker *t = new_tracker();
+	uint64_t area = child_receive(c.fd), before = page_table_kib(c.pid), begin;
+
+	(void)state;
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, 4ULL << 30), 0);
+	begin = clock_now_ns();
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, 4ULL << 30), 0);
+	print_message("# a round over 4 GiB that were never touched: %.0f us\n", (double)(clock_now_ns() - begin) / 1e3);
+	assert_true(page_table_kib(c.pid) <= before + 8);
+	child_ask(&c, 1);
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, 4ULL << 30), 1);
+	tracker_free(t);
+	child_end(&c);
+}
+
+/* Memory without permissions, new mappings, pages given back, and the present map at the end. */
+static void test_mappings_change(void **state)
+{
+	struct child c = child_start(pliable, NULL);
+	struct tracker *t = new_tracker();
+	uint64_t area = child_receive(c.fd), fresh;
+	_cleanup_range_set_ struct range_set present = { 0 };
+	const struct space *spaces;
+	struct error err = { 0 };
+
+	(void)state;
+	order_page(&c, ORDER_PROTECT_NONE, 3);
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), PAGES);
+	assert_int_equal(tracker_present(t, 1, &present, &err), -EINVAL);
+	fresh = order_page(&c, ORDER_MAP, 0);
+	order_page(&c, ORDER_UNMAP, 10);
+	order_page(&c, ORDER_DONTNEED, 11);
+	order_page(&c, ORDER_DONTNEED, 12);
+	order_page(&c, ORDER_READ, 12); /* the zero page */
+	order_page(&c, ORDER_DONTNEED, 13);
+	order_page(&c, ORDER_WRITE, 13);
+	{
+		struct page_runs runs = collect(t, TRACKER_ROUND, &c, 1);
+
+		assert_int_equal(reported(&runs, fresh, AREA_BYTES), PAGES);
+		assert_int_equal(reported(&runs, area, AREA_BYTES), 1);
+		page_runs_free(&runs);
+	}
+	stop_child(&c);
+	assert_int_equal(collect_reported(t, TRACKER_FINAL, &c, area, AREA_BYTES), 0);
+	assert_int_equal(tracker_spaces(t, &spaces), 1);
+	assert_int_equal(spaces[0].kind, SPACE_PROCESS);
+	assert_int_equal(tracker_present(t, spaces[0].id, &present, &err), 0);
+	for (uint64_t i = 0; i < PAGES; i++) {
+		assert_int_equal(range_set_contains(&present, area + i * PAGE_BYTES), i < 10 || i > 12);
+		assert_true(range_set_contains(&present, fresh + i * PAGE_BYTES));
+	}
+	assert_true(range_array_valid(present.ranges, present.n_ranges, PAGE_BYTES));
+	tracker_free(t);
+	child_end(&c);
+}
+
+/* Two processes map one memfd at different addresses: one space, each page in one run, whoever wrote. */
+static void test_shared_memory_is_one(void **state)
+{
+	int memfd = memfd_create("shared", MFD_CLOEXEC);
+	struct child c[2];
+	struct tracker *t = new_tracker();
+	struct page_runs runs;
+	const struct space *spaces;
+	uint32_t shared = 0;
+
+	(void)state;
+	assert_int_equal(ftruncate(memfd, AREA_BYTES), 0);
+	for (int i = 0; i < 2; i++) {
+		c[i] = child_start(pliable, &memfd);
+		child_receive(c[i].fd);
+	}
+	runs = collect(t, TRACKER_ROUND, c, 2);
+	for (size_t i = tracker_spaces(t, &spaces); i-- > 0;)
+		if (spaces[i].kind == SPACE_SHARED) {
+			assert_int_equal(shared, 0);
+			shared = spaces[i].id;
+		}
+	assert_int_not_equal(shared, 0);
+	assert_int_equal(runs.runs[runs.n_runs - 1].space, shared);
+	assert_int_equal(runs.runs[runs.n_runs - 1].pages, PAGES);
+	assert_int_equal(runs.runs[runs.n_runs - 1].address, 0);
+	page_runs_free(&runs);
+	order_page(&c[0], ORDER_WRITE, 7);
+	order_page(&c[1], ORDER_WRITE, 7);
+	order_page(&c[1], ORDER_WRITE, 8);
+	runs = collect(t, TRACKER_ROUND, c, 2);
+	{
+		uint64_t pages = 0;
+
+		for (size_t i = 0; i < runs.n_runs; i++)
+			if (runs.runs[i].space == shared) {
+				assert_true(runs.runs[i].address >= 7 * PAGE_BYTES);
+				pages += runs.runs[i].pages;
+			}
+		assert_int_equal(pages, 2);
+	}
+	page_runs_free(&runs);
+	tracker_free(t);
+	child_end(&c[0]);
+	child_end(&c[1]);
+	close(memfd);
+}
+
+/* A private mapping of a file: only the pages the process made its own. */
+static int file_mapper(int fd, void *argument)
+{
+	char *area = mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE, *(int *)argument, 0);
+	volatile char sum = 0;
+
+	for (size_t i = 0; i < PAGES; i++)
+		sum = (char)(sum + area[i * PAGE_BYTES]);
+	area[4 * PAGE_BYTES] = 9;
+	child_send(fd, (uintptr_t)area);
+	child_receive(fd);
+	area[5 * PAGE_BYTES] = 9;
+	child_send(fd, 0);
+	child_receive(fd);
+	return 0;
+}
+
+static void test_private_file_pages(void **state)
+{
+	char path[] = "/var/tmp/phaul-test-XXXXXX";
+	int file = mkostemp(path, O_CLOEXEC);
+	_cleanup_range_set_ struct range_set present = { 0 };
+	struct tracker *t = new_tracker();
+	struct error err = { 0 };
+	struct child c;
+	uint64_t area;
+
+	(void)state;
+	assert_true(file >= 0);
+	unlink(path);
+	assert_int_equal(ftruncate(file, AREA_BYTES), 0);
+	c = child_start(file_mapper, &file);
+	area = child_receive(c.fd);
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), 1);
+	child_ask(&c, 1);
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area + 5 * PAGE_BYTES, PAGE_BYTES), 1);
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), 0);
+	stop_child(&c);
+	assert_int_equal(collect_reported(t, TRACKER_FINAL, &c, area, AREA_BYTES), 0);
+	assert_int_equal(tracker_present(t, 1, &present, &err), 0);
+	assert_false(range_set_contains(&present, area + 4 * PAGE_BYTES)); /* not lazy in CRIU */
+	tracker_free(t);
+	child_end(&c);
+	close(file);
+}
+
+/* Its own userfaultfd on one range: that one counts as written each time, the rest is tracked, and somebody is told. */
+static int faulting(int fd, void *argument)
+{
+	char *area = map_pages(AREA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | 1);
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .range = { (uintptr_t)area, AREA_BYTES / 2 },
+				       .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	(void)argument;
+	memset(area, 1, AREA_BYTES);
+	if (ioctl(uffd, UFFDIO_API, &api) < 0 || ioctl(uffd, UFFDIO_REGISTER, &reg) < 0)
+		return 1;
+	child_send(fd, (uintptr_t)area);
+	child_receive(fd);
+	return 0;
+}
+
+static void test_foreign_userfaultfd(void **state)
+{
+	struct child c = child_start(faulting, NULL);
+	struct tracker *t = new_tracker();
+	uint64_t area = child_receive(c.fd);
+	struct error why = { 0 };
+
+	(void)state;
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), PAGES);
+	assert_int_equal(tracker_untracked(t, &why), 1);
+	assert_non_null(strstr(why.text, "userfaultfd"));
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), PAGES / 2);
+	tracker_free(t);
+	child_end(&c);
+}
+
+/* execve(2) gives the process other memory: same space, everything reported again, then tracked again. */
+static int executes(int fd, void *argument)
+{
+	(void)argument;
+	child_send(fd, 1);
+	child_receive(fd);
+	execl("/bin/sleep", "sleep", "100", (char *)NULL);
+	return 1;
+}
+
+static bool sleeps_as(pid_t pid, const char *name_and_state)
+{
+	_cleanup_buffer_ struct buffer text = { 0 };
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	return !fd_read_file(AT_FDCWD, path, 4096, &text) && strstr((char *)text.data, name_and_state);
+}
+
+static void test_execve(void **state)
+{
+	struct child c = child_start(executes, NULL);
+	struct tracker *t = new_tracker();
+	uint64_t deadline = deadline_in_ms(5000);
+	struct page_runs runs;
+
+	(void)state;
+	child_receive(c.fd);
+	runs = collect(t, TRACKER_ROUND, &c, 1);
+	page_runs_free(&runs);
+	child_send(c.fd, 1);
+	while (!sleeps_as(c.pid, "(sleep) S") && clock_now_ns() < deadline)
+		continue;
+	runs = collect(t, TRACKER_ROUND, &c, 1);
+	assert_true(runs.pages > 10);
+	assert_int_equal(runs.runs[0].space, 1);
+	page_runs_free(&runs);
+	assert_int_equal(tracker_untracked(t, NULL), 0);
+	runs = collect(t, TRACKER_ROUND, &c, 1);
+	assert_true(runs.pages < 10);
+	page_runs_free(&runs);
+	tracker_free(t);
+	child_end(&c);
+}
+
+/* Processes that come late, end, or are named though they have ended. */
+static void test_processes_come_and_go(void **state)
+{
+	struct child c[3] = { child_start(pliable, NULL), child_start(pliable, NULL), child_start(pliable, NULL) };
+	struct tracker *t = new_tracker();
+	const struct space *spaces;
+	struct page_runs runs;
+	uint64_t area[3];
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		area[i] = child_receive(c[i].fd);
+	runs = collect(t, TRACKER_ROUND, c, 2);
+	page_runs_free(&runs);
+	assert_int_equal(tracker_spaces(t, &spaces), 2);
+	kill(c[0].pid, SIGKILL); /* a zombie now, still named */
+	assert_int_equal(waitid(P_PID, (id_t)c[0].pid, &(siginfo_t){ 0 }, WEXITED | WNOWAIT), 0);
+	runs = collect(t, TRACKER_FINAL, c, 3);
+	assert_int_equal(reported(&runs, area[2], AREA_BYTES), PAGES);
+	page_runs_free(&runs);
+	assert_int_equal(tracker_spaces(t, &spaces), 2);
+	assert_int_equal(spaces[0].id, 2);
+	assert_int_equal(spaces[1].id, 3);
+	assert_int_equal(tracker_untracked(t, NULL), 0);
+	tracker_free(t);
+	for (int i = 0; i < 3; i++)
+		child_end(&c[i]);
+}
+
+static void test_none_reports_everything(void **state)
+{
+	struct child c = child_start(pliable, NULL);
+	uint64_t area = child_receive(c.fd);
+	struct tracker *t = NULL;
+	struct error err = { 0 };
+
+	(void)state;
+	assert_int_equal(tracker_new(TRACKER_NONE, &t, &err), 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), PAGES);
+	assert_int_equal(tracker_untracked(t, &err), 1);
+	tracker_free(t);
+	child_end(&c);
+}
+
+/* A descriptor with O_DIRECT: what was written stays dirty for the window, and goes at the end. */
+static int direct(int fd, void *argument)
+{
+	int file = open(argument, O_RDONLY | O_DIRECT | O_CLOEXEC);
+
+	return file < 0 ? 1 : pliable(fd, NULL);
+}
+
+static void test_direct_io_window(void **state)
+{
+	char path[] = "/var/tmp/phaul-test-XXXXXX";
+	int file = mkostemp(path, O_CLOEXEC);
+	struct child c = child_start(direct, path);
+	struct tracker *t = new_tracker();
+	uint64_t area = child_receive(c.fd), deadline;
+
+	(void)state;
+	assert_true(file >= 0);
+	unlink(path);
+	close(file);
+	assert_false(tracker_uses_io_uring(c.pid));
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), PAGES);
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), PAGES);
+	deadline = deadline_in_ms(8000);
+	while (collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES) && clock_now_ns() < deadline)
+		usleep(100000);
+	assert_true(clock_now_ns() < deadline);
+	order_page(&c, ORDER_WRITE, 5);
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), 1);
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), 1);
+	stop_child(&c);
+	assert_int_equal(collect_reported(t, TRACKER_FINAL, &c, area, AREA_BYTES), 1);
+	tracker_free(t);
+	child_end(&c);
+}
+
+static void test_probe_is_honest(void **state)
+{
+	struct error err = { 0 };
+	enum tracker_kind kind = tracker_probe(&err);
+	struct tracker *t = NULL;
+
+	(void)state;
+	assert_true(kind > TRACKER_AUTO && kind < TRACKER_KIND_MAX);
+	if (kind == TRACKER_NONE)
+		assert_true(strlen(err.text) > 20);
+	assert_int_equal(tracker_new(TRACKER_AUTO, &t, &err), 0);
+	assert_int_equal(tracker_kind_of(t), kind);
+	tracker_free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_probe_is_honest),
 		cmocka_unit_test(test_reports_what_is_written),
+		cmocka_unit_test(test_untouched_costs_nothing),
+		cmocka_unit_test(test_mappings_change),
+		cmocka_unit_test(test_shared_memory_is_one),
+		cmocka_unit_test(test_private_file_pages),
+		cmocka_unit_test(test_foreign_userfaultfd),
+		cmocka_unit_test(test_execve),
+		cmocka_unit_test(test_processes_come_and_go),
+		cmocka_unit_test(test_none_reports_everything),
+		cmocka_unit_test(test_direct_io_window),
 	};
 
 	return cmocka_run_group_tests_name("tracker", tests, NULL, NULL);

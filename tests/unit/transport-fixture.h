@@ -289,3 +289,53 @@ static inline void wait_until_blocked(const atomic_int *tid)
 		sched_yield();
 	}
 }
+
+/* A server in a thread: each new session echoes in a thread of its own; ends when canceled. */
+struct server {
+	pthread_t thread;
+	struct listener *listener;
+	struct tls_identity *identity;
+	int cancel_fd;
+	struct peer peers[16];
+	size_t n_peers;
+};
+
+static inline void *server_main(void *arg)
+{
+	struct server *s = arg;
+	struct listener_event event;
+
+	while (!listener_step(s->listener, s->cancel_fd, DEADLINE_NEVER, &event, NULL) &&
+	       event.kind != LISTENER_CANCELED) {
+		if (event.kind != LISTENER_NEW_SESSION || s->n_peers == ARRAY_SIZE(s->peers))
+			continue;
+		s->peers[s->n_peers] = (struct peer){ .fd = event.fd, .identity = s->identity };
+		pthread_create(&s->peers[s->n_peers].thread, NULL, peer_main, &s->peers[s->n_peers]);
+		s->n_peers++;
+	}
+	return NULL;
+}
+
+static inline void server_start(struct server *s, const char *address, struct tls_identity *identity)
+{
+	struct error err = { 0 };
+
+	*s = (struct server){ .identity = identity, .cancel_fd = eventfd(0, EFD_CLOEXEC) };
+	if (listener_open(address, &s->listener, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(pthread_create(&s->thread, NULL, server_main, s), 0);
+}
+
+static inline void server_stop(struct server *s)
+{
+	uint64_t one = 1;
+
+	assert_int_equal(write(s->cancel_fd, &one, sizeof(one)), sizeof(one));
+	pthread_join(s->thread, NULL);
+	for (size_t i = 0; i < s->n_peers; i++) {
+		peer_join(&s->peers[i]);
+		channel_free(s->peers[i].channel);
+	}
+	listener_free(s->listener);
+	close(s->cancel_fd);
+}

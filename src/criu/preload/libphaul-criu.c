@@ -45,7 +45,7 @@ struct scan_arguments {
 };
 
 #define SCAN_REQUEST _IOWR('f', 16, struct scan_arguments)
-#define SCAN_FILE 2U
+#define SCAN_FILE 4U
 #define SCAN_PRESENT 8U
 #define SCAN_SWAPPED 16U
 #define SCAN_PFNZERO 32U

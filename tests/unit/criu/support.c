@@ -101,7 +101,9 @@ void assert_runs(const struct workload *w)
 			fail_msg("the workload does not run (state %c)", process_state(w->pid));
 		nap();
 	}
-	assert_int_equal(w->shared->errors, 0);
+	if (w->shared->errors)
+		fail_msg("the workload found %llu errors (the last errno: %llu)", (unsigned long long)w->shared->errors,
+			 (unsigned long long)w->shared->thread_ticks[0]);
 }
 
 void assert_still(const struct workload *w)
@@ -163,6 +165,22 @@ pid_t process_tracer(pid_t pid)
 pid_t process_parent(pid_t pid)
 {
 	return (pid_t)status_field(pid, "PPid:");
+}
+
+int count_workloads(void)
+{
+	DIR *d = opendir("/proc");
+	int n = 0;
+
+	for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
+		pid_t pid = atoi(e->d_name);
+		char s = pid > 1 && pid != getpid() ? process_state(pid) : 0;
+
+		n += s && s != 'Z';
+	}
+	if (d)
+		closedir(d);
+	return n;
 }
 
 struct criu_options fresh_options(void)

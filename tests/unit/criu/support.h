@@ -59,6 +59,9 @@ char process_state(pid_t pid); /* of /proc/PID/stat; 0: gone */
 pid_t process_tracer(pid_t pid);
 pid_t process_parent(pid_t pid);
 
+/* Living processes of the world that are neither its init, this one, nor a zombie. */
+int count_workloads(void);
+
 /* Fresh image and work directories in the world's /tmp, as options. */
 struct criu_options fresh_options(void);
 

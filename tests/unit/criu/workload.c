@@ -124,6 +124,7 @@ static void run_tcp(struct shared *s, size_t bytes)
 
 		if (write(client, &c, 1) != 1 || read(server, &d, 1) != 1 || c != d) {
 			s->errors++;
+			s->thread_ticks[0] = (uint64_t)errno;
 			pause();
 		}
 		memory_check(s, p);
