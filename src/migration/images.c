@@ -181,8 +181,12 @@ static int sink_begin(struct image_sink *sink, uint32_t length, const uint8_t *b
 	return 0;
 }
 
+/* Pieces come in order and without gaps: as many bytes as the file is long could otherwise leave holes in it, where others came
+ * twice. */
 static int sink_write(struct image_sink *sink, const void *data, size_t n, uint64_t offset, struct error *err)
 {
+	if (offset != sink->received)
+		return error_set(err, EPROTO, "the peer sent the pieces of the image %s out of order", sink->name);
 	while (n) {
 		ssize_t done = pwrite(sink->file_fd, data, n, (off_t)offset);
 

@@ -92,6 +92,7 @@ static int journal_append(struct journal *j, json_t *record, struct error *err)
 {
 	_cleanup_buffer_ struct buffer line = { 0 };
 	_cleanup_free_ char *text = NULL;
+	off_t before = lseek(j->fd, 0, SEEK_END);
 	char time[40];
 	int r = 0;
 
@@ -105,8 +106,12 @@ static int journal_append(struct journal *j, json_t *record, struct error *err)
 	r = fd_write_full(j->fd, line.data, line.length);
 	if (!r && fsync(j->fd) < 0)
 		r = -errno;
-	if (r < 0)
+	if (r < 0) {
+		/* A torn record may only be the last one: the next would make of it damage in the middle. */
+		if (before >= 0 && ftruncate(j->fd, before) < 0)
+			log_warning("cannot take back a torn record of migration %s: %m", j->id);
 		return error_errno(err, -r, "cannot write the journal of migration %s", j->id);
+	}
 	j->sequence++;
 	return 0;
 }
@@ -271,7 +276,7 @@ int journal_read(const char *directory, const struct uuid *id, struct journal_su
 {
 	_cleanup_buffer_ struct buffer text = { 0 };
 	struct journal_summary s = { .id = *id };
-	char path[4096], name[UUID_TEXT_SIZE];
+	char path[4096], name[UUID_TEXT_SIZE], *line;
 	int r;
 
 	uuid_format(id, name);
@@ -281,7 +286,8 @@ int journal_read(const char *directory, const struct uuid *id, struct journal_su
 		return error_set(err, ENOENT, "there is no migration %s on this host", name);
 	if (r < 0)
 		return error_errno(err, -r, "cannot read the journal %s", path);
-	for (char *line = (char *)text.data, *end; line && *line; line = end + 1) {
+	line = (char *)text.data;
+	for (char *end; line && *line; line = end + 1) {
 		end = strchr(line, '\n');
 		if (end)
 			*end = 0;
@@ -293,6 +299,10 @@ int journal_read(const char *directory, const struct uuid *id, struct journal_su
 			break;
 		}
 	}
+	/* Zeros at the end are what a crash may leave there; records behind zeros are not. */
+	for (; !s.torn && line && line < (char *)text.data + text.length; line++)
+		if (*line)
+			return error_set(err, EBADMSG, "the journal %s is damaged in the middle", path);
 	if (s.state == STATE_INVALID || s.side == SIDE_INVALID)
 		return error_set(err, EBADMSG, "the journal %s has no usable record", path);
 	*ret = s;

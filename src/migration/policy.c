@@ -20,13 +20,15 @@ static double round_rate(const struct policy_round *r)
 
 static uint64_t estimate(const struct policy_limits *limits, const struct policy_round *rounds, uint32_t n)
 {
-	double rate = round_rate(&rounds[n - 1]);
+	double rate = round_rate(&rounds[n - 1]), ns;
 
 	if (n > 1)
 		rate = MAX(rate, round_rate(&rounds[n - 2]));
 	if (rate <= 0)
 		return limits->fixed_ns;
-	return limits->fixed_ns + (uint64_t)((double)rounds[n - 1].dirty_pages / rate * (double)NS_PER_S);
+	ns = (double)limits->fixed_ns + (double)rounds[n - 1].dirty_pages / rate * (double)NS_PER_S;
+	/* More than the type holds is for ever, not a small number. */
+	return ns < (double)UINT64_MAX ? (uint64_t)ns : UINT64_MAX;
 }
 
 static bool shrinks(const struct policy_round *rounds, uint32_t i)

@@ -4,7 +4,8 @@
  * Invariants: no byte of one pass can be taken for the next one's, because a pass is over only when both ends have sent and seen
  * the empty frame. The local socket is never waited for while the channel has something to say: rsync fills both directions at
  * once, and two pumps that each wait for the other's reader would stand still for ever; so what arrives is queued (up to
- * QUEUE_BYTES, far more than rsync sends unasked).
+ * QUEUE_BYTES, far more than rsync sends unasked). For the same reason nothing is written to the channel before it is writable: a
+ * pump that waits inside of a write does not read.
  */
 #include "migration/stream.h"
 
@@ -18,13 +19,15 @@
 #include "base/buffer.h"
 #include "wire/frame.h"
 
-#define STREAM_BYTES (64U << 10)
+/* A frame that fits whenever poll(2) calls a socket writable: a third of a send buffer, at least, is free then. */
+#define STREAM_BYTES (16U << 10)
 #define QUEUE_BYTES (64U << 20)
 
 struct pump {
 	struct channel *channel;
 	int fd;
 	bool out_open, in_open; /* local to peer, peer to local */
+	bool out_ready;		/* the local socket has something, and the channel is to be writable first */
 	uint8_t *bytes;		/* FRAME_STREAM_MAX */
 	struct buffer queue;	/* arrived, not yet written to fd */
 	size_t queue_done;
@@ -92,10 +95,12 @@ static int pump_run(struct pump *p, int cancel_fd, struct error *err)
 	while (p->out_open || p->in_open || p->queue.length) {
 		bool listen = p->in_open && p->queue.length - p->queue_done < QUEUE_BYTES;
 		bool pending = listen && channel_has_pending(p->channel);
+		bool local_in = p->out_open && !p->out_ready;
 		struct pollfd fds[3] = {
-			{ .fd = p->out_open || p->queue.length ? p->fd : -1,
-			  .events = (short)((p->out_open ? POLLIN : 0) | (p->queue.length ? POLLOUT : 0)) },
-			{ .fd = listen ? channel_poll_fd(p->channel) : -1, .events = POLLIN },
+			{ .fd = local_in || p->queue.length ? p->fd : -1,
+			  .events = (short)((local_in ? POLLIN : 0) | (p->queue.length ? POLLOUT : 0)) },
+			{ .fd = listen || p->out_ready ? channel_poll_fd(p->channel) : -1,
+			  .events = (short)((listen ? POLLIN : 0) | (p->out_ready ? POLLOUT : 0)) },
 			{ .fd = cancel_fd, .events = POLLIN },
 		};
 		int r = 0;
@@ -106,9 +111,13 @@ static int pump_run(struct pump *p, int cancel_fd, struct error *err)
 			return error_set(err, ECANCELED, "canceled while files were copied");
 		if (p->queue.length && (fds[0].revents & (POLLOUT | POLLERR | POLLHUP)))
 			pump_queue(p);
-		if (p->out_open && (fds[0].revents & (POLLIN | POLLERR | POLLHUP)))
+		if (p->out_ready && (fds[1].revents & (POLLOUT | POLLERR | POLLHUP))) {
+			p->out_ready = false;
 			r = pump_out(p, err);
-		if (r >= 0 && (pending || fds[1].revents))
+		} else if (local_in && (fds[0].revents & (POLLIN | POLLERR | POLLHUP))) {
+			p->out_ready = true;
+		}
+		if (r >= 0 && (pending || (listen && (fds[1].revents & (POLLIN | POLLERR | POLLHUP)))))
 			r = pump_in(p, err);
 		if (r < 0)
 			return r;
