@@ -14,7 +14,7 @@
  *   escapes its filter. Where that is impossible, a filtered task is not touched: its filter might kill it.
  *
  * If this program is killed between two steps, the kernel lets the thread go with whatever registers it has then: it would
- * run on in the vdso behind the system call and most likely crash. That window is the two calls, 20-100 us; all
+ * run on in the vdso behind the system call and most likely crash. That window is the length of the two calls; all
  * signals that can be blocked are blocked here for its length.
  *
  * Threads: every injection runs in a thread of its own. ptrace binds to it, so a task that never stopped is let go when it ends.

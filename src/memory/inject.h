@@ -10,7 +10,7 @@
 
 /*
  * pid: the process, tid: the thread to use (preferred; others of the process are tried when it does not stop), pidfd: of the
- * process, maps: its mappings. Takes 0.1-0.5 ms of which the thread is stopped for most; gives up on a thread that
+ * process, maps: its mappings. The thread is stopped for most of the time it takes; gives up on a thread that
  * does not stop within some 200 ms. *ret_fd is ours, CLOEXEC; the process keeps nothing. Fails with -EPERM,
  * -ETIMEDOUT, -ESRCH, -EOPNOTSUPP (not a 64-bit task, another architecture) or what userfaultfd(2) says.
  */

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -82,11 +83,22 @@ struct tracker *new_tracker(void)
 	struct error err = { 0 };
 	struct tracker *t = NULL;
 
-	if (tracker_new(TRACKER_WRITE_PROTECT, &t, &err) < 0) {
-		print_message("skipped: %s\n", err.text);
-		skip();
-	}
+	if (tracker_new(TRACKER_WRITE_PROTECT, &t, &err) < 0)
+		fail_msg("%s", err.text);
 	return t;
+}
+
+bool kernel_cannot(enum tracker_kind kind)
+{
+	struct tracker *t = NULL;
+	struct error err = { 0 };
+
+	if (tracker_new(kind, &t, &err) < 0) {
+		printf("1..0 # SKIP %s\n", err.text);
+		return true;
+	}
+	tracker_free(t);
+	return false;
 }
 
 static void update(struct tracker *t, enum tracker_pass pass, const struct child *children, size_t n)

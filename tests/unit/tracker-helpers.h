@@ -28,6 +28,10 @@ char *map_pages(uint64_t bytes, int protection, int flags, int fd);
 int pliable(int fd, void *argument);
 uint64_t order_page(const struct child *c, enum order order, uint64_t page);
 
+/* For main(): true when this kernel has no such tracker; the TAP line that says so is printed. (cmocka's skip() counts as a
+ * failure with meson.) */
+bool kernel_cannot(enum tracker_kind kind);
+
 struct tracker *new_tracker(void);
 
 /* Updates and collects; the caller frees. */
