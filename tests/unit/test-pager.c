@@ -285,6 +285,38 @@ static void test_mutations(void **state)
 	}
 }
 
+/* Copies that meet mremap(2) in the middle say ENOENT; the page must not be given up for that. */
+static void test_moves(void **state)
+{
+	uint64_t moves = 0;
+
+	(void)state;
+	for (uint64_t round = 0; round < 4; round++) {
+		struct task t = { .pages = 64 * MIB_PAGES,
+				  .body = body_move,
+				  .seed = 31 + round,
+				  .announced = ANNOUNCED };
+		struct rig rig;
+		pid_t pid;
+
+		rig_start(&rig, t.pages);
+		pid = run_task(&t);
+		wait_handshake(1);
+		shared->go = 1;
+		/* Some faults are answered before anything is poured in. */
+		while (shared->operations < 100 && !waitpid(pid, NULL, WNOHANG | WNOWAIT))
+			sched_yield();
+		assert_int_equal(pager_release(rig.pager, NULL), 0);
+		wait_pager(&rig);
+		moves += shared->operations;
+		shared->stop = 1;
+		wait_task(pid);
+		assert_int_equal(status_of(&rig).pages_copied, rig.data_pages);
+		rig_end(&rig);
+	}
+	print_message("# %llu moves\n", (unsigned long long)moves);
+}
+
 /* Ends the pager when a successor of the last one is up, after a random while. */
 static bool kill_pager(struct rig *rig, uint64_t *seed, pid_t *last)
 {
@@ -317,7 +349,7 @@ static void test_killed(void **state)
 	shared->go = 1;
 	for (int kills = 0; kills < KILLS; kills++) {
 		/* The first ones hit the handshake and the faults, most of them the fill. */
-		if (kills == 15) {
+		if (kills == 8) {
 			wait_handshake(1);
 			assert_int_equal(pager_release(rig.pager, NULL), 0);
 		}
@@ -529,7 +561,8 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_faults_only),   cmocka_unit_test(test_fill_speed),
 		cmocka_unit_test(test_random_access), cmocka_unit_test(test_mutations),
-		cmocka_unit_test(test_killed),	      cmocka_unit_test(test_abort),
+		cmocka_unit_test(test_moves),	      cmocka_unit_test(test_killed),
+		cmocka_unit_test(test_abort),
 		cmocka_unit_test(test_superset),      cmocka_unit_test(test_task_dies),
 		cmocka_unit_test(test_worker_gone),   cmocka_unit_test(test_supervisor_killed),
 		cmocka_unit_test(test_unknown_process),
