@@ -109,23 +109,31 @@ static int hear_all(struct pager_server *srv, const struct poll_set *set)
 	return r;
 }
 
-/* One piece of one member's fill. *ret_more: there may be more to do. */
+/*
+ * One piece of one member's fill. *ret_more: it went well and there may be more to do.
+ *
+ * A process that changes its mappings without pause leaves only moments in which a copy is let in; the time to read
+ * the piece counts, so pieces get smaller until they fit.
+ */
 static int fill_piece(struct pager_server *srv, uint32_t i, bool *ret_more)
 {
 	struct pager_member *m = state_member(srv->state, i);
-	uint64_t pages = clock_now_ns() < srv->busy_until_ns ? PIECE_PAGES_BUSY : PIECE_PAGES;
+	uint64_t most = clock_now_ns() < srv->busy_until_ns ? PIECE_PAGES_BUSY : PIECE_PAGES;
 	struct pager_segment piece;
 
 	/* Events that stand in the slots were applied; a fault that could not be answered shows that more are due. */
-	if (!pager_map_next(srv->state, m, &srv->cursors[i], pages, &piece)) {
+	if (!pager_map_next(srv->state, m, &srv->cursors[i], MIN(most, srv->piece_pages), &piece)) {
 		pager_member_close(srv, m);
+		*ret_more = true;
 		return 0;
 	}
-	*ret_more = true;
 	switch (pager_put_pages(srv, m, &piece)) {
 	case PUT_DONE:
+		srv->piece_pages = MIN(srv->piece_pages * 2, (uint64_t)PIECE_PAGES);
+		*ret_more = true;
 		return 0;
 	case PUT_AGAIN:
+		srv->piece_pages = MAX(srv->piece_pages / 4, 1ULL);
 		srv->cursors[i] = piece.address;
 		srv->deferred = true;
 		return 0;
@@ -135,6 +143,7 @@ static int fill_piece(struct pager_server *srv, uint32_t i, bool *ret_more)
 		return 0;
 	case PUT_GONE:
 		pager_member_close(srv, m);
+		*ret_more = true;
 		return 0;
 	case PUT_FAILED:
 	default:
@@ -183,11 +192,11 @@ static bool any_live(struct pager_state *s)
 /* How long to wait for news: not at all while there is something to pour in. */
 static int wait_ms(const struct pager_server *srv, bool more)
 {
-	if (srv->memory_short)
-		return RETRY_MEMORY_MS;
+	if (more)
+		return 0;
 	if (srv->deferred)
 		return RETRY_MS;
-	return more ? 0 : -1;
+	return srv->memory_short ? RETRY_MEMORY_MS : -1;
 }
 
 static int serve_loop(struct pager_server *srv)
@@ -209,11 +218,10 @@ static int serve_loop(struct pager_server *srv)
 		more = false;
 		if (!r)
 			r = grow_cursors(srv);
-		if (!r && s->released && !srv->deferred && !srv->memory_short)
+		if (!r && s->released)
 			r = fill(srv, &next, &more);
 		count_left(s);
 		/* Whoever has not connected when the tasks run and nobody is left has nothing to be served. */
-		more |= s->released && any_live(s);
 		if (s->released && !any_live(s) && (s->connected || s->criu_fd < 0))
 			break;
 	}
@@ -224,7 +232,7 @@ static int serve_loop(struct pager_server *srv)
 
 int pager_serve(struct pager_state *s)
 {
-	struct pager_server srv = { .state = s };
+	struct pager_server srv = { .state = s, .piece_pages = PIECE_PAGES };
 	int r;
 
 	/* A clone has no locks of its own. The supervisor's hold what both share; this is for what gets touched here. */

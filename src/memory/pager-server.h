@@ -19,6 +19,7 @@ struct pager_server {
 	bool deferred;	    /* some fault or fill could not be done yet: try again soon */
 	bool memory_short;
 	uint64_t busy_until_ns;
+	uint64_t piece_pages; /* what the fill dares at present */
 };
 
 /* What became of pages that were to be put in place. */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -14,8 +15,10 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -223,4 +226,56 @@ int body_mutate(struct task *t)
 		if (!r && (!WIFEXITED(status) || WEXITSTATUS(status)))
 			r = WIFEXITED(status) ? WEXITSTATUS(status) : TASK_OPERATION;
 	return r;
+}
+
+/* Faults on single pages beside the moves; by a system call, for the page may be gone just then. */
+static void *touch_pages(void *data)
+{
+	struct task *t = data;
+	uint64_t seed = 77, word;
+
+	while (!t->shared->stop) {
+		uint64_t at = random_next(&seed) % t->pages * PAGE_BYTES;
+		struct iovec local = { &word, 8 };
+		struct iovec remote = { (void *)((random_next(&seed) & 1 ? REGION : ELSEWHERE) + at), 8 };
+
+		process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+	}
+	return NULL;
+}
+
+/* Moves big pieces to and fro and looks at some pages of them, so that copies and moves meet; then everything must be there. */
+int body_move(struct task *t)
+{
+	uint64_t piece = t->pages / 4 * PAGE_BYTES, moved = 0;
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, touch_pages, t))
+		return TASK_SETUP;
+	while (!t->shared->stop) {
+		uint64_t i = random_next(&t->seed) % 4, from = REGION, to = ELSEWHERE;
+
+		if (moved >> i & 1) {
+			from = ELSEWHERE;
+			to = REGION;
+		}
+		if (mremap((void *)(from + i * piece), piece, piece, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   (void *)(to + i * piece)) == MAP_FAILED)
+			return TASK_OPERATION;
+		moved ^= 1ULL << i;
+		t->shared->operations++;
+		/* Without this no copy would ever be let in: the kernel refuses them while a mapping changes. */
+		for (int k = 0; k < 20; k++) {
+			uint64_t at = random_next(&t->seed) % (piece / PAGE_BYTES) + i * piece / PAGE_BYTES;
+
+			if (!page_holds((void *)(to + at * PAGE_BYTES), (int64_t)at))
+				return TASK_WRONG_BYTES;
+		}
+	}
+	pthread_join(thread, NULL);
+	for (uint64_t i = 0; i < t->pages; i++)
+		if (!page_holds((void *)((moved >> (i * PAGE_BYTES / piece) & 1 ? ELSEWHERE : REGION) + i * PAGE_BYTES),
+				(int64_t)i))
+			return TASK_WRONG_BYTES;
+	return TASK_OK;
 }

@@ -82,7 +82,9 @@ struct task {
 /* Forks it; it dies with the caller. It announces itself, waits for `go` and runs its body. */
 pid_t task_start(struct task *t);
 
-/* Bodies: read everything; random pages with their times (latency_ns), then everything; change mappings, write, fork. */
+/* Bodies: read everything; random pages with their times (latency_ns), then everything; change mappings, write, fork;
+ * move pieces to and fro. */
 int body_check(struct task *t);
 int body_random_access(struct task *t);
 int body_mutate(struct task *t);
+int body_move(struct task *t);

@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 
 #include <cmocka.h>
 
@@ -285,6 +286,52 @@ static void test_events_before_faults(void **state)
 	pager_state_unmap(s);
 }
 
+/* Killed between accept(2) and writing the descriptor down; and with a pid and a userfaultfd received but not taken up. */
+static void test_recover_handshake(void **state)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct uffdio_api api = { .api = UFFD_API,
+				  .features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |
+					      UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP };
+	struct cmsghdr c = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
+	_cleanup_close_ int fd = -1, listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), accepted = -1;
+	_cleanup_close_ int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	_cleanup_close_ int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	struct model model;
+	struct pager_state *s = make_state(&fd, &model);
+	struct pager_server srv = { .state = s };
+
+	(void)state;
+	snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "phaul-test-%d", (int)getpid());
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	s->listen_fd = listener;
+	assert_int_equal(pager_connect_recover(&srv), 0);
+	assert_int_equal(s->criu_fd, 0);
+	assert_int_equal(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
+	accepted = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	assert_int_equal(pager_connect_recover(&srv), 0);
+	assert_int_equal(s->criu_fd, accepted);
+
+	assert_int_equal(ioctl(uffd, UFFDIO_API, &api), 0);
+	state_space(s, 0)->image_pid = 77;
+	s->handshake.pid = 77;
+	memcpy(s->handshake.control, &c, sizeof(c));
+	memcpy(CMSG_DATA((struct cmsghdr *)(void *)s->handshake.control), &uffd, sizeof(uffd));
+	assert_int_equal(pager_connect_recover(&srv), 0);
+	assert_non_null(pager_member_find(s, uffd));
+	assert_int_equal(s->n_members, 1);
+	assert_int_equal(s->connected, 1);
+	/* Taken up, but killed before the buffer was wiped: not a second time. */
+	memcpy(s->handshake.control, &c, sizeof(c));
+	memcpy(CMSG_DATA((struct cmsghdr *)(void *)s->handshake.control), &uffd, sizeof(uffd));
+	s->handshake.pid = 77;
+	assert_int_equal(pager_connect_recover(&srv), 0);
+	assert_int_equal(s->n_members, 1);
+	assert_int_equal(s->handshake.pid, 0);
+	pager_state_unmap(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -293,6 +340,7 @@ int main(void)
 		cmocka_unit_test(test_recover),
 		cmocka_unit_test(test_successor_applies_once),
 		cmocka_unit_test(test_events_before_faults),
+		cmocka_unit_test(test_recover_handshake),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
