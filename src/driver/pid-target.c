@@ -183,6 +183,23 @@ static uint64_t cgroup_available(void)
 	return room;
 }
 
+/* Huge pages come out of a pool of their own. Only those of 2 MiB are counted: the usual ones. */
+static int check_huge_pages(const struct workload *w, struct obstacles *o)
+{
+	_cleanup_buffer_ struct buffer text = { 0 };
+	unsigned long long free_pages = 0;
+
+	if (!w->hugetlb_bytes)
+		return 0;
+	if (fd_read_file(AT_FDCWD, "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", 64, &text) == 0)
+		(void)sscanf((const char *)text.data, "%llu", &free_pages);
+	if (free_pages << 21 >= w->hugetlb_bytes)
+		return 0;
+	return obstacles_add(o, OBSTACLE_REFUSES, true, "raise /proc/sys/vm/nr_hugepages there",
+			     "the workload has %" PRIu64 " MiB of huge pages and the target has %llu MiB of them free",
+			     w->hugetlb_bytes >> 20, free_pages << 1);
+}
+
 static int check_memory(const struct workload *w, struct obstacles *o)
 {
 	uint64_t host = meminfo_available(), cgroup = cgroup_available(), available = MIN(host, cgroup);
@@ -209,6 +226,8 @@ int pid_check_target(const struct workload *w, const struct driver_options *opti
 	}
 	if (!r)
 		r = check_memory(w, ret);
+	if (!r)
+		r = check_huge_pages(w, ret);
 	if (r < 0)
 		return error_errno(err, -r, "cannot compare the workload with this host");
 	return files_check_target(w, options, ret, err);

@@ -103,6 +103,7 @@ static int fill_processes(const struct tree *t, struct workload *ret)
 		w->stopped = p->state == 'T';
 		snprintf(w->name, sizeof(w->name), "%s", p->name);
 		ret->resident_bytes += p->resident_bytes;
+		ret->hugetlb_bytes += p->hugetlb_bytes;
 	}
 	ret->n_processes = t->n;
 	return 0;

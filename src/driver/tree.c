@@ -114,6 +114,7 @@ static int parse_status(const char *text, uint32_t level, struct tree_process *p
 	p->image_pid = pids[level - 1];
 	p->image_session = sessions[level - 1];
 	p->tracer = status_numbers(text, "TracerPid", one) ? one[0] : 0;
+	p->hugetlb_bytes = status_numbers(text, "HugetlbPages", one) ? (uint64_t)one[0] * 1024 : 0;
 	p->thread_group = status_numbers(text, "Tgid", one) ? one[0] : p->pid;
 	return 0;
 }

@@ -25,7 +25,7 @@ struct tree_process {
 	bool kernel_thread;
 	uint32_t threads;
 	size_t first_thread; /* index into tree.threads; `threads` of them */
-	uint64_t resident_bytes;
+	uint64_t resident_bytes, hugetlb_bytes;
 	char name[32];
 };
 

@@ -49,6 +49,7 @@ struct workload {
 	bool session_leader;	/* otherwise CRIU needs shell-job */
 	bool has_terminal;
 	uint64_t resident_bytes;
+	uint64_t hugetlb_bytes; /* of the kernel's pool of huge pages, beside resident_bytes */
 	struct workload_process *processes;
 	size_t n_processes;
 	struct workload_file *files;

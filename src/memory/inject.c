@@ -36,8 +36,8 @@
 #include "memory/task-stop.h"
 
 #define STOP_TIMEOUT_MS 200 /* for a thread to stop; then another one is tried */
+#define OTHERS_TIMEOUT_MS 400 /* after that no other one is */
 #define CALL_TIMEOUT_MS 2000
-#define THREADS_TRIED_MAX 8
 #define KERNEL_ERESTARTNOHAND 514 /* include/linux/errno.h; seen by tracers only */
 
 #ifndef PTRACE_O_SUSPEND_SECCOMP
@@ -305,6 +305,7 @@ static int inject_by_thread(struct injection *j)
 
 int inject_userfaultfd(pid_t pid, pid_t tid, int pidfd, const struct maps *maps, int *ret_fd, struct error *err)
 {
+	uint64_t deadline = deadline_in_ms(OTHERS_TIMEOUT_MS);
 	struct injection j = { .pid = pid, .tid = tid, .pidfd = pidfd };
 	_cleanup_closedir_ DIR *threads = NULL;
 	struct dirent *entry;
@@ -317,14 +318,13 @@ int inject_userfaultfd(pid_t pid, pid_t tid, int pidfd, const struct maps *maps,
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
 	if (r == -ETIMEDOUT)
 		threads = opendir(path);
-	for (int tries = 1; r == -ETIMEDOUT && tries < THREADS_TRIED_MAX && threads && (entry = readdir(threads));) {
+	while (r == -ETIMEDOUT && clock_now_ns() < deadline && threads && (entry = readdir(threads))) {
 		pid_t other = (pid_t)strtol(entry->d_name, NULL, 10);
 
 		if (other <= 0 || other == tid)
 			continue;
 		j.tid = other;
 		r = inject_by_thread(&j);
-		tries++;
 	}
 	if (r < 0) {
 		if (err)

@@ -22,7 +22,7 @@
 #include "base/page.h"
 #include "base/range.h"
 
-#define PAGER_STATE_BYTES (64ULL << 30) /* sparse */
+#define PAGER_STATE_BYTES (16ULL << 30) /* sparse */
 #define PAGER_MEMBERS_MAX 131072
 #define PAGER_SLOTS 64
 #define PAGER_ERROR_MAX 256

@@ -16,7 +16,7 @@
 #include "memory/tracker-internal.h"
 
 /* Unregistering holds the lock of the process's memory: this much at a time. */
-#define RELEASE_CHUNK_BYTES (16ULL << 20)
+#define RELEASE_CHUNK_BYTES (4ULL << 20)
 
 static int uffd_enable(int uffd)
 {

@@ -46,12 +46,15 @@ enum tracker_kind tracker_kind_of(const struct tracker *t);
 int tracker_update(struct tracker *t, enum tracker_pass pass, const pid_t *pids, const pid_t *image_pids, size_t n,
 		   struct error *err);
 
-/* The pages written since the last collect (all populated ones, for what is new), in ascending order per space. */
+/* The pages written since the last collect (all populated ones, for what is new), in ascending order per space. After a
+ * failure written pages may have been lost to us: only tracker_free() is left. */
 int tracker_collect(struct tracker *t, enum tracker_pass pass, struct page_runs *ret, struct error *err);
 
 /*
  * The present map of one SPACE_PROCESS at the freeze: every page of private memory that exists and that CRIU
- * restores lazily (a superset is fine; leaving one out is fatal). Ascending.
+ * restores lazily (a superset is fine; leaving one out is fatal). Ascending. It comes from the scan of the last
+ * tracker_collect(), which must have been of the TRACKER_FINAL pass (-EINVAL otherwise), so every page in it was reported by
+ * some collect.
  */
 int tracker_present(struct tracker *t, uint32_t space, struct range_set *ret, struct error *err);
 

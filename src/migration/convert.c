@@ -54,6 +54,7 @@ int convert_workload_to_wire(const struct workload *w, Phaul__Wire__Workload *re
 	ret->session_leader = w->session_leader;
 	ret->has_terminal = w->has_terminal;
 	ret->resident_bytes = w->resident_bytes;
+	ret->hugetlb_bytes = w->hugetlb_bytes;
 	ret->processes = (uint32_t)w->n_processes;
 	ret->pids = w->pids;
 	ret->n_pids = w->n_pids;
@@ -68,6 +69,7 @@ int convert_workload_from_wire(const Phaul__Wire__Workload *m, struct workload *
 		.session_leader = m->session_leader,
 		.has_terminal = m->has_terminal,
 		.resident_bytes = m->resident_bytes,
+		.hugetlb_bytes = m->hugetlb_bytes,
 	};
 
 	snprintf(w.type, sizeof(w.type), "%s", m->type);

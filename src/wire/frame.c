@@ -48,7 +48,7 @@ static const struct {
 } frame_limits[FRAME_TYPE_MAX] = {
 	[FRAME_CONTROL] = { 1, FRAME_CONTROL_MAX },
 	[FRAME_CHANNEL] = { FRAME_CHANNEL_BYTES, FRAME_CHANNEL_BYTES },
-	[FRAME_PAGES] = { FRAME_PAGES_BYTES, FRAME_PAGES_BYTES + FRAME_PIECE_PAGES * (uint32_t)PAGE_BYTES },
+	[FRAME_PAGES] = { FRAME_PAGES_BYTES, FRAME_PAGES_BYTES + FRAME_PIECE_PAGES *(uint32_t)PAGE_BYTES },
 	[FRAME_BARRIER] = { FRAME_BARRIER_BYTES, FRAME_BARRIER_BYTES },
 	[FRAME_IMAGE_BEGIN] = { FRAME_OFFSET_BYTES + 1, FRAME_OFFSET_BYTES + FRAME_NAME_MAX },
 	[FRAME_IMAGE_DATA] = { FRAME_OFFSET_BYTES + 1, FRAME_OFFSET_BYTES + FRAME_CHUNK_MAX },
@@ -71,15 +71,15 @@ int frame_decode_header(const uint8_t in[FRAME_HEADER_BYTES], struct frame_heade
 	if (get32(in) != FRAME_MAGIC)
 		return error_set(err, EPROTO, "the peer does not speak phaul's protocol (bad magic in a frame)");
 	if (version != FRAME_VERSION)
-		return error_set(err, EPROTO, "the peer sent a frame of version %u; this phaul speaks version %d", version,
-				 FRAME_VERSION);
+		return error_set(err, EPROTO, "the peer sent a frame of version %u; this phaul speaks version %d",
+				 version, FRAME_VERSION);
 	if (type <= FRAME_INVALID || type >= FRAME_TYPE_MAX)
 		return error_set(err, EPROTO, "the peer sent a frame of unknown type %u", type);
 	if (get32(in + 12) != 0)
 		return error_set(err, EPROTO, "the peer sent a frame whose reserved field is not zero");
 	if (length < frame_limits[type].min || length > frame_limits[type].max)
-		return error_set(err, EPROTO, "the peer sent a frame of type %u with %u bytes, outside its limits", type,
-				 length);
+		return error_set(err, EPROTO, "the peer sent a frame of type %u with %u bytes, outside its limits",
+				 type, length);
 	*ret = (struct frame_header){ .type = (enum frame_type)type, .length = length };
 	return 0;
 }
@@ -133,7 +133,8 @@ int frame_decode_pages(const uint8_t in[FRAME_PAGES_BYTES], uint32_t body_length
 	};
 
 	if (body_length < FRAME_PAGES_BYTES || !place_valid(p.space, p.address, p.pages))
-		return error_set(err, EPROTO, "the peer sent pages at an impossible place (space %u, address %llx, %u pages)",
+		return error_set(err, EPROTO,
+				 "the peer sent pages at an impossible place (space %u, address %llx, %u pages)",
 				 p.space, (unsigned long long)p.address, p.pages);
 	if ((p.encoding != WIRE_ZERO && p.pages > FRAME_PIECE_PAGES) ||
 	    !pages_payload_fits(&p, body_length - FRAME_PAGES_BYTES))

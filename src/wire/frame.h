@@ -77,7 +77,7 @@ struct frame_pages {
 };
 
 struct frame_reference {
-	uint64_t address; /* page aligned */
+	uint64_t address;   /* page aligned */
 	uint64_t low, high; /* XXH3-128 of the page */
 	uint32_t space;
 };

@@ -193,9 +193,9 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 	case KIND(PLAN_REPLY):
 		return check_plan_reply(m->plan_reply, err);
 	case KIND(BEGIN):
-		return m->begin->data_channels >= 1 && m->begin->data_channels <= MESSAGE_CHANNELS_MAX ?
-			       0 :
-			       bad(err, "begin.data_channels");
+		return m->begin->data_channels >= 1 && m->begin->data_channels <= MESSAGE_CHANNELS_MAX
+			       ? 0
+			       : bad(err, "begin.data_channels");
 	case KIND(SYNC):
 		return m->sync->path < MESSAGE_SYNC_PATHS_MAX ? 0 : bad(err, "sync.path");
 	case KIND(FINISH):
@@ -229,8 +229,8 @@ int message_encode(const Phaul__Wire__Control *message, struct buffer *out, stru
 	int r;
 
 	if (length > FRAME_CONTROL_MAX)
-		return error_set(err, EMSGSIZE, "the %s message is too long (%zu bytes)", message_name(message->kind_case),
-				 length);
+		return error_set(err, EMSGSIZE, "the %s message is too long (%zu bytes)",
+				 message_name(message->kind_case), length);
 	r = buffer_reserve(out, length);
 	if (r < 0)
 		return error_errno(err, -r, "cannot build the %s message", message_name(message->kind_case));

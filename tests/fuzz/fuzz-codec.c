@@ -14,11 +14,15 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void must(bool promise)
+/* Which promise was broken, whatever the compiler made of the abort(). */
+static void must_at(bool promise, int line)
 {
-	if (!promise)
-		abort();
+	if (promise)
+		return;
+	fprintf(stderr, "fuzz-codec.c:%d: a promise is broken\n", line);
+	abort();
 }
+#define must(promise) must_at(promise, __LINE__)
 
 static void fuzz_decode(enum page_encoding encoding, uint32_t pages, const uint8_t *data, size_t size)
 {
@@ -43,7 +47,8 @@ static void check_segment(const struct page_segment *s, uint8_t *out)
 	if (s->encoding == ENCODING_ZERO)
 		memset(out + s->first * PAGE_BYTES, 0, s->pages * PAGE_BYTES);
 	else
-		must(codec_decode(s->encoding, s->payload, s->payload_bytes, s->pages, out + s->first * PAGE_BYTES) == 0);
+		must(codec_decode(s->encoding, s->payload, s->payload_bytes, s->pages, out + s->first * PAGE_BYTES) ==
+		     0);
 }
 
 /* The payload, repeated or followed by zeros, as the pages of a workload. */

@@ -21,11 +21,15 @@ enum { READ_STREAM, READ_BODY, READ_MESSAGE, READ_MAX };
 
 #define IMAGE_BYTES_ASSUMED (16 * PAGE_BYTES)
 
-static void must(bool promise)
+/* Which promise was broken, whatever the compiler made of the abort(). */
+static void must_at(bool promise, int line)
 {
-	if (!promise)
-		abort();
+	if (promise)
+		return;
+	fprintf(stderr, "fuzz-wire.c:%d: a promise is broken\n", line);
+	abort();
 }
+#define must(promise) must_at(promise, __LINE__)
 
 /* A refusal has a reason. */
 static bool accepted(int r, const struct error *err)
@@ -146,6 +150,34 @@ static void use_present(const Phaul__Wire__Finish *finish)
 	}
 }
 
+/* Whether a field that this version does not know is anywhere in it. */
+static bool has_unknown(const ProtobufCMessage *m)
+{
+	const ProtobufCMessageDescriptor *d = m->descriptor;
+
+	for (unsigned int i = 0; i < d->n_fields; i++) {
+		const ProtobufCFieldDescriptor *f = &d->fields[i];
+		const char *member = (const char *)m + f->offset, *quantifier = (const char *)m + f->quantifier_offset;
+
+		if (f->type != PROTOBUF_C_TYPE_MESSAGE)
+			continue;
+		if (f->label == PROTOBUF_C_LABEL_REPEATED) {
+			ProtobufCMessage *const *list = *(ProtobufCMessage *const *const *)(const void *)member;
+
+			for (size_t k = 0; k < *(const size_t *)(const void *)quantifier; k++)
+				if (has_unknown(list[k]))
+					return true;
+			continue;
+		}
+		if (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF && *(const uint32_t *)(const void *)quantifier != f->id)
+			continue;
+		if (*(ProtobufCMessage *const *)(const void *)member &&
+		    has_unknown(*(ProtobufCMessage *const *)(const void *)member))
+			return true;
+	}
+	return m->n_unknown_fields > 0;
+}
+
 static void fuzz_message(const uint8_t *data, size_t length)
 {
 	_cleanup_message_ Phaul__Wire__Control *m = NULL, *again = NULL;
@@ -159,7 +191,10 @@ static void fuzz_message(const uint8_t *data, size_t length)
 		use_plan(m->plan);
 	if (m->kind_case == PHAUL__WIRE__CONTROL__KIND_FINISH)
 		use_present(m->finish);
-	/* What passed once passes again, and means the same. */
+	/* What passed once passes again, and means the same. protobuf-c writes unknown fields of number 0 in a way that it does not
+	 * read; nobody sends on what a peer sent. */
+	if (has_unknown(&m->base))
+		return;
 	must(message_encode(m, &first, &err) == 0);
 	must(message_decode(first.data, first.length, &again, &err) == 0);
 	must(again->kind_case == m->kind_case && message_encode(again, &second, &err) == 0);

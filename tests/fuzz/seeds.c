@@ -77,7 +77,9 @@ static void make_body(struct buffer *stream, enum frame_type type, const char *n
 
 static void make_pages(struct buffer *stream, uint32_t pages, uint32_t encoding, uint32_t payload)
 {
-	struct frame_pages p = { .space = 7, .pages = pages, .address = 0x7f0000000000, .encoding = encoding, .round = 3 };
+	struct frame_pages p = {
+		.space = 7, .pages = pages, .address = 0x7f0000000000, .encoding = encoding, .round = 3
+	};
 	_cleanup_buffer_ struct buffer body = { 0 };
 	uint8_t head[FRAME_PAGES_HEAD_BYTES];
 	char name[32];

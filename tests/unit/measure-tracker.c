@@ -144,6 +144,50 @@ static void touch(const struct child *c, const char *what)
 	printf("%-34s %.0f ns per page\n", what, (double)shared->touch_ns / (double)(area_bytes >> PAGE_SHIFT));
 }
 
+static int idle(int fd, void *argument)
+{
+	(void)argument;
+	child_send(fd, 1);
+	return (int)child_receive(fd);
+}
+
+/* A tree of small processes that wait. */
+static void measure_attaching(void)
+{
+	enum { N = 64 };
+	struct child children[N];
+	struct tracker *t = NULL;
+	struct error err = { 0 };
+	pid_t pids[N];
+	uint64_t begin;
+
+	for (int i = 0; i < N; i++) {
+		children[i] = child_start(idle, NULL);
+		child_receive(children[i].fd);
+		pids[i] = children[i].pid;
+	}
+	if (tracker_new(TRACKER_AUTO, &t, &err) < 0)
+		die(&err);
+	for (int i = 0; i < 3; i++) {
+		static const char *const what[] = { "attaching 64 processes", "update of 64 known processes",
+						    "final update of 64 processes" };
+		struct page_runs runs = { 0 };
+
+		begin = clock_now_ns();
+		if (tracker_update(t, i < 2 ? TRACKER_ROUND : TRACKER_FINAL, pids, pids, N, &err) < 0)
+			die(&err);
+		printf("%-34s %.0f us each, ", what[i], ms_since(begin) * 1e3 / N);
+		begin = clock_now_ns();
+		if (tracker_collect(t, i < 2 ? TRACKER_ROUND : TRACKER_FINAL, &runs, &err) < 0)
+			die(&err);
+		printf("scan %.0f us each, %lu pages\n", ms_since(begin) * 1e3 / N, (unsigned long)runs.pages);
+		page_runs_free(&runs);
+	}
+	tracker_free(t);
+	for (int i = 0; i < N; i++)
+		child_end(&children[i]);
+}
+
 int main(int argc, char **argv)
 {
 	struct tracker *t = NULL;
@@ -156,6 +200,7 @@ int main(int argc, char **argv)
 	if (argc > 1)
 		area_bytes = strtoull(argv[1], NULL, 10) << 30;
 	shared = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	measure_attaching();
 	c = child_start(subject, NULL);
 	child_receive(c.fd);
 	touch(&c, "write, not tracked");

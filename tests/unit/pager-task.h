@@ -6,12 +6,12 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/page.h"
-#include "base/range.h"
-#include "memory/store.h"
 
 #define REGION 0x200000000000ULL
 #define ELSEWHERE 0x210000000000ULL /* where mappings are moved to */
@@ -72,3 +72,17 @@ struct task {
 	pid_t announced; /* the pid in the handshake */
 	bool no_marker;
 };
+
+/* Exit statuses of a task. */
+#define TASK_OK 0
+#define TASK_WRONG_BYTES 10 /* everything else: the task could not do its part */
+#define TASK_SETUP 11
+#define TASK_OPERATION 12
+
+/* Forks it; it dies with the caller. It announces itself, waits for `go` and runs its body. */
+pid_t task_start(struct task *t);
+
+/* Bodies: read everything; random pages with their times (latency_ns), then everything; change mappings, write, fork. */
+int body_check(struct task *t);
+int body_random_access(struct task *t);
+int body_mutate(struct task *t);

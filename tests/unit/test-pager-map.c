@@ -1,17 +1,21 @@
 /*
- * Unit tests of the pager's tables: random unmaps, moves and forks against a plain array of pages, and what a successor makes
- * of a state that a killed pager left.
+ * Unit tests of the pager's tables and log: random unmaps, moves and forks against a plain array of pages, and what a
+ * successor makes of a state that a killed pager left at the worst moments.
  */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include <cmocka.h>
 
-#include "memory/pager-state.h"
+#include "memory/pager-server.h"
 
 #define BASE 0x10000000ULL
 #define PAGES 600
@@ -190,12 +194,105 @@ static void test_recover(void **state)
 	pager_state_unmap(s);
 }
 
+/* A log that a killed pager left: three events in the slots, `done` of them in the table, `cleared` of them already
+ * wiped. Whatever these are, the page ends where all three together put it, once. */
+static void test_successor_applies_once(void **state)
+{
+	const struct uffd_msg events[3] = {
+		{ .event = UFFD_EVENT_REMAP,
+		  .arg.remap = { .from = BASE, .to = BASE + 100 * PAGE_BYTES, .len = 10 * PAGE_BYTES } },
+		{ .event = UFFD_EVENT_REMAP,
+		  .arg.remap = { .from = BASE + 100 * PAGE_BYTES, .to = BASE + 200 * PAGE_BYTES, .len = 10 * PAGE_BYTES } },
+		{ .event = UFFD_EVENT_REMAP,
+		  .arg.remap = { .from = BASE + 40 * PAGE_BYTES, .to = BASE + 100 * PAGE_BYTES, .len = 10 * PAGE_BYTES } },
+	};
+
+	(void)state;
+	for (uint64_t done = 0; done <= 3; done++)
+		for (uint64_t cleared = 0; cleared <= (done == 3 ? 3 : 0); cleared++) {
+			_cleanup_close_ int fd = -1;
+			struct model model;
+			struct pager_state *s = make_state(&fd, &model);
+			struct pager_member *m = pager_member_new(s, 0, 1000, NULL);
+			struct pager_server srv = { .state = s };
+
+			memcpy(m->slots, events, sizeof(events));
+			for (uint64_t i = 0; i < done; i++)
+				assert_int_equal(pager_map_move(s, m, events[i].arg.remap.from, events[i].arg.remap.to,
+								events[i].arg.remap.len, i + 1),
+						 0);
+			memset(m->slots, 0, cleared * sizeof(events[0]));
+			assert_int_equal(pager_log_serve(&srv, m, false), 0);
+			for (uint64_t i = 0; i < 10; i++) {
+				const struct pager_segment *seg;
+
+				seg = pager_map_find(s, m, address_of(200 + i));
+				assert_non_null(seg);
+				assert_int_equal(seg->source + (address_of(200 + i) - seg->address), address_of(i));
+				seg = pager_map_find(s, m, address_of(100 + i));
+				assert_non_null(seg);
+				assert_int_equal(seg->source + (address_of(100 + i) - seg->address), address_of(40 + i));
+				assert_null(pager_map_find(s, m, address_of(i)));
+			}
+			assert_int_equal(m->slots[0].event | m->slots[1].event | m->slots[2].event, 0);
+			assert_int_equal(member_table(m)->done, 0);
+			pager_state_unmap(s);
+		}
+}
+
+/* A fault and, read behind it, the event that the page was discarded: by then the change goes ahead, and the page
+ * must read as zeros. A fork read behind a fault: the child still needs the page that the parent is given. */
+static void test_events_before_faults(void **state)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .range = { BASE, 20 * PAGE_BYTES }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+	_cleanup_close_ int fd = -1, store = memfd_create("store", MFD_CLOEXEC);
+	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	struct model model;
+	struct pager_state *s = make_state(&fd, &model);
+	struct pager_server srv = { .state = s };
+	struct pager_member *m, *child;
+	uint8_t *at;
+
+	(void)state;
+	at = mmap((void *)BASE, 20 * PAGE_BYTES, PROT_READ | PROT_WRITE,
+		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	assert_ptr_equal(at, (void *)BASE);
+	assert_int_equal(ioctl(uffd, UFFDIO_API, &api), 0);
+	assert_int_equal(ioctl(uffd, UFFDIO_REGISTER, &reg), 0);
+	srv.buffer = aligned_alloc(PAGE_BYTES, PIECE_PAGES * PAGE_BYTES);
+	memset(srv.buffer, 'x', 20 * PAGE_BYTES);
+	assert_int_equal(pwrite(store, srv.buffer, 20 * PAGE_BYTES, BASE), 20 * PAGE_BYTES);
+	state_space(s, 0)->store_fd = store;
+	m = pager_member_new(s, 0, uffd, NULL);
+
+	m->slots[0] = (struct uffd_msg){ .event = UFFD_EVENT_PAGEFAULT, .arg.pagefault.address = BASE + 8 };
+	m->slots[1] = (struct uffd_msg){ .event = UFFD_EVENT_REMOVE, .arg.remove = { BASE, BASE + PAGE_BYTES } };
+	m->slots[2] = (struct uffd_msg){ .event = UFFD_EVENT_PAGEFAULT, .arg.pagefault.address = BASE + 5 * PAGE_BYTES };
+	m->slots[3] = (struct uffd_msg){ .event = UFFD_EVENT_FORK, .arg.fork.ufd = 1001 };
+	assert_int_equal(pager_log_serve(&srv, m, false), 0);
+	assert_int_equal(at[0], 0);
+	assert_int_equal(at[5 * PAGE_BYTES], 'x');
+	child = pager_member_find(s, 1001);
+	assert_non_null(child);
+	assert_int_equal(m->left, 398);
+	assert_int_equal(child->left, 399);
+	assert_false(pager_member_marked(s, child, 5, 1));
+	child->state = MEMBER_FREE;
+	munmap(at, 20 * PAGE_BYTES);
+	close(uffd);
+	free(srv.buffer);
+	pager_state_unmap(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_against_model),
 		cmocka_unit_test(test_done_with_table),
 		cmocka_unit_test(test_recover),
+		cmocka_unit_test(test_successor_applies_once),
+		cmocka_unit_test(test_events_before_faults),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

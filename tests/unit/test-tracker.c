@@ -11,166 +11,14 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/ptrace.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/clock.h"
-#include "base/fd.h"
 #include "child.h"
-#include "memory/kernel-api.h"
-#include "memory/tracker.h"
-
-#define PAGES 64
-#define AREA_BYTES (PAGES * PAGE_BYTES)
-
-/* Orders of the pliable child: the operation in the low byte, a page number above. */
-enum order {
-	ORDER_WRITE = 1,
-	ORDER_DONTNEED,
-	ORDER_UNMAP,
-	ORDER_MAP,
-	ORDER_PROTECT_NONE,
-	ORDER_READ,
-};
-
-static char *map_pages(uint64_t bytes, int protection, int flags, int fd)
-{
-	char *area = mmap(NULL, bytes, protection, flags, fd, 0);
-
-	if (area == MAP_FAILED)
-		_exit(97);
-	return area;
-}
-
-/* Maps PAGES pages (of the memfd in *argument when it is given), writes them, tells where, and takes orders. */
-static int pliable(int fd, void *argument)
-{
-	int memfd = argument ? *(int *)argument : -1;
-	char *area = map_pages(AREA_BYTES, PROT_READ | PROT_WRITE, memfd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS,
-			       memfd);
-
-	for (size_t i = 0; i < PAGES; i++)
-		area[i * PAGE_BYTES] = (char)(i + 1);
-	child_send(fd, (uintptr_t)area);
-	for (;;) {
-		uint64_t order = child_receive(fd), answer = 0;
-		char *page = area + (order >> 8) * PAGE_BYTES;
-
-		switch (order & 0xff) {
-		case ORDER_WRITE:
-			(*page)++;
-			break;
-		case ORDER_READ:
-			answer = (uint64_t)*(volatile char *)page;
-			break;
-		case ORDER_DONTNEED:
-			madvise(page, PAGE_BYTES, MADV_DONTNEED);
-			break;
-		case ORDER_UNMAP:
-			munmap(page, PAGE_BYTES);
-			break;
-		case ORDER_MAP:
-			page = map_pages(AREA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-			memset(page, 7, AREA_BYTES);
-			answer = (uintptr_t)page;
-			break;
-		case ORDER_PROTECT_NONE:
-			mprotect(page, PAGE_BYTES, PROT_NONE);
-			break;
-		default:
-			return 1;
-		}
-		child_send(fd, answer);
-	}
-}
-
-static uint64_t order_page(const struct child *c, enum order order, uint64_t page)
-{
-	return child_ask(c, (uint64_t)order | page << 8);
-}
-
-static struct tracker *new_tracker(void)
-{
-	struct error err = { 0 };
-	struct tracker *t = NULL;
-
-	if (tracker_new(TRACKER_WRITE_PROTECT, &t, &err) < 0) {
-		print_message("skipped: %s\n", err.text);
-		skip();
-	}
-	return t;
-}
-
-static void update(struct tracker *t, enum tracker_pass pass, const struct child *children, size_t n)
-{
-	struct error err = { 0 };
-	pid_t pids[16];
-
-	for (size_t i = 0; i < n; i++)
-		pids[i] = children[i].pid;
-	if (tracker_update(t, pass, pids, pids, n, &err) < 0)
-		fail_msg("%s", err.text);
-}
-
-/* Updates and collects; the caller frees. */
-static struct page_runs collect(struct tracker *t, enum tracker_pass pass, const struct child *children, size_t n)
-{
-	struct page_runs runs = { 0 };
-	struct error err = { 0 };
-	uint64_t sum = 0;
-
-	update(t, pass, children, n);
-	if (tracker_collect(t, pass, &runs, &err) < 0)
-		fail_msg("%s", err.text);
-	for (size_t i = 0; i < runs.n_runs; i++) {
-		const struct page_run *run = &runs.runs[i], *last = i ? run - 1 : NULL;
-
-		sum += run->pages;
-		if (last && last->space == run->space)
-			assert_true(last->address + (last->pages << PAGE_SHIFT) <= run->address);
-	}
-	assert_int_equal(sum, runs.pages);
-	return runs;
-}
-
-/* How many pages of [start, start + bytes), in the address space of a process, are reported. */
-static uint64_t reported(const struct page_runs *runs, uint64_t start, uint64_t bytes)
-{
-	uint64_t pages = 0;
-
-	for (size_t i = 0; i < runs->n_runs; i++) {
-		const struct page_run *run = &runs->runs[i];
-		uint64_t from = MAX(run->pid_address, start);
-		uint64_t to = MIN(run->pid_address + (run->pages << PAGE_SHIFT), start + bytes);
-
-		if (from < to)
-			pages += (to - from) >> PAGE_SHIFT;
-	}
-	return pages;
-}
-
-static uint64_t collect_reported(struct tracker *t, enum tracker_pass pass, const struct child *c, uint64_t start,
-				 uint64_t bytes)
-{
-	struct page_runs runs = collect(t, pass, c, 1);
-	uint64_t pages = reported(&runs, start, bytes);
-
-	page_runs_free(&runs);
-	return pages;
-}
-
-static void stop_child(const struct child *c)
-{
-	int status;
-
-	kill(c->pid, SIGSTOP);
-	assert_int_equal(waitpid(c->pid, &status, WUNTRACED), c->pid);
-	assert_true(WIFSTOPPED(status));
-}
+#include "tracker-helpers.h"
 
 /* All at first, nothing when nothing was written, exactly the page that was; the final pass arms nothing. */
 static void test_reports_what_is_written(void **state)
@@ -254,6 +102,7 @@ static void test_mappings_change(void **state)
 
 	(void)state;
 	order_page(&c, ORDER_PROTECT_NONE, 3);
+	assert_int_equal(order_page(&c, ORDER_LOCK, 20), 0);
 	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), PAGES);
 	assert_int_equal(tracker_present(t, 1, &present, &err), -EINVAL);
 	fresh = order_page(&c, ORDER_MAP, 0);
@@ -276,7 +125,7 @@ static void test_mappings_change(void **state)
 	assert_int_equal(spaces[0].kind, SPACE_PROCESS);
 	assert_int_equal(tracker_present(t, spaces[0].id, &present, &err), 0);
 	for (uint64_t i = 0; i < PAGES; i++) {
-		assert_int_equal(range_set_contains(&present, area + i * PAGE_BYTES), i < 10 || i > 12);
+		assert_int_equal(range_set_contains(&present, area + i * PAGE_BYTES), (i < 10 || i > 12) && i != 20);
 		assert_true(range_set_contains(&present, fresh + i * PAGE_BYTES));
 	}
 	assert_true(range_array_valid(present.ranges, present.n_ranges, PAGE_BYTES));
@@ -378,86 +227,6 @@ static void test_private_file_pages(void **state)
 	close(file);
 }
 
-/* Its own userfaultfd on one range: that one counts as written each time, the rest is tracked, and somebody is told. */
-static int faulting(int fd, void *argument)
-{
-	char *area = map_pages(AREA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | 1);
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg = { .range = { (uintptr_t)area, AREA_BYTES / 2 },
-				       .mode = UFFDIO_REGISTER_MODE_MISSING };
-
-	(void)argument;
-	memset(area, 1, AREA_BYTES);
-	if (ioctl(uffd, UFFDIO_API, &api) < 0 || ioctl(uffd, UFFDIO_REGISTER, &reg) < 0)
-		return 1;
-	child_send(fd, (uintptr_t)area);
-	child_receive(fd);
-	return 0;
-}
-
-static void test_foreign_userfaultfd(void **state)
-{
-	struct child c = child_start(faulting, NULL);
-	struct tracker *t = new_tracker();
-	uint64_t area = child_receive(c.fd);
-	struct error why = { 0 };
-
-	(void)state;
-	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), PAGES);
-	assert_int_equal(tracker_untracked(t, &why), 1);
-	assert_non_null(strstr(why.text, "userfaultfd"));
-	for (int i = 0; i < 2; i++)
-		assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), PAGES / 2);
-	tracker_free(t);
-	child_end(&c);
-}
-
-/* execve(2) gives the process other memory: same space, everything reported again, then tracked again. */
-static int executes(int fd, void *argument)
-{
-	(void)argument;
-	child_send(fd, 1);
-	child_receive(fd);
-	execl("/bin/sleep", "sleep", "100", (char *)NULL);
-	return 1;
-}
-
-static bool sleeps_as(pid_t pid, const char *name_and_state)
-{
-	_cleanup_buffer_ struct buffer text = { 0 };
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	return !fd_read_file(AT_FDCWD, path, 4096, &text) && strstr((char *)text.data, name_and_state);
-}
-
-static void test_execve(void **state)
-{
-	struct child c = child_start(executes, NULL);
-	struct tracker *t = new_tracker();
-	uint64_t deadline = deadline_in_ms(5000);
-	struct page_runs runs;
-
-	(void)state;
-	child_receive(c.fd);
-	runs = collect(t, TRACKER_ROUND, &c, 1);
-	page_runs_free(&runs);
-	child_send(c.fd, 1);
-	while (!sleeps_as(c.pid, "(sleep) S") && clock_now_ns() < deadline)
-		continue;
-	runs = collect(t, TRACKER_ROUND, &c, 1);
-	assert_true(runs.pages > 10);
-	assert_int_equal(runs.runs[0].space, 1);
-	page_runs_free(&runs);
-	assert_int_equal(tracker_untracked(t, NULL), 0);
-	runs = collect(t, TRACKER_ROUND, &c, 1);
-	assert_true(runs.pages < 10);
-	page_runs_free(&runs);
-	tracker_free(t);
-	child_end(&c);
-}
-
 /* Processes that come late, end, or are named though they have ended. */
 static void test_processes_come_and_go(void **state)
 {
@@ -503,42 +272,6 @@ static void test_none_reports_everything(void **state)
 	child_end(&c);
 }
 
-/* A descriptor with O_DIRECT: what was written stays dirty for the window, and goes at the end. */
-static int direct(int fd, void *argument)
-{
-	int file = open(argument, O_RDONLY | O_DIRECT | O_CLOEXEC);
-
-	return file < 0 ? 1 : pliable(fd, NULL);
-}
-
-static void test_direct_io_window(void **state)
-{
-	char path[] = "/var/tmp/phaul-test-XXXXXX";
-	int file = mkostemp(path, O_CLOEXEC);
-	struct child c = child_start(direct, path);
-	struct tracker *t = new_tracker();
-	uint64_t area = child_receive(c.fd), deadline;
-
-	(void)state;
-	assert_true(file >= 0);
-	unlink(path);
-	close(file);
-	assert_false(tracker_uses_io_uring(c.pid));
-	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), PAGES);
-	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), PAGES);
-	deadline = deadline_in_ms(8000);
-	while (collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES) && clock_now_ns() < deadline)
-		usleep(100000);
-	assert_true(clock_now_ns() < deadline);
-	order_page(&c, ORDER_WRITE, 5);
-	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), 1);
-	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), 1);
-	stop_child(&c);
-	assert_int_equal(collect_reported(t, TRACKER_FINAL, &c, area, AREA_BYTES), 1);
-	tracker_free(t);
-	child_end(&c);
-}
-
 static void test_probe_is_honest(void **state)
 {
 	struct error err = { 0 };
@@ -563,11 +296,8 @@ int main(void)
 		cmocka_unit_test(test_mappings_change),
 		cmocka_unit_test(test_shared_memory_is_one),
 		cmocka_unit_test(test_private_file_pages),
-		cmocka_unit_test(test_foreign_userfaultfd),
-		cmocka_unit_test(test_execve),
 		cmocka_unit_test(test_processes_come_and_go),
 		cmocka_unit_test(test_none_reports_everything),
-		cmocka_unit_test(test_direct_io_window),
 	};
 
 	return cmocka_run_group_tests_name("tracker", tests, NULL, NULL);

@@ -173,26 +173,16 @@ static void sample_commit(struct wire_sample *s)
 
 #define PART(NAME, member) [PHAUL__WIRE__CONTROL__KIND_##NAME] = offsetof(struct wire_sample, member)
 static const size_t parts[WIRE_SAMPLE_KINDS + 1] = {
-	PART(HELLO, hello),
-	PART(HELLO_REPLY, hello_reply),
-	PART(PLAN, plan),
-	PART(PLAN_REPLY, plan_reply),
-	PART(BEGIN, begin),
-	PART(READY, ready),
-	PART(ROUND, round),
-	PART(ROUND_DONE, round_done),
-	PART(SYNC, sync),
-	PART(SYNC_DONE, sync_done),
-	PART(ARM, arm),
-	PART(FINISH, finish),
-	PART(PREPARED, prepared),
-	PART(COMMIT, commit),
-	PART(RUNNING, running),
-	PART(DONE, done),
-	PART(FILLED, filled),
-	PART(ABORT, abort),
-	PART(PING, ping),
-	PART(FAILURE, failure),
+	PART(HELLO, hello),	  PART(HELLO_REPLY, hello_reply),
+	PART(PLAN, plan),	  PART(PLAN_REPLY, plan_reply),
+	PART(BEGIN, begin),	  PART(READY, ready),
+	PART(ROUND, round),	  PART(ROUND_DONE, round_done),
+	PART(SYNC, sync),	  PART(SYNC_DONE, sync_done),
+	PART(ARM, arm),		  PART(FINISH, finish),
+	PART(PREPARED, prepared), PART(COMMIT, commit),
+	PART(RUNNING, running),	  PART(DONE, done),
+	PART(FILLED, filled),	  PART(ABORT, abort),
+	PART(PING, ping),	  PART(FAILURE, failure),
 };
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind)

@@ -1,0 +1,481 @@
+/*
+ * Unit tests of control messages: samples of every kind pass and come back the same; each rule refuses a message that
+ * breaks just that rule, and names the field; limits from both sides; torn and random bytes.
+ */
+#include <errno.h>
+#include <malloc.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "wire-sample.h"
+#include "wire/frame.h"
+#include "wire/message.h"
+
+#define KIND(name) PHAUL__WIRE__CONTROL__KIND_##name
+
+static int pass(const Phaul__Wire__Control *m, struct error *err)
+{
+	_cleanup_buffer_ struct buffer packed = { 0 }, again = { 0 };
+	_cleanup_message_ Phaul__Wire__Control *back = NULL;
+	int r = message_encode(m, &packed, err);
+
+	assert_int_equal(r, 0);
+	r = message_decode(packed.data, packed.length, &back, err);
+	if (r < 0)
+		return r;
+	assert_int_equal(back->kind_case, m->kind_case);
+	assert_int_equal(message_encode(back, &again, err), 0);
+	assert_int_equal(again.length, packed.length);
+	assert_memory_equal(again.data, packed.data, packed.length);
+	return 0;
+}
+
+/* Texts of a length; static, one for each, because a sample may hold several. */
+static char *text_of(size_t length)
+{
+	static char texts[8][5001];
+	static unsigned int next;
+	char *text = texts[next++ % 8];
+
+	assert_true(length <= 5000);
+	memset(text, 'x', length);
+	text[length] = 0;
+	return text;
+}
+
+static char *path_of(size_t length)
+{
+	char *path = text_of(length);
+
+	path[0] = '/';
+	return path;
+}
+
+/* A rule: the sample of this kind with `spoil` done to it is refused, and the sentence names `field` (NULL: it passes). */
+struct rule {
+	Phaul__Wire__Control__KindCase kind;
+	const char *field;
+	void (*spoil)(struct wire_sample *s);
+	const char *source; /* of spoil, to name the row */
+};
+
+#define RULE(kind_name, field_name, assignment)                                                                        \
+	{                                                                                                              \
+		KIND(kind_name), field_name, spoil_##assignment, #assignment                                           \
+	}
+
+#define SPOIL(name, statement)                                                                                         \
+	static void spoil_##name(struct wire_sample *s)                                                                \
+	{                                                                                                              \
+		statement;                                                                                             \
+	}
+
+SPOIL(version_below_lowest, s->hello.version = 1; s->hello.lowest_version = 2)
+SPOIL(version_equal, s->hello.version = s->hello.lowest_version = 7)
+SPOIL(lowest_zero, s->hello.lowest_version = 0)
+SPOIL(purpose_none, s->hello.purpose = PHAUL__WIRE__PURPOSE__PURPOSE_INVALID)
+SPOIL(purpose_check, s->hello.purpose = PHAUL__WIRE__PURPOSE__PURPOSE_CHECK)
+SPOIL(purpose_unknown, s->hello.purpose = (Phaul__Wire__Purpose)3)
+SPOIL(purpose_negative, s->hello.purpose = (Phaul__Wire__Purpose)-1)
+SPOIL(id_short, s->hello.migration_id.len = 15)
+SPOIL(id_none, s->hello.migration_id.len = 0)
+SPOIL(id_long, s->hello.migration_id.len = 17; s->hello.migration_id.data = (uint8_t *)"12345678901234567")
+SPOIL(hello_software_max, s->hello.software = text_of(64))
+SPOIL(hello_software_long, s->hello.software = text_of(65))
+SPOIL(hello_software_newline, s->hello.software = "0.1\n")
+SPOIL(hello_host_max, s->hello.host = text_of(256))
+SPOIL(hello_host_long, s->hello.host = text_of(257))
+SPOIL(hello_host_escape, s->hello.host = "\x1b[2J")
+SPOIL(hello_host_delete, s->hello.host = "a\x7f")
+SPOIL(hello_host_csi, s->hello.host = "a\xc2\x9b"
+				      "2J")
+SPOIL(hello_host_accents, s->hello.host = "\xc3\xa4\xc2\xa0\xe2\x82\xac")
+SPOIL(route_short, s->hello_reply.route.len = 15)
+SPOIL(reply_software_long, s->hello_reply.software = text_of(65))
+SPOIL(reply_host_long, s->hello_reply.host = text_of(257))
+SPOIL(problem_max, s->hello_reply.criu_problem = text_of(1024))
+SPOIL(problem_long, s->hello_reply.criu_problem = text_of(1025))
+SPOIL(kernel_long, s->hello_reply.kernel = text_of(257))
+SPOIL(machine_long, s->hello_reply.machine = text_of(65))
+SPOIL(no_workload, s->plan.workload = NULL)
+SPOIL(type_max, s->workload.type = text_of(15))
+SPOIL(type_long, s->workload.type = text_of(16))
+SPOIL(type_control, s->workload.type = "p\tid")
+SPOIL(workload_id_max, s->workload.id = text_of(255))
+SPOIL(workload_id_long, s->workload.id = text_of(256))
+SPOIL(root_pid_zero, s->workload.root_pid = 0)
+SPOIL(root_pid_negative, s->workload.root_pid = -1)
+SPOIL(pid_zero, s->pids[2] = 0)
+SPOIL(pid_negative, s->pids[0] = INT32_MIN)
+SPOIL(file_relative, s->file[1].path = "etc/passwd")
+SPOIL(file_empty, s->file[0].path = "")
+SPOIL(file_upward, s->file[0].path = "/srv/../etc/passwd")
+SPOIL(file_max, s->file[0].path = path_of(4095))
+SPOIL(file_long, s->file[0].path = path_of(4096))
+SPOIL(cpuinfo_long, static uint8_t big[MESSAGE_CPUINFO_MAX + 1]; s->plan.cpuinfo.data = big;
+      s->plan.cpuinfo.len = sizeof(big))
+SPOIL(cpuinfo_max, static uint8_t big[MESSAGE_CPUINFO_MAX]; s->plan.cpuinfo.data = big;
+      s->plan.cpuinfo.len = sizeof(big))
+SPOIL(family_none, s->address[0].family = 0)
+SPOIL(family_swapped, s->address[0].family = 6)
+SPOIL(family_unknown, s->address[1].family = 5)
+SPOIL(address_short, s->address[0].bytes.len = 3)
+SPOIL(address_six_short, s->address[1].bytes.len = 4)
+SPOIL(prefix_zero, s->address[0].prefix_length = 0)
+SPOIL(prefix_four, s->address[0].prefix_length = 33)
+SPOIL(prefix_six, s->address[1].prefix_length = 129)
+SPOIL(device_none, s->address[0].device = "")
+SPOIL(device_max, s->address[0].device = text_of(15))
+SPOIL(device_long, s->address[0].device = text_of(16))
+SPOIL(device_slash, s->address[0].device = "../eth0")
+SPOIL(device_control, s->address[1].device = "eth\r")
+SPOIL(sync_relative, s->sync_paths[0] = "srv")
+SPOIL(sync_empty, s->sync_paths[0] = "")
+SPOIL(sync_up, s->sync_paths[1] = "/srv/..")
+SPOIL(sync_up_first, s->sync_paths[1] = "/../srv")
+SPOIL(sync_dot, s->sync_paths[1] = "/./srv")
+SPOIL(sync_double, s->sync_paths[1] = "/srv//data")
+SPOIL(sync_slash_end, s->sync_paths[1] = "/srv/")
+SPOIL(sync_slashes, s->sync_paths[1] = "//")
+SPOIL(sync_dots_in_names, s->sync_paths[1] = "/..srv/.data/a..b/...")
+SPOIL(sync_long, s->sync_paths[1] = path_of(4096))
+SPOIL(what_max, s->obstacle[0].what = text_of(1024))
+SPOIL(what_long, s->obstacle[1].what = text_of(1025))
+SPOIL(cure_long, s->obstacle[1].cure = text_of(1025))
+SPOIL(cure_control, s->obstacle[0].cure = "\a")
+SPOIL(channels_none, s->begin.data_channels = 0)
+SPOIL(channels_one, s->begin.data_channels = 1)
+SPOIL(channels_max, s->begin.data_channels = 64)
+SPOIL(channels_many, s->begin.data_channels = 65)
+SPOIL(sync_last, s->sync.path = 63)
+SPOIL(sync_beyond, s->sync.path = 64)
+SPOIL(no_way, s->finish.way = NULL)
+SPOIL(external_max, s->external[1] = text_of(4096))
+SPOIL(external_long, s->external[1] = text_of(4097))
+SPOIL(external_control, s->external[0] = "a\nb")
+SPOIL(space_zero, s->present[0].space = 0)
+SPOIL(space_max, s->present[1].space = 65536)
+SPOIL(space_beyond, s->present[1].space = 65537)
+SPOIL(image_pid_zero, s->present[0].image_pid = 0)
+SPOIL(bounds_none, s->present[0].n_bounds = 0)
+SPOIL(bounds_odd, s->present[1].n_bounds = 3)
+SPOIL(bounds_unaligned, s->bounds[0][1] += 1)
+SPOIL(bounds_empty, s->bounds[0][1] = s->bounds[0][0])
+SPOIL(bounds_backward, s->bounds[0][0] = s->bounds[0][1] + 4096)
+SPOIL(bounds_touching, s->bounds[1][2] = s->bounds[1][1])
+SPOIL(bounds_overlapping, s->bounds[1][2] = s->bounds[1][0])
+SPOIL(bounds_top, s->bounds[1][3] = FRAME_ADDRESS_MAX)
+SPOIL(bounds_beyond, s->bounds[1][3] = FRAME_ADDRESS_MAX + 4096)
+SPOIL(reason_max, s->abort.reason = text_of(1024))
+SPOIL(reason_long, s->abort.reason = text_of(1025))
+SPOIL(number_zero, s->failure.number = 0)
+SPOIL(number_max, s->failure.number = 4095)
+SPOIL(number_beyond, s->failure.number = 4096)
+SPOIL(step_max, s->failure.step = text_of(64))
+SPOIL(step_long, s->failure.step = text_of(65))
+SPOIL(text_long, s->failure.text = text_of(1025))
+SPOIL(text_control, s->failure.text = "no\x01")
+
+static const struct rule rules[] = {
+	RULE(HELLO, "hello.version", version_below_lowest),
+	RULE(HELLO, NULL, version_equal),
+	RULE(HELLO, "hello.version", lowest_zero),
+	RULE(HELLO, "hello.purpose", purpose_none),
+	RULE(HELLO, NULL, purpose_check),
+	RULE(HELLO, "hello.purpose", purpose_unknown),
+	RULE(HELLO, "hello.purpose", purpose_negative),
+	RULE(HELLO, "hello.migration_id", id_short),
+	RULE(HELLO, "hello.migration_id", id_none),
+	RULE(HELLO, "hello.migration_id", id_long),
+	RULE(HELLO, NULL, hello_software_max),
+	RULE(HELLO, "hello.software", hello_software_long),
+	RULE(HELLO, "hello.software", hello_software_newline),
+	RULE(HELLO, NULL, hello_host_max),
+	RULE(HELLO, "hello.host", hello_host_long),
+	RULE(HELLO, "hello.host", hello_host_escape),
+	RULE(HELLO, "hello.host", hello_host_delete),
+	RULE(HELLO, "hello.host", hello_host_csi),
+	RULE(HELLO, NULL, hello_host_accents),
+	RULE(HELLO_REPLY, "hello_reply.route", route_short),
+	RULE(HELLO_REPLY, "hello_reply.software", reply_software_long),
+	RULE(HELLO_REPLY, "hello_reply.host", reply_host_long),
+	RULE(HELLO_REPLY, NULL, problem_max),
+	RULE(HELLO_REPLY, "hello_reply.criu_problem", problem_long),
+	RULE(HELLO_REPLY, "hello_reply.kernel", kernel_long),
+	RULE(HELLO_REPLY, "hello_reply.machine", machine_long),
+	RULE(PLAN, "plan.workload", no_workload),
+	RULE(PLAN, NULL, type_max),
+	RULE(PLAN, "workload.type", type_long),
+	RULE(PLAN, "workload.type", type_control),
+	RULE(PLAN, NULL, workload_id_max),
+	RULE(PLAN, "workload.id", workload_id_long),
+	RULE(PLAN, "workload.root_pid", root_pid_zero),
+	RULE(PLAN, "workload.root_pid", root_pid_negative),
+	RULE(PLAN, "workload.pids", pid_zero),
+	RULE(PLAN, "workload.pids", pid_negative),
+	RULE(PLAN, "workload.files.path", file_relative),
+	RULE(PLAN, "workload.files.path", file_empty),
+	RULE(PLAN, "workload.files.path", file_upward),
+	RULE(PLAN, NULL, file_max),
+	RULE(PLAN, "workload.files.path", file_long),
+	RULE(PLAN, "plan.cpuinfo", cpuinfo_long),
+	RULE(PLAN, NULL, cpuinfo_max),
+	RULE(PLAN, "plan.addresses", family_none),
+	RULE(PLAN, "plan.addresses", family_swapped),
+	RULE(PLAN, "plan.addresses", family_unknown),
+	RULE(PLAN, "plan.addresses", address_short),
+	RULE(PLAN, "plan.addresses", address_six_short),
+	RULE(PLAN, NULL, prefix_zero),
+	RULE(PLAN, "plan.addresses", prefix_four),
+	RULE(PLAN, "plan.addresses", prefix_six),
+	RULE(PLAN, "plan.addresses.device", device_none),
+	RULE(PLAN, NULL, device_max),
+	RULE(PLAN, "plan.addresses.device", device_long),
+	RULE(PLAN, "plan.addresses.device", device_slash),
+	RULE(PLAN, "plan.addresses.device", device_control),
+	RULE(PLAN, "plan.sync_paths", sync_relative),
+	RULE(PLAN, "plan.sync_paths", sync_empty),
+	RULE(PLAN, "plan.sync_paths", sync_up),
+	RULE(PLAN, "plan.sync_paths", sync_up_first),
+	RULE(PLAN, "plan.sync_paths", sync_dot),
+	RULE(PLAN, "plan.sync_paths", sync_double),
+	RULE(PLAN, "plan.sync_paths", sync_slash_end),
+	RULE(PLAN, "plan.sync_paths", sync_slashes),
+	RULE(PLAN, NULL, sync_dots_in_names),
+	RULE(PLAN, "plan.sync_paths", sync_long),
+	RULE(PLAN_REPLY, NULL, what_max),
+	RULE(PLAN_REPLY, "obstacle.what", what_long),
+	RULE(PLAN_REPLY, "obstacle.cure", cure_long),
+	RULE(PLAN_REPLY, "obstacle.cure", cure_control),
+	RULE(BEGIN, "begin.data_channels", channels_none),
+	RULE(BEGIN, NULL, channels_one),
+	RULE(BEGIN, NULL, channels_max),
+	RULE(BEGIN, "begin.data_channels", channels_many),
+	RULE(SYNC, NULL, sync_last),
+	RULE(SYNC, "sync.path", sync_beyond),
+	RULE(FINISH, "finish.way", no_way),
+	RULE(FINISH, NULL, external_max),
+	RULE(FINISH, "finish.way.external", external_long),
+	RULE(FINISH, "finish.way.external", external_control),
+	RULE(FINISH, "finish.present", space_zero),
+	RULE(FINISH, NULL, space_max),
+	RULE(FINISH, "finish.present", space_beyond),
+	RULE(FINISH, "finish.present", image_pid_zero),
+	RULE(FINISH, NULL, bounds_none),
+	RULE(FINISH, "finish.present", bounds_odd),
+	RULE(FINISH, "finish.present.bounds", bounds_unaligned),
+	RULE(FINISH, "finish.present.bounds", bounds_empty),
+	RULE(FINISH, "finish.present.bounds", bounds_backward),
+	RULE(FINISH, "finish.present.bounds", bounds_touching),
+	RULE(FINISH, "finish.present.bounds", bounds_overlapping),
+	RULE(FINISH, NULL, bounds_top),
+	RULE(FINISH, "finish.present.bounds", bounds_beyond),
+	RULE(ABORT, NULL, reason_max),
+	RULE(ABORT, "abort.reason", reason_long),
+	RULE(FAILURE, "failure.number", number_zero),
+	RULE(FAILURE, NULL, number_max),
+	RULE(FAILURE, "failure.number", number_beyond),
+	RULE(FAILURE, NULL, step_max),
+	RULE(FAILURE, "failure.step", step_long),
+	RULE(FAILURE, "failure.text", text_long),
+	RULE(FAILURE, "failure.text", text_control),
+};
+
+static void test_samples_pass(void **state)
+{
+	struct wire_sample s;
+	struct error err = { 0 };
+
+	(void)state;
+	for (int kind = 1; kind <= WIRE_SAMPLE_KINDS; kind++) {
+		wire_sample_init(&s, (Phaul__Wire__Control__KindCase)kind);
+		if (pass(&s.control, &err) < 0)
+			fail_msg("%s: %s", message_name(s.control.kind_case), err.text);
+	}
+	assert_string_equal(message_name(KIND(PLAN)), "plan");
+	assert_string_equal(message_name(KIND(ROUND_DONE)), "round_done");
+	assert_string_equal(message_name(KIND(_NOT_SET)), "empty");
+	assert_string_equal(message_name((Phaul__Wire__Control__KindCase)(WIRE_SAMPLE_KINDS + 1)), "empty");
+}
+
+static void test_rules(void **state)
+{
+	struct wire_sample s;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rules); i++) {
+		char expected[128] = "";
+		struct error err = { 0 };
+		int r;
+
+		wire_sample_init(&s, rules[i].kind);
+		rules[i].spoil(&s);
+		r = pass(&s.control, &err);
+		if (rules[i].field)
+			snprintf(expected, sizeof(expected), "whose field %s", rules[i].field);
+		if (r != (rules[i].field ? -EPROTO : 0) || (r && !strstr(err.text, expected)))
+			fail_msg("%s: %d \"%s\"", rules[i].source, r, err.text);
+	}
+}
+
+/* Counts: the last that passes and the first that does not. Repeated fields all have the same shape. */
+#define COUNT(kind_name, field_name, part, member, max)                                                                \
+	do {                                                                                                           \
+		struct wire_sample s;                                                                                  \
+		__typeof__((part).member) many = calloc((max) + 1, sizeof(*many));                                     \
+		struct error err = { 0 };                                                                              \
+                                                                                                                       \
+		assert_non_null(many);                                                                                 \
+		wire_sample_init(&s, KIND(kind_name));                                                                 \
+		for (size_t i = 0; i <= (max); i++)                                                                    \
+			many[i] = (part).member[0];                                                                    \
+		(part).member = many;                                                                                  \
+		(part).n_##member = (max);                                                                             \
+		if (pass(&s.control, &err) < 0)                                                                        \
+			fail_msg("%s at its limit: %s", field_name, err.text);                                         \
+		(part).n_##member = (max) + 1;                                                                         \
+		assert_int_equal(pass(&s.control, &err), -EPROTO);                                                     \
+		if (!strstr(err.text, field_name))                                                                     \
+			fail_msg("%s: %s", field_name, err.text);                                                      \
+		free(many);                                                                                            \
+	} while (0)
+
+static void test_counts(void **state)
+{
+	(void)state;
+	COUNT(PLAN, "files or pids", s.workload, files, MESSAGE_FILES_MAX);
+	COUNT(PLAN, "files or pids", s.workload, pids, MESSAGE_PIDS_MAX);
+	COUNT(PLAN, "addresses or sync_paths", s.plan, addresses, MESSAGE_ADDRESSES_MAX);
+	COUNT(PLAN, "addresses or sync_paths", s.plan, sync_paths, MESSAGE_SYNC_PATHS_MAX);
+	COUNT(PLAN_REPLY, "plan_reply.obstacles", s.plan_reply, obstacles, MESSAGE_OBSTACLES_MAX);
+	COUNT(FINISH, "finish.way or present", s.way, external, MESSAGE_EXTERNAL_MAX);
+	COUNT(FINISH, "finish.way or present", s.finish, present, (size_t)FRAME_SPACE_MAX);
+}
+
+/* Everything that a plan may carry at once still fits what unpacking may take. */
+static void test_largest_plan(void **state)
+{
+	_cleanup_free_ Phaul__Wire__File **files = calloc(MESSAGE_FILES_MAX, sizeof(*files));
+	_cleanup_free_ int32_t *pids = calloc(MESSAGE_PIDS_MAX, sizeof(*pids));
+	_cleanup_buffer_ struct buffer packed = { 0 };
+	struct wire_sample s;
+	struct error err = { 0 };
+
+	(void)state;
+	wire_sample_init(&s, KIND(PLAN));
+	s.file[0].path = path_of(205); /* 65536 times: nearly what a frame holds */
+	for (size_t i = 0; i < MESSAGE_FILES_MAX; i++)
+		files[i] = &s.file[0];
+	for (size_t i = 0; i < MESSAGE_PIDS_MAX; i++)
+		pids[i] = (int32_t)(1 + i);
+	s.workload.files = files;
+	s.workload.n_files = MESSAGE_FILES_MAX;
+	s.workload.pids = pids;
+	s.workload.n_pids = MESSAGE_PIDS_MAX;
+	assert_true(phaul__wire__control__get_packed_size(&s.control) > FRAME_CONTROL_MAX * 9ULL / 10);
+	if (pass(&s.control, &err) < 0)
+		fail_msg("%s", err.text);
+	s.file[0].path = path_of(260);
+	assert_int_equal(message_encode(&s.control, &packed, &err), -EMSGSIZE);
+	assert_int_equal(packed.length, 0);
+}
+
+/* Millions of empty parts, two bytes each: refused before they take a gigabyte. */
+static void test_memory_is_bounded(void **state)
+{
+	const size_t n = (FRAME_CONTROL_MAX - 16) / 2;
+	_cleanup_free_ uint8_t *message = malloc(16 + 2 * n);
+	Phaul__Wire__Control *m = NULL;
+	struct error err = { 0 };
+	struct mallinfo2 before = mallinfo2();
+	size_t at = 0;
+
+	(void)state;
+	/* control.plan_reply: field 4, its length as a varint of 4 bytes; obstacles: field 1, length 0 */
+	message[at++] = 0x22;
+	for (size_t left = 2 * n, i = 0; i < 4; i++, left >>= 7)
+		message[at++] = (uint8_t)((left & 0x7f) | (i < 3 ? 0x80 : 0));
+	for (size_t i = 0; i < n; i++) {
+		message[at++] = 0x0a;
+		message[at++] = 0;
+	}
+	assert_int_equal(message_decode(message, at, &m, &err), -EPROTO);
+	assert_non_null(strstr(err.text, "memory"));
+	assert_null(m);
+	/* And all of it was given back. */
+	assert_true(mallinfo2().uordblks <= before.uordblks + (1 << 20));
+}
+
+static void test_unknown_kinds(void **state)
+{
+	static const struct {
+		const char *bytes;
+		size_t length;
+		const char *words;
+	} rows[] = {
+		{ "", 0, "kind this phaul does not know" },
+		{ "\xaa\x01\x00", 3, "kind this phaul does not know" }, /* field 21, length 0 */
+		{ "\x08\x01", 2, "cannot be parsed" },			/* field 1 as a number */
+		{ "\x0a\x05", 2, "cannot be parsed" },			/* five bytes announced */
+		{ "\xff\xff\xff\xff\xff\xff", 6, "cannot be parsed" },
+		{ "{\"hello\":1}", 11, "" },
+	};
+	Phaul__Wire__Control *m = NULL;
+	struct error err = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		assert_int_equal(message_decode((const uint8_t *)rows[i].bytes, rows[i].length, &m, &err), -EPROTO);
+		if (!strstr(err.text, rows[i].words))
+			fail_msg("row %zu: %s", i, err.text);
+		assert_null(m);
+	}
+}
+
+/* A message torn at any length either still parses to something that passes, or is refused: never more. Read from
+ * blocks of exactly that length, for the sanitizers. */
+static void test_torn(void **state)
+{
+	(void)state;
+	for (int kind = 1; kind <= WIRE_SAMPLE_KINDS; kind++) {
+		_cleanup_buffer_ struct buffer packed = { 0 };
+		struct wire_sample s;
+		size_t refused = 0;
+
+		wire_sample_init(&s, (Phaul__Wire__Control__KindCase)kind);
+		assert_int_equal(message_encode(&s.control, &packed, NULL), 0);
+		for (size_t length = 0; length < packed.length; length++) {
+			_cleanup_free_ uint8_t *torn = malloc(MAX(length, 1U));
+			_cleanup_message_ Phaul__Wire__Control *m = NULL;
+			struct error err = { 0 };
+
+			memcpy(torn, packed.data, length);
+			if (message_decode(torn, length, &m, &err) < 0) {
+				assert_int_equal(err.number, EPROTO);
+				refused++;
+			}
+		}
+		/* The outer field is longer than what is there, always. */
+		assert_int_equal(refused, packed.length);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_samples_pass),
+		cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_counts),
+		cmocka_unit_test(test_largest_plan),
+		cmocka_unit_test(test_memory_is_bounded),
+		cmocka_unit_test(test_unknown_kinds),
+		cmocka_unit_test(test_torn),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
