@@ -48,18 +48,6 @@ static void print_help(void)
 	     "says how to settle it.");
 }
 
-int cli_usage_error(const struct error *err)
-{
-	log_error("%s", err->text);
-	return CLI_USAGE;
-}
-
-int cli_failure(const struct error *err)
-{
-	log_error("%s", err->text);
-	return CLI_FAILED;
-}
-
 static int pager(int argc, char **argv)
 {
 	struct error err = { 0 };

@@ -25,6 +25,9 @@ int target_on_hello(struct target *t, const Phaul__Wire__Control *m, struct erro
 
 	if (t->greeted)
 		return error_set(err, EPROTO, "the peer greeted twice");
+	if (t->options->accept_identity && strcmp(channel_peer_identity(t->session.control), t->options->accept_identity) != 0)
+		return error_set(err, EACCES, "the target takes migrations only from %s, not from %s",
+				 t->options->accept_identity, channel_peer(t->session.control));
 	if (hello->lowest_version > FRAME_VERSION)
 		return error_set(err, EPROTO, "the source speaks protocol versions %u to %u, this phaul %s speaks %d",
 				 hello->lowest_version, hello->version, PHAUL_VERSION, FRAME_VERSION);
