@@ -13,7 +13,7 @@
 static void error_tidy(char *text)
 {
 	for (char *p = text; *p; p++)
-		if ((unsigned char)*p < ' ')
+		if ((unsigned char)*p < ' ' || *p == 127)
 			*p = ' ';
 }
 

@@ -18,7 +18,7 @@
 #include "migration/migration.h"
 
 #define HANDSHAKE_TIMEOUT_MS 10000
-#define REAP_MS 1000
+#define REAP_MS 100
 
 /* A worker's whole life. Returns its exit status. */
 static int worker(const struct server_options *options, struct tls_identity *identity, int fd, int route_fd,

@@ -21,8 +21,8 @@
 
 #define PROGRESS_MS 200
 #define DIAL_TIMEOUT_MS 10000
-#define REASON_MS 1000
 #define KEEP_ALIVE_MS 3000
+#define ABORT_ANSWER_MS 5000
 #define FREEZE_FIXED_MS 60 /* CRIU, images and restore of a small tree: seen 40-70 ms (docs/benchmarks.md) */
 
 static int open_further_channel(struct source *s, enum frame_channel_kind kind, uint32_t index, struct channel **ret,
@@ -84,28 +84,29 @@ int source_stage_begin(struct source *s, struct error *err)
 	return r < 0 ? r : journal_enter(s->journal, STATE_COPYING, NULL, err);
 }
 
-/* Tells the target to forget. Bounded: a target that does not answer aborts by itself when the link closes. */
+/* Tells the target to forget, and waits until it says that it has. Bounded: a target that does not answer aborts by itself
+ * when the link closes. Answers to what was asked before may still come first. */
 void source_undo_begin(struct source *s)
 {
 	Phaul__Wire__Abort abort_part = PHAUL__WIRE__ABORT__INIT;
 	CONTROL_OF(request, abort, ABORT, &abort_part);
 	struct error err = { 0 };
-	struct frame_header header;
+	int r;
 
 	if (!s->begun || !s->session.control)
 		return;
 	s->begun = false;
 	abort_part.reason = s->result.reason;
 	channel_set_cancel_fd(s->session.control, -1);
-	channel_set_timeout(s->session.control, 5000);
-	if (session_send(&s->session, &request, &err) < 0)
-		goto silent;
-	/* Answers to what was asked before may still come: the one that counts is the last, then the target closes. */
-	while (session_read_frame(&s->session, &header, &err) == 0)
-		;
-	return;
-silent:
-	log_debug("the target was not told of the abort: %s", err.text);
+	channel_set_timeout(s->session.control, ABORT_ANSWER_MS);
+	r = session_send(&s->session, &request, &err);
+	while (!r || r == -EPROTO) {
+		err = (struct error){ 0 };
+		r = session_receive(&s->session, PHAUL__WIRE__CONTROL__KIND_READY, NULL, &err);
+		if (!r)
+			return;
+	}
+	log_debug("the target's answer to the abort: %s", err.text);
 }
 
 /* Both halves of one pass: rsync waited for here, its bytes pumped by a thread. */
@@ -283,23 +284,6 @@ static int await_round_done(struct source *s, struct error *err)
 	return session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_ROUND_DONE, NULL, err);
 }
 
-/* The target knows better why it broke a data channel: its sentence is on the control channel, or comes soon. */
-static int prefer_targets_reason(struct source *s, int r, struct error *err)
-{
-	struct error theirs = { 0 };
-
-	if (r != -ECONNRESET && r != -EPIPE)
-		return r;
-	channel_set_timeout(s->session.control, REASON_MS);
-	if (session_receive(&s->session, PHAUL__WIRE__CONTROL__KIND_FAILURE, NULL, &theirs) < 0 &&
-	    theirs.number != ECONNRESET && theirs.number != ETIMEDOUT && theirs.number != EPROTO) {
-		*err = theirs;
-		r = -theirs.number;
-	}
-	channel_set_timeout(s->session.control, s->options->timeout_ms);
-	return r;
-}
-
 /* While a long round goes on nothing else is said on the control channel: show that we are there. */
 static int keep_alive(struct source *s, struct error *err)
 {
@@ -357,7 +341,7 @@ int source_stage_copy(struct source *s, struct error *err)
 	if (s->round_under_way) {
 		r = sender_wait(s->sender, deadline_in_ms(PROGRESS_MS), err);
 		if (r < 0)
-			return prefer_targets_reason(s, r, err);
+			return r;
 		if (r == 1)
 			return end_round(s, err);
 		if (s->options->cancel_fd >= 0 && fd_wait(s->options->cancel_fd, POLLIN, 0) == 1)

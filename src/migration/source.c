@@ -14,6 +14,8 @@
 #include "migration/hook.h"
 #include "migration/source-internal.h"
 
+#define REASON_MS 1000
+
 /* The source's half of the handover; the target's half is the table in target.c. */
 static const struct stage {
 	const char *name;
@@ -88,9 +90,24 @@ static void finish(struct source *s, enum migration_outcome outcome)
 	s->finished = true;
 }
 
-/* A stage failed with err: undo what was done, in reverse order, or hold if it is too late for that. */
-static void fail(struct source *s, const struct error *err)
+/* The target knows better why it broke a connection: its sentence is on the control channel, or comes soon. */
+static void prefer_targets_reason(struct source *s, struct error *err)
 {
+	struct error theirs = { 0 };
+
+	if ((err->number != ECONNRESET && err->number != EPIPE) || !s->session.control)
+		return;
+	channel_set_timeout(s->session.control, REASON_MS);
+	channel_set_cancel_fd(s->session.control, -1);
+	(void)session_receive(&s->session, PHAUL__WIRE__CONTROL__KIND_FAILURE, NULL, &theirs);
+	if (theirs.number && theirs.number != ECONNRESET && theirs.number != ETIMEDOUT && theirs.number != EPROTO)
+		*err = theirs;
+}
+
+/* A stage failed with err: undo what was done, in reverse order, or hold if it is too late for that. */
+static void fail(struct source *s, struct error *err)
+{
+	prefer_targets_reason(s, err);
 	snprintf(s->result.reason, sizeof(s->result.reason), "%s", err->text);
 	s->result.number = err->number;
 	record_phase(s);

@@ -235,6 +235,20 @@ static int restore_held(struct target *t, const Phaul__Wire__Way *way, struct er
 	return r < 0 ? r : criu_restore(t->criu, t->options->cancel_fd, &t->root_pid, err);
 }
 
+/* All processes' memory must be in the pager's hands before anybody says "prepared". */
+static int check_pager(struct target *t, struct error *err)
+{
+	struct pager_status status = { 0 };
+	int r = pager_status(t->pager, &status, err);
+
+	if (r < 0)
+		return r;
+	if (status.failed || !status.connected)
+		return error_set(err, status.failed ? status.failed : EPROTO,
+				 "the pager did not get hold of the restored memory (its log: %s/pager.log)", t->work_directory);
+	return 0;
+}
+
 int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct error *err)
 {
 	Phaul__Wire__Prepared part = PHAUL__WIRE__PREPARED__INIT;
@@ -255,6 +269,8 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	checked = clock_now_ns();
 	if (!r)
 		r = restore_held(t, m->finish->way, err);
+	if (!r)
+		r = check_pager(t, err);
 	if (!r)
 		r = journal_note(t->journal, "root_pid", t->root_pid, err);
 	if (!r)

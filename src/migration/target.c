@@ -18,6 +18,7 @@
 
 #define KIND(name) PHAUL__WIRE__CONTROL__KIND_##name
 #define IN(state) (1U << (state))
+#define LAST_WORD_MS 5000
 #define NO_JOURNAL IN(STATE_INVALID)
 
 static const struct {
@@ -112,15 +113,30 @@ static int handle_frame(struct target *t, struct error *err)
 	return error_set(err, EPROTO, "the peer sent a frame of type %d that is not due", (int)header.type);
 }
 
+static bool is_abort(struct target *t, const struct frame_header *header)
+{
+	_cleanup_message_ Phaul__Wire__Control *m = NULL;
+
+	return header->type == FRAME_CONTROL &&
+	       message_decode(t->session.body.data, t->session.body.length, &m, NULL) == 0 && m->kind_case == KIND(ABORT);
+}
+
 /* Tells the source why; it may be gone, and then nobody is told. */
 static void tell_failure(struct target *t, const struct error *failure)
 {
 	struct error ignored = { 0 };
+	struct frame_header header;
 
 	channel_set_cancel_fd(t->session.control, -1);
-	channel_set_timeout(t->session.control, 5000);
-	if (session_send_failure(&t->session, state_name(target_state(t)), failure, &ignored) < 0)
+	channel_set_timeout(t->session.control, LAST_WORD_MS);
+	if (session_send_failure(&t->session, state_name(target_state(t)), failure, &ignored) < 0) {
 		log_debug("the source was not told: %s", ignored.text);
+		return;
+	}
+	/* Closing with unread bytes would reset the connection and take our last word back: read until the source, which is in the
+	 * middle of sending perhaps, has closed. */
+	while (session_read_frame(&t->session, &header, &ignored) == 0 && !is_abort(t, &header))
+		;
 }
 
 /* The source's reason to give up may be in the channel while a data channel already broke: read it, to log the cause. */
@@ -135,8 +151,9 @@ static void fail(struct target *t, const struct error *failure)
 		return;
 	}
 	log_warning("%s", failure->text);
-	tell_failure(t, failure);
+	/* Undone first: when the source hears of it, nothing is left here. */
 	target_undo(t);
+	tell_failure(t, failure);
 	if (t->journal && journal_enter(t->journal, STATE_ABORTED, failure->text, &why) < 0)
 		log_error("%s", why.text);
 }
