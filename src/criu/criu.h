@@ -82,7 +82,8 @@ void criu_free(struct criu_job *job);
 void criu_first_error(const char *log_path, char *text, size_t size);
 
 /* Mends what CRIU is known to write wrongly (engines.md: a periodic timerfd with a pending tick), in place, in the
- * images of a finished dump. Returns the number of mended entries. */
+ * images of a finished dump, and spares a restore in the host's network namespace the removal of a lock that is not
+ * there. Returns the number of mended timers. */
 int criu_mend_images(const char *images_directory, struct error *err);
 
 /* The lazy ranges of the pagemap images of a dump, for the cross-check of the present map: calls nothing, fills

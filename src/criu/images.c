@@ -1,8 +1,7 @@
 /*
- * CRIU's image files: reading entries, and mending what CRIU is known to write wrongly.
+ * CRIU's image files: reading entries, and what they say of lazy memory.
  *
- * Images may come from another host, so every length is checked and nothing is trusted. Mended files are replaced as a
- * whole (rename), so that a crash leaves the old or the new one. No state; any thread.
+ * Images may come from another host, so every length is checked and nothing is trusted. No state; any thread.
  * Source: criu/image.c (magic numbers), criu/protobuf.c (framing), images/{fdinfo,timerfd,pagemap,pstree}.proto.
  */
 #include "criu/images.h"
@@ -18,14 +17,11 @@
 #include "criu/criu.h"
 
 #define MAGIC_COMMON 0x54564319U
-#define MAGIC_FILES 0x56303138U
 #define MAGIC_PAGEMAP 0x56084025U
 #define MAGIC_MM 0x57492820U
 #define MAGIC_PSTREE 0x50273030U
 
 #define IMAGE_LIMIT (256U << 20)
-#define IMAGE_HEAD 8
-#define FILE_TIMERFD 17 /* fd_types of fdinfo.proto */
 #define PAGEMAP_LAZY 2U /* PE_LAZY of criu/include/pagemap.h */
 #define PAGE_BYTES 4096ULL
 
@@ -73,91 +69,6 @@ int image_next(struct image *image, const uint8_t **ret_entry, size_t *ret_lengt
 	*ret_length = length;
 	image->at += 4 + length;
 	return 1;
-}
-
-static int append_entry(struct buffer *out, const uint8_t *entry, size_t length)
-{
-	uint32_t head = (uint32_t)length;
-	int r = buffer_append(out, &head, sizeof(head));
-
-	return r < 0 ? r : buffer_append(out, entry, length);
-}
-
-/*
- * A periodic timerfd that has expired and was not read is restarted by the kernel only when somebody reads it (or asks): until then
- * fdinfo says "it_value 0", CRIU writes that down, and a restored timer with value 0 is disarmed for ever. Unread ticks
- * tell it from one that was disarmed on purpose, since settime clears them. The next expiration is set one
- * interval ahead: the unread ticks are restored as well, so that the program wakes at once, as it would have.
- * With an absolute timer CRIU adds the present time to the value's seconds and not to its nanoseconds, so that the
- * timer comes up to one second early: it fires at once and goes on from there.
- * Source: timerfd_show(), timerfd_read_iter() in fs/timerfd.c of Linux; timerfd_arm() in criu/pie/restorer.c.
- */
-static bool timer_needs_mending(const CriuImages__FileEntry *file)
-{
-	const CriuImages__TimerfdEntry *t = file->timerfd;
-
-	return file->type == FILE_TIMERFD && t && t->ticks && !t->value_s && !t->value_ns &&
-	       (t->interval_s || t->interval_ns);
-}
-
-/* Appends the entry to out, mended if need be: 1, as it is: 0. */
-static int mend_entry(const uint8_t *entry, size_t length, struct buffer *out)
-{
-	CriuImages__FileEntry *file = criu_images__file_entry__unpack(NULL, length, entry);
-	_cleanup_free_ uint8_t *packed = NULL;
-	size_t n;
-	int r;
-
-	if (!file)
-		return -EBADMSG;
-	if (!timer_needs_mending(file)) {
-		r = append_entry(out, entry, length);
-		goto finish;
-	}
-	file->timerfd->value_s = file->timerfd->interval_s;
-	file->timerfd->value_ns = file->timerfd->interval_ns;
-	n = criu_images__file_entry__get_packed_size(file);
-	packed = malloc(n);
-	if (!packed) {
-		r = -ENOMEM;
-		goto finish;
-	}
-	criu_images__file_entry__pack(file, packed);
-	r = append_entry(out, packed, n);
-	if (!r)
-		r = 1;
-finish:
-	criu_images__file_entry__free_unpacked(file, NULL);
-	return r;
-}
-
-int criu_mend_images(const char *images_directory, struct error *err)
-{
-	_cleanup_close_ int directory_fd = open(images_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	_cleanup_image_ struct image image = { 0 };
-	_cleanup_buffer_ struct buffer out = { 0 };
-	const uint8_t *entry;
-	size_t length;
-	int r, n_mended = 0;
-
-	r = directory_fd < 0 ? -errno : image_read(directory_fd, "files.img", MAGIC_FILES, &image);
-	if (r == -ENOENT && directory_fd >= 0)
-		return 0; /* a tree without any file */
-	if (r < 0)
-		return error_errno(err, -r, "cannot read files.img in %s", images_directory);
-	r = buffer_append(&out, image.data.data, IMAGE_HEAD);
-	while (!r && (r = image_next(&image, &entry, &length)) > 0) {
-		r = mend_entry(entry, length, &out);
-		if (r > 0) {
-			n_mended++;
-			r = 0;
-		}
-	}
-	if (!r && n_mended)
-		r = fd_write_file(directory_fd, "files.img", out.data, out.length, 0600);
-	if (r < 0)
-		return error_errno(err, -r, "cannot mend files.img in %s", images_directory);
-	return n_mended;
 }
 
 struct lazy_list {

@@ -5,6 +5,8 @@
 
 #include "base/buffer.h"
 
+#define IMAGE_HEAD 8 /* the two magic numbers */
+
 /* One image file in memory, read entry by entry: "u32 length, message" behind two magic numbers. */
 struct image {
 	struct buffer data;
