@@ -13,8 +13,8 @@
 #define ERROR_TEXT_MAX 1024
 
 struct error {
-	int number;		     /* positive errno; 0: nothing went wrong yet */
-	char text[ERROR_TEXT_MAX];   /* one sentence, no newline */
+	int number;		   /* positive errno; 0: nothing went wrong yet */
+	char text[ERROR_TEXT_MAX]; /* one sentence, no newline */
 };
 
 /* Fills err and returns -number. number is a positive errno; 0 is taken as EIO. */

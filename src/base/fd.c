@@ -118,8 +118,7 @@ int fd_write_file(int dir_fd, const char *path, const void *data, size_t length,
 
 	if ((size_t)snprintf(temporary, sizeof(temporary), "%s.new", path) >= sizeof(temporary))
 		return -ENAMETOOLONG;
-	snprintf(directory, sizeof(directory), "%.*s", slash ? MAX((int)(slash - path), 1) : 1,
-		 slash ? path : ".");
+	snprintf(directory, sizeof(directory), "%.*s", slash ? MAX((int)(slash - path), 1) : 1, slash ? path : ".");
 	parent = openat(dir_fd, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (parent < 0)
 		return -errno;
@@ -206,10 +205,9 @@ ssize_t fd_recv_fds(int socket_fd, void *data, size_t length, int *fds, size_t n
 		char space[CMSG_SPACE(sizeof(int) * FDS_MAX)];
 	} control = { 0 };
 	struct iovec iov = { .iov_base = data, .iov_len = length };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = control.space,
-			      .msg_controllen = sizeof(control.space) };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)
+	};
 	int all[FDS_MAX];
 	size_t found;
 	ssize_t n;

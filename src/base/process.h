@@ -27,8 +27,8 @@ struct process_options {
 };
 
 struct process {
-	pid_t pid; /* 0: none, or reaped */
-	int pidfd; /* -1: none */
+	pid_t pid;  /* 0: none, or reaped */
+	int pidfd;  /* -1: none */
 	int status; /* of waitpid(2), once reaped */
 };
 

@@ -49,8 +49,9 @@ int criu_find(char *ret_path, size_t size, struct error *err)
 			snprintf(ret_path, size, "%s", fallback[i]);
 			return 0;
 		}
-	return error_set(err, ENOENT, "criu is not installed: it is not on PATH, and not in /usr/local/sbin or /usr/sbin; "
-				      "install version 4.1 or newer");
+	return error_set(err, ENOENT,
+			 "criu is not installed: it is not on PATH, and not in /usr/local/sbin or /usr/sbin; "
+			 "install version 4.1 or newer");
 }
 
 /* The first error of a child's stderr, which went to errors_fd. */
@@ -69,10 +70,9 @@ static int ask(const CriuRpc__Request *request, int errors_fd, const char *what,
 	static const char *const environment[] = { "CRIU_CONFIG_FILE=", NULL };
 	_cleanup_(rpc_free) struct rpc rpc = RPC_NONE;
 	char program[PATH_MAX], reason[ERROR_TEXT_MAX / 2];
-	struct rpc_start start = { .program = program,
-				   .environment = environment,
-				   .stderr_fd = errors_fd,
-				   .pages_fd = -1 };
+	struct rpc_start start = {
+		.program = program, .environment = environment, .stderr_fd = errors_fd, .pages_fd = -1
+	};
 	int r = criu_find(program, sizeof(program), err);
 
 	if (r < 0)
@@ -109,8 +109,8 @@ int criu_version(int *ret_version, struct error *err)
 	if (r < 0)
 		return r;
 	if (response->version)
-		*ret_version = response->version->major * 10000 + response->version->minor * 100 +
-			       response->version->sublevel;
+		*ret_version =
+			response->version->major * 10000 + response->version->minor * 100 + response->version->sublevel;
 	else
 		r = error_set(err, EPROTO, "criu does not say its version");
 	criu_rpc__response__free_unpacked(response, NULL);
@@ -211,7 +211,8 @@ int criu_cpuinfo_check(const char *directory, struct error *err)
 	if (!response->success) {
 		read_errors(errors_fd, reason, sizeof(reason));
 		if (response->has_cr_errno && response->cr_errno == ENOTSUP)
-			r = error_set(err, EMEDIUMTYPE, "this CPU lacks something that the source's CPU has: %s", reason);
+			r = error_set(err, EMEDIUMTYPE, "this CPU lacks something that the source's CPU has: %s",
+				      reason);
 		else
 			r = error_set(err, EIO, "CRIU could not compare the CPUs: %s", reason);
 	}

@@ -18,11 +18,11 @@
 /* Where the criu program is: the PHAUL_CRIU environment variable, PATH, then /usr/local/sbin, /usr/sbin. -ENOENT. */
 int criu_find(char *ret_path, size_t size, struct error *err);
 
-int criu_version(int *ret_version, struct error *err);		      /* over RPC */
-int criu_check(struct error *err);				      /* `check`: the kernel has what CRIU needs */
-int criu_lazy_supported(struct error *err);			      /* feature check: lazy pages */
-int criu_cpuinfo_dump(const char *directory, struct error *err);      /* writes cpuinfo.img there */
-int criu_cpuinfo_check(const char *directory, struct error *err);     /* -EMEDIUMTYPE: this CPU lacks something */
+int criu_version(int *ret_version, struct error *err);		  /* over RPC */
+int criu_check(struct error *err);				  /* `check`: the kernel has what CRIU needs */
+int criu_lazy_supported(struct error *err);			  /* feature check: lazy pages */
+int criu_cpuinfo_dump(const char *directory, struct error *err);  /* writes cpuinfo.img there */
+int criu_cpuinfo_check(const char *directory, struct error *err); /* -EMEDIUMTYPE: this CPU lacks something */
 
 struct criu_options {
 	const char *images_directory; /* exists; on tmpfs for speed */
@@ -30,18 +30,18 @@ struct criu_options {
 	bool shell_job;
 	bool tcp_established;
 	bool file_locks;
-	bool leave_stopped;	      /* unused by phaul's own moves */
+	bool leave_stopped; /* unused by phaul's own moves */
 	uint64_t ghost_limit_bytes;
 	uint32_t timeout_s;
-	const char *const *external;  /* NULL-terminated, CRIU's --external syntax; may be NULL */
-	const char *root;	      /* restore: new root, may be NULL */
-	uint32_t manage_cgroups;      /* CRIU's mode number; 0: ignore */
-	const char *hidden_ranges;    /* file with "PID START END" lines (hex addresses, PID as this process sees it)
+	const char *const *external; /* NULL-terminated, CRIU's --external syntax; may be NULL */
+	const char *root;	     /* restore: new root, may be NULL */
+	uint32_t manage_cgroups;     /* CRIU's mode number; 0: ignore */
+	const char *hidden_ranges;   /* file with "PID START END" lines (hex addresses, PID as this process sees it)
 				       * for libphaul-criu.so, read when CRIU walks the memory; may be NULL */
-	bool full_memory;	      /* memory into (out of) the images too, no lazy pages: checkpoint to a file */
-	bool link_remap;	      /* dump: link unlinked but still linked-elsewhere files; see docs/criu.md */
-	bool force_irmap;	      /* find watched files by scanning: where inode numbers change with the move */
-	bool ext_unix_sk;	      /* allow connections to unix sockets outside of the tree */
+	bool full_memory;	     /* memory into (out of) the images too, no lazy pages: checkpoint to a file */
+	bool link_remap;	     /* dump: link unlinked but still linked-elsewhere files; see docs/criu.md */
+	bool force_irmap;	     /* find watched files by scanning: where inode numbers change with the move */
+	bool ext_unix_sk;	     /* allow connections to unix sockets outside of the tree */
 };
 
 struct criu_job;

@@ -20,8 +20,8 @@
 
 #include "criu/job.h"
 
-#define CANCEL_MS 2000	 /* what CRIU gets to undo by itself after a cancel */
-#define FINISH_MS 60000	 /* killing or releasing a tree */
+#define CANCEL_MS 2000	/* what CRIU gets to undo by itself after a cancel */
+#define FINISH_MS 60000 /* killing or releasing a tree */
 #define PAGES_CLOSE 0x1023
 
 /* One header of CRIU's page server protocol. */

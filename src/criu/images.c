@@ -137,7 +137,8 @@ static bool vma_is_lazy(const CriuImages__VmaEntry *vma)
 	const uint32_t never = MAP_LOCKED | MAP_HUGETLB;
 	const uint32_t kernels = 1 << 2 | 1 << 3 | 1 << 12; /* vsyscall, vdso, vvar */
 
-	return vma->flags & MAP_ANONYMOUS && vma->flags & MAP_PRIVATE && !(vma->flags & never) && !(vma->status & kernels);
+	return vma->flags & MAP_ANONYMOUS && vma->flags & MAP_PRIVATE && !(vma->flags & never) &&
+	       !(vma->status & kernels);
 }
 
 /* One mm-PID.img: a single message. */

@@ -183,10 +183,10 @@ void job_fill_options(struct criu_job *job, CriuRpc__Options *o)
 	const struct criu_options *from = &job->options;
 	size_t n = 0;
 
-#define SET(field, value)                                                                          \
-	do {                                                                                       \
-		o->has_##field = true;                                                             \
-		o->field = (value);                                                                \
+#define SET(field, value)                                                                                              \
+	do {                                                                                                           \
+		o->has_##field = true;                                                                                 \
+		o->field = (value);                                                                                    \
 	} while (0)
 	o->images_dir_fd = job->images_fd;
 	SET(work_dir_fd, job->work_fd);

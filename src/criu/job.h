@@ -47,14 +47,14 @@ void rpc_free(struct rpc *rpc);
 
 enum job_state {
 	JOB_INVALID,
-	JOB_STARTED,	     /* CRIU waits for a request */
-	JOB_DUMP_HELD,	     /* at post-dump */
+	JOB_STARTED,   /* CRIU waits for a request */
+	JOB_DUMP_HELD, /* at post-dump */
 	JOB_DUMP_COMMITTED,
 	JOB_DUMP_UNDONE,
-	JOB_RESTORE_HELD,    /* at post-restore */
+	JOB_RESTORE_HELD, /* at post-restore */
 	JOB_RESTORE_RESUMED,
 	JOB_RESTORE_UNDONE,
-	JOB_FAILED,	     /* CRIU has ended, with nothing left to undo */
+	JOB_FAILED, /* CRIU has ended, with nothing left to undo */
 	JOB_STATE_MAX,
 };
 
@@ -67,13 +67,13 @@ struct criu_job {
 	char *root;
 	char **external;
 	int images_fd, work_fd;
-	int pages_fd;		    /* our end of the page server's socket */
-	int root_pidfd;		    /* the restored root task, once CRIU named it */
-	pid_t pid;		    /* root of the tree, for both kinds */
-	uint64_t started_ticks;	    /* when CRIU was started, in the unit of /proc/PID/stat's start time */
+	int pages_fd;		/* our end of the page server's socket */
+	int root_pidfd;		/* the restored root task, once CRIU named it */
+	pid_t pid;		/* root of the tree, for both kinds */
+	uint64_t started_ticks; /* when CRIU was started, in the unit of /proc/PID/stat's start time */
 	char log_name[32];
 	char log_path[PATH_MAX];
-	char errors_path[PATH_MAX];   /* CRIU's stderr */
+	char errors_path[PATH_MAX];    /* CRIU's stderr */
 	char preload_status[PATH_MAX]; /* where libphaul-criu.so says that it acted */
 };
 

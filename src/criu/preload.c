@@ -76,11 +76,11 @@ void preload_environment(const char *hidden_ranges, const char *status_path, int
 	char library[PATH_MAX];
 	size_t n = 0;
 
-#define ADD(...)                                                                                   \
-	do {                                                                                       \
-		snprintf(ret->strings[n], sizeof(ret->strings[n]), __VA_ARGS__);                   \
-		ret->environment[n] = ret->strings[n];                                             \
-		n++;                                                                               \
+#define ADD(...)                                                                                                       \
+	do {                                                                                                           \
+		snprintf(ret->strings[n], sizeof(ret->strings[n]), __VA_ARGS__);                                       \
+		ret->environment[n] = ret->strings[n];                                                                 \
+		n++;                                                                                                   \
 	} while (0)
 	ADD("CRIU_CONFIG_FILE="); /* nobody else's options */
 	if ((hidden_ranges || want_limits) && library_find(library, sizeof(library))) {

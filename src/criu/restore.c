@@ -137,8 +137,8 @@ int criu_restore_resume(struct criu_job *job, struct error *err)
 		process_wait(&job->rpc.process, deadline_in_ms(CANCEL_MS));
 	restore_kill(job);
 	job->state = JOB_RESTORE_UNDONE;
-	return job_failed(job, r < 0 && r != -ECONNRESET && r != -EPIPE ? -r : EIO, "resume the restored tree, which was killed",
-			  err);
+	return job_failed(job, r < 0 && r != -ECONNRESET && r != -EPIPE ? -r : EIO,
+			  "resume the restored tree, which was killed", err);
 }
 
 int criu_restore_abort(struct criu_job *job, struct error *err)

@@ -43,16 +43,20 @@ struct driver_ops {
 	int (*describe)(const char *id, const struct driver_options *options, struct workload *ret, struct error *err);
 
 	/* Source; running; repeatable. What would stop a dump, found by looking. Negative only for failures of looking. */
-	int (*check_source)(const struct workload *w, const struct driver_options *options, struct obstacles *ret, struct error *err);
+	int (*check_source)(const struct workload *w, const struct driver_options *options, struct obstacles *ret,
+			    struct error *err);
 
 	/* Target; nothing there yet; repeatable. What would stop a restore here. */
-	int (*check_target)(const struct workload *w, const struct driver_options *options, struct obstacles *ret, struct error *err);
+	int (*check_target)(const struct workload *w, const struct driver_options *options, struct obstacles *ret,
+			    struct error *err);
 
 	/* Either; repeatable; does not block. */
-	int (*way)(const struct workload *w, const struct driver_options *options, struct checkpoint_way *ret, struct error *err);
+	int (*way)(const struct workload *w, const struct driver_options *options, struct checkpoint_way *ret,
+		   struct error *err);
 
 	/* Source; running or stopped by CRIU; repeatable, blocks for ms. The processes of the tree now: host pids and CRIU's pids, allocated, n of them. */
-	int (*processes)(const struct workload *w, pid_t **ret_pids, pid_t **ret_image_pids, size_t *ret_n, struct error *err);
+	int (*processes)(const struct workload *w, pid_t **ret_pids, pid_t **ret_image_pids, size_t *ret_n,
+			 struct error *err);
 
 	/* Source; tasks held by CRIU at post-dump. Stops them by a second means that outlives every phaul process
 	 * (handover.md). Repeatable. */

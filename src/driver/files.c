@@ -77,7 +77,8 @@ static bool on_pseudo_fs(const char *path)
 	}
 }
 
-static int add_file(struct gather *g, const char *path, enum workload_file_use use, const struct stat *st, bool writable)
+static int add_file(struct gather *g, const char *path, enum workload_file_use use, const struct stat *st,
+		    bool writable)
 {
 	struct workload *w = g->w;
 	char *copy;
@@ -281,7 +282,8 @@ static int check_file(const struct workload_file *f, struct obstacles *o)
 		if (f->writable)
 			return obstacles_add(o, OBSTACLE_WARNS, true,
 					     "bring it along with --sync unless both hosts see the same storage",
-					     "%s is written by the workload and has another size at the target", f->path);
+					     "%s is written by the workload and has another size at the target",
+					     f->path);
 		break;
 	case FILE_USE_DIRECTORY:
 		return 0;
@@ -290,8 +292,9 @@ static int check_file(const struct workload_file *f, struct obstacles *o)
 	default:
 		return -EINVAL;
 	}
-	return obstacles_add(o, OBSTACLE_REFUSES, true, bring_cure, "%s has %llu bytes at the target and %llu at the source",
-			     f->path, (unsigned long long)st.st_size, (unsigned long long)f->size);
+	return obstacles_add(o, OBSTACLE_REFUSES, true, bring_cure,
+			     "%s has %llu bytes at the target and %llu at the source", f->path,
+			     (unsigned long long)st.st_size, (unsigned long long)f->size);
 }
 
 int files_check_target(const struct workload *w, const struct driver_options *options, struct obstacles *ret,

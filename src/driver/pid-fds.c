@@ -77,34 +77,39 @@ static int check_character_device(struct walk *w, const struct scan_fd *s)
 		return 0;
 	if (major == MISC_MAJOR && minor == TUN_MINOR && w->own_network)
 		return 0; /* tun.c: "Net namespace is required to dump tun link" */
-	return obstacles_add(w->o, OBSTACLE_REFUSES, false, "have the program close the device",
-			     "process %d (%s) has the device %s open, whose state lives in this host's kernel or hardware", s->pid,
-			     w->name, s->target);
+	return obstacles_add(
+		w->o, OBSTACLE_REFUSES, false, "have the program close the device",
+		"process %d (%s) has the device %s open, whose state lives in this host's kernel or hardware", s->pid,
+		w->name, s->target);
 }
 
 /* What CRIU knows by name among anonymous inodes: files.c. */
 static int check_anonymous(struct walk *w, const struct scan_fd *s)
 {
-	static const char *const known[] = { "[eventfd]", "[eventpoll]", "[timerfd]",  "[signalfd]",
-					     "inotify",	  "[fanotify]",	 "[pidfd]",    "[inotify]" };
+	static const char *const known[] = { "[eventfd]", "[eventpoll]", "[timerfd]", "[signalfd]",
+					     "inotify",	  "[fanotify]",	 "[pidfd]",   "[inotify]" };
 	const char *kind = s->target + strlen("anon_inode:");
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
 		if (!strcmp(kind, known[i]))
 			return 0;
 	if (!strcmp(kind, "[io_uring]"))
-		return obstacles_add(w->o, OBSTACLE_REFUSES, false, "switch io_uring off in the program's configuration",
+		return obstacles_add(w->o, OBSTACLE_REFUSES, false,
+				     "switch io_uring off in the program's configuration",
 				     "process %d (%s) uses io_uring, which CRIU cannot dump", s->pid, w->name);
 	if (!strcmp(kind, "[userfaultfd]"))
-		return obstacles_add(w->o, OBSTACLE_REFUSES, false, "switch off what uses it (a garbage collector, a virtual machine)",
-				     "process %d (%s) handles its own page faults (userfaultfd), which CRIU cannot dump", s->pid,
-				     w->name);
+		return obstacles_add(
+			w->o, OBSTACLE_REFUSES, false,
+			"switch off what uses it (a garbage collector, a virtual machine)",
+			"process %d (%s) handles its own page faults (userfaultfd), which CRIU cannot dump", s->pid,
+			w->name);
 	if (!strcmp(kind, "bpf-map"))
 		return obstacles_add(w->o, OBSTACLE_WARNS, false, NULL,
-				     "process %d (%s) has a BPF map, which only a CRIU built with libbpf can dump", s->pid,
-				     w->name);
+				     "process %d (%s) has a BPF map, which only a CRIU built with libbpf can dump",
+				     s->pid, w->name);
 	return obstacles_add(w->o, OBSTACLE_REFUSES, false, "have the program close it",
-			     "process %d (%s) has descriptor %d of a kind that CRIU cannot dump: %s", s->pid, w->name, s->fd, kind);
+			     "process %d (%s) has descriptor %d of a kind that CRIU cannot dump: %s", s->pid, w->name,
+			     s->fd, kind);
 }
 
 /* Files whose name is gone, or leads elsewhere by now. */
@@ -119,17 +124,20 @@ static int check_name(struct walk *w, const struct scan_fd *s)
 		if (!S_ISREG(s->st.st_mode) || bytes <= PID_GHOST_LIMIT_BYTES)
 			return 0;
 		return obstacles_add(w->o, OBSTACLE_REFUSES, false, "have the program close it",
-				     "process %d (%s) has %s open, of %" PRIu64 " MiB: deleted files travel up to %llu MiB",
+				     "process %d (%s) has %s open, of %" PRIu64
+				     " MiB: deleted files travel up to %llu MiB",
 				     s->pid, w->name, s->target, bytes >> 20, PID_GHOST_LIMIT_BYTES >> 20);
 	}
 	if (!lstat(s->target, &now) && now.st_ino == s->st.st_ino && now.st_dev == s->st.st_dev)
 		return 0;
 	if (scan_deleted(s->target))
-		return obstacles_add(w->o, OBSTACLE_REFUSES, false, "have the program open it again",
-				     "process %d (%s) has %s open, whose content lives on under another name (a hard link)",
-				     s->pid, w->name, s->target);
+		return obstacles_add(
+			w->o, OBSTACLE_REFUSES, false, "have the program open it again",
+			"process %d (%s) has %s open, whose content lives on under another name (a hard link)", s->pid,
+			w->name, s->target);
 	return obstacles_add(w->o, OBSTACLE_REFUSES, false, "undo that, or have the program open it again",
-			     "process %d (%s) has %s open, and that name now leads to another file (mounted over, or outside of this root)",
+			     "process %d (%s) has %s open, and that name now leads to another file (mounted over, or "
+			     "outside of this root)",
 			     s->pid, w->name, s->target);
 }
 
@@ -150,8 +158,8 @@ static int check_file(struct walk *w, const struct scan_fd *s)
 		return 0;
 	case MQUEUE_MAGIC:
 		return obstacles_add(w->o, OBSTACLE_REFUSES, false, "have the program close it",
-				     "process %d (%s) has the POSIX message queue %s open, which CRIU cannot dump", s->pid, w->name,
-				     s->target);
+				     "process %d (%s) has the POSIX message queue %s open, which CRIU cannot dump",
+				     s->pid, w->name, s->target);
 	default:
 		return s->target[0] == '/' ? check_name(w, s) : 0;
 	}
@@ -176,8 +184,8 @@ static int check_fd(void *context, const struct scan_fd *s)
 		return check_character_device(w, s);
 	case S_IFBLK:
 		return obstacles_add(w->o, OBSTACLE_REFUSES, false, "have the program close the device",
-				     "process %d (%s) has the block device %s open, which CRIU cannot dump", s->pid, w->name,
-				     s->target);
+				     "process %d (%s) has the block device %s open, which CRIU cannot dump", s->pid,
+				     w->name, s->target);
 	default:
 		return check_file(w, s);
 	}
@@ -206,11 +214,13 @@ static int check_terminals(const struct walk *w, const struct driver_options *op
 		return 0;
 	if (options && options->shell_job)
 		return obstacles_add(w->o, OBSTACLE_WARNS, false, NULL,
-				     "process %d uses the terminal %s: at the target it gets phaul's own terminal, if phaul has one there",
+				     "process %d uses the terminal %s: at the target it gets phaul's own terminal, if "
+				     "phaul has one there",
 				     t->pid, t->path);
-	return obstacles_add(w->o, OBSTACLE_REFUSES, false,
-			     "start it detached (setsid, with input and output from files or /dev/null), or give --shell-job",
-			     "process %d uses the terminal %s, which stays on this host", t->pid, t->path);
+	return obstacles_add(
+		w->o, OBSTACLE_REFUSES, false,
+		"start it detached (setsid, with input and output from files or /dev/null), or give --shell-job",
+		"process %d uses the terminal %s, which stays on this host", t->pid, t->path);
 }
 
 static int gather_terminal(void *context, const struct scan_fd *s)
@@ -234,7 +244,9 @@ int pid_find_terminal(const struct tree *t, bool *ret_found, struct error *err)
 		*ret_found = outside_terminal(&w) != NULL;
 	free(w.terminals);
 	obstacles_free(&ignored);
-	return r < 0 ? error_errno(err, -r, "cannot look at the terminals of the tree of process %d", t->processes[0].pid) : 0;
+	return r < 0 ? error_errno(err, -r, "cannot look at the terminals of the tree of process %d",
+				   t->processes[0].pid)
+		     : 0;
 }
 
 int pid_check_descriptors(const struct tree *t, const struct driver_options *options, struct obstacles *ret,

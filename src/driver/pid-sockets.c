@@ -107,10 +107,11 @@ int pid_check_pipes(struct ends *pipes, struct obstacles *ret)
 		int r = e->sides == 3 ? 0 : other_side_open(e);
 
 		if (r > 0)
-			r = obstacles_add(ret, OBSTACLE_REFUSES, false,
-					  "redirect it to a file, or move the tree that holds both processes",
-					  "process %d (%s) %s a pipe (descriptor %d) whose other end is outside of the tree", e->pid,
-					  e->name, e->sides == 1 ? "reads from" : "writes to", e->fd);
+			r = obstacles_add(
+				ret, OBSTACLE_REFUSES, false,
+				"redirect it to a file, or move the tree that holds both processes",
+				"process %d (%s) %s a pipe (descriptor %d) whose other end is outside of the tree",
+				e->pid, e->name, e->sides == 1 ? "reads from" : "writes to", e->fd);
 		if (r < 0)
 			return r;
 	}
@@ -131,9 +132,10 @@ static int check_tcp(int fd, const struct end *e, struct obstacles *o)
 	socklen_t length = sizeof(ulp) - 1;
 
 	if (!getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &length) && ulp[0])
-		return obstacles_add(o, OBSTACLE_REFUSES, false, "switch kernel TLS off in the program's configuration",
-				     "process %d (%s) has a TCP connection handled by the kernel's %s, which CRIU cannot dump", e->pid,
-				     e->name, ulp);
+		return obstacles_add(
+			o, OBSTACLE_REFUSES, false, "switch kernel TLS off in the program's configuration",
+			"process %d (%s) has a TCP connection handled by the kernel's %s, which CRIU cannot dump",
+			e->pid, e->name, ulp);
 	return 0;
 }
 
@@ -161,9 +163,10 @@ static int check_family(int fd, const struct end *e, struct obstacles *o, bool *
 	default:
 		break;
 	}
-	return obstacles_add(o, OBSTACLE_REFUSES, false, "have the program close it",
-			     "process %d (%s) has a socket (descriptor %d) that CRIU cannot dump: address family %d, protocol %d",
-			     e->pid, e->name, e->fd, family, protocol);
+	return obstacles_add(
+		o, OBSTACLE_REFUSES, false, "have the program close it",
+		"process %d (%s) has a socket (descriptor %d) that CRIU cannot dump: address family %d, protocol %d",
+		e->pid, e->name, e->fd, family, protocol);
 }
 
 static int add_unix(struct unix_sockets *u, const struct nlmsghdr *h)
@@ -273,7 +276,8 @@ static int check_unix(const struct unix_sockets *u, const struct ends *sockets, 
 				peer = u->list[j].path;
 		r = obstacles_add(o, OBSTACLE_REFUSES, false,
 				  "have the program close that connection, or move a tree that holds both ends",
-				  "process %d (%s) has a unix socket (descriptor %d) connected to a process outside of the tree%s%s",
+				  "process %d (%s) has a unix socket (descriptor %d) connected to a process outside of "
+				  "the tree%s%s",
 				  e->pid, e->name, e->fd, peer[0] ? ", at " : "", peer);
 		if (r < 0)
 			return r;
@@ -305,6 +309,7 @@ int pid_check_sockets(const struct tree *t, struct ends *sockets, struct obstacl
 	}
 	free(u.list);
 	if (r < 0)
-		return error_errno(err, -r, "cannot look at the sockets of the tree of process %d", t->processes[0].pid);
+		return error_errno(err, -r, "cannot look at the sockets of the tree of process %d",
+				   t->processes[0].pid);
 	return 0;
 }

@@ -36,13 +36,14 @@ static int check_process(const struct tree *t, const struct tree_process *p, str
 
 	/* A dead child waits for its parent; CRIU makes it again as such. Dead main threads of living processes are another matter. */
 	if (p->state == 'Z' && p->threads > 1)
-		return obstacles_add(o, OBSTACLE_REFUSES, false, "wait until it has ended",
-				     "the main thread of process %d (%s) has ended while others go on; CRIU cannot dump that",
-				     p->pid, p->name);
+		return obstacles_add(
+			o, OBSTACLE_REFUSES, false, "wait until it has ended",
+			"the main thread of process %d (%s) has ended while others go on; CRIU cannot dump that",
+			p->pid, p->name);
 	if (p->state == 'D') {
-		r = obstacles_add(o, OBSTACLE_WARNS, false, "if the freeze times out, look what it waits for (/proc/PID/wchan)",
-				  "process %d (%s) sleeps uninterruptibly and cannot be frozen before it wakes", p->pid,
-				  p->name);
+		r = obstacles_add(
+			o, OBSTACLE_WARNS, false, "if the freeze times out, look what it waits for (/proc/PID/wchan)",
+			"process %d (%s) sleeps uninterruptibly and cannot be frozen before it wakes", p->pid, p->name);
 		if (r < 0)
 			return r;
 	}
@@ -68,23 +69,28 @@ static int check_root_namespaces(const struct tree *t, struct obstacles *o)
 	int r = 0;
 
 	if (tree_namespace(root->pid, "mnt") != tree_namespace(self, "mnt"))
-		r = obstacles_add(o, OBSTACLE_REFUSES, false,
-				  "run phaul inside of that mount namespace, or move it as a container (runc, docker, podman, lxc)",
-				  "process %d (%s) has a mount namespace of its own, which a bare tree cannot take along",
-				  root->pid, root->name);
+		r = obstacles_add(
+			o, OBSTACLE_REFUSES, false,
+			"run phaul inside of that mount namespace, or move it as a container (runc, docker, podman, "
+			"lxc)",
+			"process %d (%s) has a mount namespace of its own, which a bare tree cannot take along",
+			root->pid, root->name);
 	if (!r && tree_namespace(root->pid, "user") != tree_namespace(self, "user"))
-		r = obstacles_add(o, OBSTACLE_REFUSES, false, "move it as a container",
-				  "process %d (%s) has a user namespace of its own, which a bare tree cannot take along",
-				  root->pid, root->name);
+		r = obstacles_add(
+			o, OBSTACLE_REFUSES, false, "move it as a container",
+			"process %d (%s) has a user namespace of its own, which a bare tree cannot take along",
+			root->pid, root->name);
 	if (!r && tree_namespace(root->pid, "net") != tree_namespace(self, "net"))
 		r = obstacles_add(o, OBSTACLE_WARNS, false, "move it as a container, whose engine makes its network",
-				  "process %d (%s) has a network namespace of its own: it is made again without a connection to the network outside",
+				  "process %d (%s) has a network namespace of its own: it is made again without a "
+				  "connection to the network outside",
 				  root->pid, root->name);
 	if (r || tree_namespace(root->pid, "pid") == tree_namespace(self, "pid"))
 		return r;
 	if (root->image_pid != 1)
 		return obstacles_add(o, OBSTACLE_REFUSES, false, "name the first process of that pid namespace instead",
-				     "process %d (%s) is number %d of its pid namespace: only the whole namespace can move, from its process 1 on",
+				     "process %d (%s) is number %d of its pid namespace: only the whole namespace can "
+				     "move, from its process 1 on",
 				     root->pid, root->name, root->image_pid);
 	return 0;
 }
@@ -97,7 +103,8 @@ static int check_sessions(const struct tree *t, struct obstacles *o)
 		if (p->image_session || p->state == 'Z')
 			continue;
 		return obstacles_add(o, OBSTACLE_REFUSES, false, "start it with setsid",
-				     "the session of process %d (%s) is led from outside of its pid namespace", p->pid, p->name);
+				     "the session of process %d (%s) is led from outside of its pid namespace", p->pid,
+				     p->name);
 	}
 	return 0;
 }
@@ -166,8 +173,8 @@ static int check_deleted_mapping(const struct mappings *c, const struct scan_map
 	    !strncmp(m->path, "/anon_hugepage", 14))
 		return 0;
 	return obstacles_add(c->o, OBSTACLE_REFUSES, false, "restart the program, so that it maps the present file",
-			     "process %d (%s) maps %s, of %" PRIu64 " MiB: deleted files travel up to %llu MiB", m->pid, c->name,
-			     m->path, ((uint64_t)st.st_blocks * 512) >> 20, PID_GHOST_LIMIT_BYTES >> 20);
+			     "process %d (%s) maps %s, of %" PRIu64 " MiB: deleted files travel up to %llu MiB", m->pid,
+			     c->name, m->path, ((uint64_t)st.st_blocks * 512) >> 20, PID_GHOST_LIMIT_BYTES >> 20);
 }
 
 static int check_mapping(void *context, const struct scan_mapping *m)
@@ -178,7 +185,8 @@ static int check_mapping(void *context, const struct scan_mapping *m)
 	if (!strncmp(m->path, "/SYSV", 5) && scan_deleted(m->path) && !c->own_ipc)
 		return obstacles_add(c->o, OBSTACLE_REFUSES, false,
 				     "run it with an IPC namespace of its own (unshare --ipc, a container)",
-				     "process %d (%s) uses System V shared memory of this host's IPC namespace", m->pid, c->name);
+				     "process %d (%s) uses System V shared memory of this host's IPC namespace", m->pid,
+				     c->name);
 	if (!strncmp(m->path, "/secretmem", 10))
 		return obstacles_add(c->o, OBSTACLE_REFUSES, false, "have the program close its memfd_secret memory",
 				     "process %d (%s) has secret memory that not even root can read", m->pid, c->name);

@@ -14,7 +14,7 @@
 #include "base/fd.h"
 #include "driver/files.h"
 
-#define PIDS_NAMED_MAX 4 /* in one sentence */
+#define PIDS_NAMED_MAX 4	       /* in one sentence */
 #define CGROUP_LIMIT_NONE (1ULL << 62) /* v1 shows "no limit" as a number near 2^63 */
 
 /* The first number of a file; a negative errno when it holds none ("max"). */
@@ -100,10 +100,11 @@ static int check_pids(const struct workload *w, struct obstacles *o)
 		taken = 1;
 		snprintf(names, sizeof(names), "%d (a session)", session);
 	}
-	return obstacles_add(o, OBSTACLE_REFUSES, true,
-			     "end those processes, or run the workload in a pid namespace of its own (a container, unshare --pid)",
-			     "%zu of the workload's %zu process numbers %s in use at the target: %s%s", taken, w->n_pids,
-			     taken == 1 ? "is" : "are", names, taken > PIDS_NAMED_MAX ? ", ..." : "");
+	return obstacles_add(
+		o, OBSTACLE_REFUSES, true,
+		"end those processes, or run the workload in a pid namespace of its own (a container, unshare --pid)",
+		"%zu of the workload's %zu process numbers %s in use at the target: %s%s", taken, w->n_pids,
+		taken == 1 ? "is" : "are", names, taken > PIDS_NAMED_MAX ? ", ..." : "");
 }
 
 static int check_pid_max(const struct workload *w, struct obstacles *o)
@@ -118,7 +119,8 @@ static int check_pid_max(const struct workload *w, struct obstacles *o)
 	if ((uint64_t)largest < limit)
 		return 0;
 	return obstacles_add(o, OBSTACLE_REFUSES, true, "raise /proc/sys/kernel/pid_max at the target",
-			     "the workload uses process number %d and the target allows less than %" PRIu64, largest, limit);
+			     "the workload uses process number %d and the target allows less than %" PRIu64, largest,
+			     limit);
 }
 
 static uint64_t meminfo_available(void)
@@ -173,8 +175,8 @@ static uint64_t cgroup_available(void)
 			continue;
 		snprintf(directory, sizeof(directory), "/sys/fs/cgroup%s%.4096s", v1 ? "/memory" : "", path + 1);
 		while ((slash = strrchr(directory, '/')) && strlen(directory) >= strlen("/sys/fs/cgroup")) {
-			uint64_t here = v1 ? cgroup_room(directory, "memory.limit_in_bytes", "memory.usage_in_bytes") :
-					     cgroup_room(directory, "memory.max", "memory.current");
+			uint64_t here = v1 ? cgroup_room(directory, "memory.limit_in_bytes", "memory.usage_in_bytes")
+					   : cgroup_room(directory, "memory.max", "memory.current");
 
 			room = MIN(room, here);
 			*slash = 0;
@@ -207,8 +209,8 @@ static int check_memory(const struct workload *w, struct obstacles *o)
 	if (available >= w->resident_bytes)
 		return 0;
 	return obstacles_add(o, OBSTACLE_REFUSES, true,
-			     cgroup < host ? "raise the memory limit of phaul's cgroup at the target" :
-					     "free memory at the target, or take another one",
+			     cgroup < host ? "raise the memory limit of phaul's cgroup at the target"
+					   : "free memory at the target, or take another one",
 			     "the workload has %" PRIu64 " MiB in memory and the target has room for %" PRIu64 " MiB%s",
 			     w->resident_bytes >> 20, available >> 20,
 			     cgroup < host ? " (the limit of the cgroup that phaul runs in)" : "");

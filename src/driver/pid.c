@@ -21,7 +21,8 @@ static int parse_id(const char *id, pid_t *ret, struct error *err)
 	errno = 0;
 	value = strtol(id, &end, 10);
 	if (errno || end == id || *end || id[0] == '+' || id[0] == ' ' || value <= 0 || value > 4194304)
-		return error_set(err, EINVAL, "\"%.64s\" is not a process id: give the number of the tree's root process", id);
+		return error_set(err, EINVAL,
+				 "\"%.64s\" is not a process id: give the number of the tree's root process", id);
 	*ret = (pid_t)value;
 	return 0;
 }
@@ -35,13 +36,18 @@ static int check_root(pid_t pid, struct error *err)
 	if (r < 0)
 		return r;
 	if (p.kernel_thread)
-		return error_set(err, EINVAL, "process %d (%s) is a kernel thread: it belongs to this host's kernel and cannot be moved",
-				 pid, p.name);
+		return error_set(
+			err, EINVAL,
+			"process %d (%s) is a kernel thread: it belongs to this host's kernel and cannot be moved", pid,
+			p.name);
 	if (p.thread_group != pid)
-		return error_set(err, EINVAL, "%d is a thread of process %d: give the process's number", pid, p.thread_group);
+		return error_set(err, EINVAL, "%d is a thread of process %d: give the process's number", pid,
+				 p.thread_group);
 	if (p.state == 'Z' || p.state == 'X')
-		return error_set(err, EINVAL, "process %d (%s) has ended and only waits for its parent to notice: there is nothing to move",
-				 pid, p.name);
+		return error_set(
+			err, EINVAL,
+			"process %d (%s) has ended and only waits for its parent to notice: there is nothing to move",
+			pid, p.name);
 	return 0;
 }
 
@@ -159,7 +165,8 @@ static int check_not_ours(const struct tree *t, struct obstacles *ret)
 
 	while (pid > 0) {
 		if (tree_contains(t, pid))
-			return obstacles_add(ret, OBSTACLE_REFUSES, false, "start phaul from elsewhere, outside of that tree",
+			return obstacles_add(ret, OBSTACLE_REFUSES, false,
+					     "start phaul from elsewhere, outside of that tree",
 					     "phaul itself runs inside of the tree of process %d", t->processes[0].pid);
 		if (tree_read_process(pid, &p, NULL) < 0)
 			return 0;
@@ -204,7 +211,8 @@ static int way(const struct workload *w, const struct driver_options *options, s
 	return 0;
 }
 
-static int processes(const struct workload *w, pid_t **ret_pids, pid_t **ret_image_pids, size_t *ret_n, struct error *err)
+static int processes(const struct workload *w, pid_t **ret_pids, pid_t **ret_image_pids, size_t *ret_n,
+		     struct error *err)
 {
 	_cleanup_tree_ struct tree t = { 0 };
 	_cleanup_free_ pid_t *pids = NULL, *image_pids = NULL;

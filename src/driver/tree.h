@@ -13,7 +13,7 @@
 #define TREE_LEVELS_MAX 33 /* pid namespaces nest 32 deep at most */
 
 struct tree_process {
-	pid_t pid;	 /* in the pid namespace of our /proc */
+	pid_t pid; /* in the pid namespace of our /proc */
 	pid_t parent;
 	pid_t image_pid; /* in that of the tree's root */
 	pid_t group, session;

@@ -26,18 +26,18 @@ enum workload_file_use {
 struct workload_file {
 	char *path;
 	enum workload_file_use use;
-	uint64_t size;	  /* bytes; regular files */
-	uint32_t mode;	  /* st_mode */
-	uint64_t hash;	  /* XXH3-64 of the content for executables and mapped files; 0 otherwise */
-	bool writable;	  /* open for writing: its size may change until the freeze */
+	uint64_t size; /* bytes; regular files */
+	uint32_t mode; /* st_mode */
+	uint64_t hash; /* XXH3-64 of the content for executables and mapped files; 0 otherwise */
+	bool writable; /* open for writing: its size may change until the freeze */
 };
 
 struct workload_process {
-	pid_t pid;	  /* as the source host sees it */
-	pid_t image_pid;  /* as CRIU's images name it: in the pid namespace of the tree's root */
+	pid_t pid;	 /* as the source host sees it */
+	pid_t image_pid; /* as CRIU's images name it: in the pid namespace of the tree's root */
 	uint32_t threads;
 	uint64_t resident_bytes;
-	bool stopped;	  /* by job control (SIGSTOP) when it was described: a rollback leaves it so */
+	bool stopped; /* by job control (SIGSTOP) when it was described: a rollback leaves it so */
 	char name[32];
 };
 

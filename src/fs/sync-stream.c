@@ -58,9 +58,9 @@ static bool short_options_allowed(const char *text)
 
 static bool option_allowed(const char *text)
 {
-	static const char *const allowed[] = { "--delete",	  "--delete-before", "--delete-during", "--delete-delay",
-					       "--delete-after",  "--numeric-ids",   "--inplace",	"--sparse",
-					       "--force-delete",  "--stats",	     "--no-r" };
+	static const char *const allowed[] = { "--delete",	 "--delete-before", "--delete-during", "--delete-delay",
+					       "--delete-after", "--numeric-ids",   "--inplace",       "--sparse",
+					       "--force-delete", "--stats",	    "--no-r" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(allowed); i++)
 		if (!strcmp(text, allowed[i]))
@@ -79,10 +79,11 @@ int sync_header_decode(const uint8_t *data, size_t length, struct sync_header *r
 		char *option = ret->text + at;
 
 		if (!at && strcmp(option, "--server"))
-			return error_set(err, EINVAL, "the source asks for something other than an rsync server: \"%.64s\"",
-					 option);
+			return error_set(err, EINVAL,
+					 "the source asks for something other than an rsync server: \"%.64s\"", option);
 		if (at && !option_allowed(option))
-			return error_set(err, EINVAL, "the source asks rsync for the option \"%.64s\", which is not allowed",
+			return error_set(err, EINVAL,
+					 "the source asks rsync for the option \"%.64s\", which is not allowed",
 					 option);
 		if (ret->n_options >= SYNC_OPTIONS_MAX)
 			return error_set(err, EINVAL, "the source gives rsync more than %d options", SYNC_OPTIONS_MAX);
@@ -94,7 +95,7 @@ int sync_header_decode(const uint8_t *data, size_t length, struct sync_header *r
 /* One direction: bytes [start, end) of data wait to be written. */
 struct flow {
 	int from, to;
-	bool ended; /* from has no more */
+	bool ended;  /* from has no more */
 	bool closed; /* the end was passed on to `to` */
 	size_t start, end;
 	uint8_t *data;
@@ -141,7 +142,8 @@ static void flow_close(struct flow *f)
 
 static int relay(int stream_fd)
 {
-	struct flow flows[2] = { { .from = STDIN_FILENO, .to = stream_fd }, { .from = stream_fd, .to = STDOUT_FILENO } };
+	struct flow flows[2] = { { .from = STDIN_FILENO, .to = stream_fd },
+				 { .from = stream_fd, .to = STDOUT_FILENO } };
 	_cleanup_free_ uint8_t *data = malloc(2 * CHUNK);
 
 	if (!data)
@@ -157,7 +159,8 @@ static int relay(int stream_fd)
 		for (int i = 0; i < 2; i++) {
 			bool full = flows[i].start < flows[i].end;
 
-			p[2 * i] = (struct pollfd){ .fd = full || flows[i].ended ? -1 : flows[i].from, .events = POLLIN };
+			p[2 * i] =
+				(struct pollfd){ .fd = full || flows[i].ended ? -1 : flows[i].from, .events = POLLIN };
 			p[2 * i + 1] = (struct pollfd){ .fd = full ? flows[i].to : -1, .events = POLLOUT };
 		}
 		if (poll(p, 4, -1) < 0 && errno != EINTR)

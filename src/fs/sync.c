@@ -22,12 +22,13 @@
 #define WORDS_MAX 16384 /* of rsync's output that are kept */
 #define STREAM_CHILD_FD 10
 #define ARGUMENTS_MAX (SYNC_OPTIONS_MAX + 8)
-#define VANISHED 24 /* files that went away while they were listed: normal while the workload runs; rsync(1), EXIT VALUES */
+#define VANISHED                                                                                                       \
+	24 /* files that went away while they were listed: normal while the workload runs; rsync(1), EXIT VALUES */
 
 struct sync {
 	struct process process;
 	bool started;
-	int stream_fd;	  /* the caller's */
+	int stream_fd; /* the caller's */
 	char *path;
 	int out_fd, err_fd;
 	struct buffer out, errors;
@@ -107,8 +108,18 @@ static int start_rsync(struct sync *s, struct process_options *o, struct error *
 int sync_send_start(const char *path, int stream_fd, struct sync **ret, struct error *err)
 {
 	char shell[64], from[4100], to[4110];
-	const char *const argv[] = { "rsync",	  "-aHAXS", "--numeric-ids", "--delete", "--inplace", "--stats",
-				     "--no-human-readable", "-e", shell, from, to, NULL };
+	const char *const argv[] = { "rsync",
+				     "-aHAXS",
+				     "--numeric-ids",
+				     "--delete",
+				     "--inplace",
+				     "--stats",
+				     "--no-human-readable",
+				     "-e",
+				     shell,
+				     from,
+				     to,
+				     NULL };
 	struct process_options o = { .argv = argv,
 				     .stdin_fd = -1,
 				     .stdout_fd = -1,
@@ -159,7 +170,8 @@ int sync_receive_start(const char *path, int stream_fd, struct sync **ret, struc
 /* One step down, made when it is missing; no symbolic link is followed. A descriptor or a negative errno. */
 static int open_below(int parent_fd, const char *name)
 {
-	struct open_how how = { .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH };
+	struct open_how how = { .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+				.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH };
 	long fd;
 
 	if (mkdirat(parent_fd, name, 0755) < 0 && errno != EEXIST)
@@ -187,7 +199,9 @@ static int open_target(const char *path, bool whole, int *ret_fd, const char **r
 		name[n] = 0;
 		next = open_below(fd, name);
 		if (next == -ELOOP || next == -ENOTDIR)
-			return error_set(err, ELOOP, "%.*s at the target is not a directory (a symbolic link?): synchronising would write elsewhere",
+			return error_set(err, ELOOP,
+					 "%.*s at the target is not a directory (a symbolic link?): synchronising "
+					 "would write elsewhere",
 					 (int)(part + n - path), path);
 		if (next < 0)
 			return error_errno(err, -next, "cannot open %.*s at the target", (int)(part + n - path), path);
@@ -216,8 +230,10 @@ static int start_server(struct sync *s, const struct sync_header *h, struct erro
 		return r;
 	/* A single file goes to its own name, so that a source that lies about its list cannot reach its neighbours. */
 	if (!h->directory && !fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) && !S_ISREG(st.st_mode))
-		return error_set(err, EEXIST, "%s at the target is not a file: synchronising would write elsewhere", s->path);
-	snprintf(destination, sizeof(destination), "/proc/self/fd/%d/%.255s", STREAM_CHILD_FD, h->directory ? "" : name);
+		return error_set(err, EEXIST, "%s at the target is not a file: synchronising would write elsewhere",
+				 s->path);
+	snprintf(destination, sizeof(destination), "/proc/self/fd/%d/%.255s", STREAM_CHILD_FD,
+		 h->directory ? "" : name);
 	for (size_t i = 0; i < h->n_options; i++)
 		argv[n++] = h->options[i];
 	argv[n++] = ".";
@@ -260,7 +276,8 @@ static int read_header(struct sync *s, struct error *err)
 		if (n < 0)
 			return error_errno(err, errno, "cannot read the file stream of %s", s->path);
 		if (!n)
-			return error_set(err, EPIPE, "the source closed the file stream of %s before it began", s->path);
+			return error_set(err, EPIPE, "the source closed the file stream of %s before it began",
+					 s->path);
 		if (buffer_append(&s->header, chunk, (size_t)n) < 0)
 			return error_set(err, ENOMEM, "no memory to synchronise %s", s->path);
 	}
@@ -379,6 +396,8 @@ int sync_check(struct error *err)
 	int r = process_run(argv, NULL, deadline_in_ms(10000), err);
 
 	if (r == -ENOENT)
-		return error_set(err, ENOENT, "rsync is not installed on this host: install the package rsync, or keep the files on storage that both hosts see");
+		return error_set(err, ENOENT,
+				 "rsync is not installed on this host: install the package rsync, or keep the files on "
+				 "storage that both hosts see");
 	return r > 0 ? -EIO : r;
 }

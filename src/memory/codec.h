@@ -23,7 +23,7 @@ enum page_encoding {
 
 struct page_segment {
 	enum page_encoding encoding;
-	uint32_t first;		/* page within the piece */
+	uint32_t first; /* page within the piece */
 	uint32_t pages;
 	const uint8_t *payload; /* into the input or into the codec's scratch; valid until the next encode */
 	uint32_t payload_bytes;

@@ -85,8 +85,7 @@ int range_set_unite(struct range_set *dst, const struct range_set *src)
 	int r = 0;
 
 	while ((i < dst->n_ranges || k < src->n_ranges) && !r) {
-		bool first = k == src->n_ranges ||
-			     (i < dst->n_ranges && dst->ranges[i].start <= src->ranges[k].start);
+		bool first = k == src->n_ranges || (i < dst->n_ranges && dst->ranges[i].start <= src->ranges[k].start);
 		const struct range *next = first ? &dst->ranges[i++] : &src->ranges[k++];
 
 		r = range_set_add(&all, next->start, next->end);

@@ -35,7 +35,7 @@
 #include "memory/kernel-api.h"
 #include "memory/task-stop.h"
 
-#define STOP_TIMEOUT_MS 200 /* for a thread to stop; then another one is tried */
+#define STOP_TIMEOUT_MS 200   /* for a thread to stop; then another one is tried */
 #define OTHERS_TIMEOUT_MS 400 /* after that no other one is */
 #define CALL_TIMEOUT_MS 2000
 #define KERNEL_ERESTARTNOHAND 514 /* include/linux/errno.h; seen by tracers only */
@@ -154,7 +154,8 @@ static void leave_rseq_section(pid_t tid, struct user_regs_struct *regs)
 
 	if (ptrace((enum __ptrace_request)PTRACE_RSEQ_REQUEST, tid, sizeof(config), &config) < 0 || !config.abi_pointer)
 		return;
-	remote = (struct iovec){ (void *)(uintptr_t)(config.abi_pointer + RSEQ_SECTION_POINTER_OFFSET), sizeof(pointer) };
+	remote = (struct iovec){ (void *)(uintptr_t)(config.abi_pointer + RSEQ_SECTION_POINTER_OFFSET),
+				 sizeof(pointer) };
 	if (process_vm_readv(tid, &local, 1, &remote, 1, 0) != (ssize_t)sizeof(pointer) || !pointer)
 		return;
 	local = (struct iovec){ &section, sizeof(section) };
@@ -209,10 +210,11 @@ static int suspend_seccomp(struct injection *j)
 	if (!ptrace(PTRACE_SETOPTIONS, j->tid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_SUSPEND_SECCOMP))
 		return 0;
 	if (status_read_number(j->tid, "Seccomp", &mode) < 0 || mode)
-		return error_set(&j->err, EPERM,
-				 "process %d runs under a seccomp filter and this kernel or these privileges do not allow to "
-				 "suspend it (CAP_SYS_ADMIN is needed)",
-				 (int)j->pid);
+		return error_set(
+			&j->err, EPERM,
+			"process %d runs under a seccomp filter and this kernel or these privileges do not allow to "
+			"suspend it (CAP_SYS_ADMIN is needed)",
+			(int)j->pid);
 	if (ptrace(PTRACE_SETOPTIONS, j->tid, 0, PTRACE_O_TRACESYSGOOD) < 0)
 		return error_errno(&j->err, errno, "cannot trace system calls of task %d", (int)j->tid);
 	return 0;
@@ -248,7 +250,8 @@ static int inject_in_stop(struct injection *j)
 	if (!r && saved.cs == 0x23)
 		r = -EOPNOTSUPP;
 	if (r < 0)
-		return error_errno(&j->err, -r, "process %d is not a 64-bit process whose registers can be read", (int)j->pid);
+		return error_errno(&j->err, -r, "process %d is not a 64-bit process whose registers can be read",
+				   (int)j->pid);
 	r = suspend_seccomp(j);
 	if (r < 0)
 		return r;

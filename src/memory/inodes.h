@@ -14,10 +14,10 @@
 
 enum inode_kind {
 	INODE_INVALID,
-	INODE_FILE,    /* a regular file on a real file system */
-	INODE_SHMEM,   /* tmpfs, memfd, SysV, shared anonymous */
+	INODE_FILE,  /* a regular file on a real file system */
+	INODE_SHMEM, /* tmpfs, memfd, SysV, shared anonymous */
 	INODE_HUGETLB,
-	INODE_DEVICE,  /* a device, or another thing that is not memory */
+	INODE_DEVICE, /* a device, or another thing that is not memory */
 	INODE_KIND_MAX,
 };
 
@@ -31,8 +31,8 @@ struct inode_piece {
 struct inode_entry {
 	uint64_t device, inode;
 	enum inode_kind kind;
-	uint32_t space;	   /* 0: none; a shared object that was mapped once */
-	uint64_t seen;	   /* the update that last met it */
+	uint32_t space;	      /* 0: none; a shared object that was mapped once */
+	uint64_t seen;	      /* the update that last met it */
 	uint64_t seen_shared; /* the same, mapped shared */
 	struct inode_piece *pieces;
 	size_t n_pieces, n_allocated;

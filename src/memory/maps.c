@@ -59,8 +59,7 @@ static enum map_name name_of(const char *name, size_t length, const struct map *
 		return map->inode ? MAP_NAME_FILE : MAP_NAME_NONE;
 	if (*name == '[' && !map->inode) {
 		/* Unknown names in brackets are special mappings of the kernel, which nobody may copy. */
-		if (begins(name, length, "[heap]") || begins(name, length, "[stack") ||
-		    begins(name, length, "[anon:"))
+		if (begins(name, length, "[heap]") || begins(name, length, "[stack") || begins(name, length, "[anon:"))
 			return MAP_NAME_NONE;
 		return MAP_NAME_KERNEL;
 	}

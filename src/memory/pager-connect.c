@@ -18,7 +18,7 @@
 #include "memory/pager-server.h"
 
 #define RESTORE_FINISHED 0x52535446
-#define EVENTS_NEEDED                                                                                               \
+#define EVENTS_NEEDED                                                                                                  \
 	(UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP)
 
 static void set_connected(struct pager_state *s)
@@ -36,9 +36,9 @@ int pager_connect_accept(struct pager_server *srv)
 	int fd = accept4(srv->state->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 
 	if (fd < 0)
-		return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED ?
-			       0 :
-			       pager_state_fail(srv->state, errno, "the pager cannot accept CRIU's connection");
+		return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED
+			       ? 0
+			       : pager_state_fail(srv->state, errno, "the pager cannot accept CRIU's connection");
 	srv->state->criu_fd = fd;
 	return 0;
 }
@@ -182,10 +182,9 @@ int pager_connect_receive(struct pager_server *srv)
 	struct pager_state *s = srv->state;
 	struct pager_handshake *h = &s->handshake;
 	struct iovec iov = { .iov_base = &h->byte, .iov_len = 1 };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = h->control,
-			      .msg_controllen = sizeof(h->control) };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = h->control, .msg_controllen = sizeof(h->control)
+	};
 	ssize_t n;
 
 	if (!h->pid)

@@ -26,11 +26,10 @@ void pager_wake(struct pager_member *m, uint64_t address)
 }
 
 /* 0 and the number of pages done, or a negative errno. */
-static int copy_some(struct pager_member *m, const struct pager_segment *piece, const uint8_t *data, uint64_t *ret_pages)
+static int copy_some(struct pager_member *m, const struct pager_segment *piece, const uint8_t *data,
+		     uint64_t *ret_pages)
 {
-	struct uffdio_copy copy = { .dst = piece->address,
-				    .src = (uintptr_t)data,
-				    .len = piece->pages * PAGE_BYTES };
+	struct uffdio_copy copy = { .dst = piece->address, .src = (uintptr_t)data, .len = piece->pages * PAGE_BYTES };
 
 	if (!ioctl(m->uffd, UFFDIO_COPY, &copy)) {
 		*ret_pages = piece->pages;

@@ -78,10 +78,9 @@ static enum put_result answer_fault(struct pager_server *srv, struct pager_membe
 	if (!seg)
 		return pager_put_zero(srv, m, address);
 	skip = address - seg->address;
-	page = (struct pager_segment){ .address = address,
-				       .source = seg->source + skip,
-				       .pages = 1,
-				       .index = seg->index + skip / PAGE_BYTES };
+	page = (struct pager_segment){
+		.address = address, .source = seg->source + skip, .pages = 1, .index = seg->index + skip / PAGE_BYTES
+	};
 	/* Marked: it was put there before this fault was read, and is there; or it had no place in a mapping, and then
 	 * whatever mapping is there now is a new one. */
 	if (pager_member_marked(srv->state, m, page.index, 1))

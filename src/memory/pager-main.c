@@ -131,7 +131,8 @@ static enum life run_pager(struct pager_state *s)
 	if (s->finished || s->aborted)
 		return LIFE_DONE;
 	log_warning("the pager (process %ld) ended with %s %d and is replaced", pid,
-		    WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+		    WIFSIGNALED(status) ? "signal" : "status",
+		    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 	return WIFEXITED(status) ? LIFE_STUCK : LIFE_DEATH;
 }
 

@@ -57,7 +57,8 @@ static int build_space(struct pager_state *s, struct pager_space_state *sp)
 			if (data.end <= at)
 				r = next_run(sp->store_fd, at, UINT64_MAX >> 1, &data);
 			if (r < 0)
-				return pager_state_fail(s, -r, "the pager cannot read the store of space %u", sp->space);
+				return pager_state_fail(s, -r, "the pager cannot read the store of space %u",
+							sp->space);
 			at = MAX(at, data.start);
 			end = MIN(present[i].end, data.end);
 			if (!r || at >= end)
@@ -65,7 +66,10 @@ static int build_space(struct pager_state *s, struct pager_space_state *sp)
 			if (begin + (sp->n_runs + 1) * sizeof(*runs) > PAGER_STATE_BYTES)
 				return pager_state_fail(s, ENOMEM, "the pager has no room left for its tables");
 			runs[sp->n_runs] = (struct pager_segment){
-				.address = at, .source = at, .pages = (end - at) / PAGE_BYTES, .index = sp->pages,
+				.address = at,
+				.source = at,
+				.pages = (end - at) / PAGE_BYTES,
+				.index = sp->pages,
 			};
 			atomic_thread_fence(memory_order_seq_cst);
 			sp->n_runs++;

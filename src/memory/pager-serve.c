@@ -102,8 +102,7 @@ static int hear_all(struct pager_server *srv, const struct poll_set *set)
 		struct pager_member *m = state_member(s, set->members[i]);
 
 		/* Slots may hold something that could not be answered before. */
-		if (m->state == MEMBER_LIVE && m->uffd == set->fds[i].fd &&
-		    (set->fds[i].revents || m->slots[0].event))
+		if (m->state == MEMBER_LIVE && m->uffd == set->fds[i].fd && (set->fds[i].revents || m->slots[0].event))
 			r = pager_log_serve(srv, m, set->fds[i].revents != 0);
 	}
 	return r;
@@ -238,8 +237,8 @@ int pager_serve(struct pager_state *s)
 	/* A clone has no locks of its own. The supervisor's hold what both share; this is for what gets touched here. */
 	mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
 	setpriority(PRIO_PROCESS, 0, -10);
-	srv.buffer = mmap(NULL, PIECE_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
-			  -1, 0);
+	srv.buffer = mmap(NULL, PIECE_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (srv.buffer == MAP_FAILED) {
 		pager_state_fail(s, ENOMEM, "no memory for the pager");
 		return EXIT_FAILURE;

@@ -5,18 +5,18 @@
 
 #include "memory/pager-state.h"
 
-#define PIECE_PAGES 64	     /* the most that a fault waits behind: 256 KiB */
-#define PIECE_PAGES_BUSY 16  /* while faults come in */
-#define PUNCH_PAGES 512	     /* the store is freed in groups of 2 MiB */
-#define RETRY_MS 1	     /* a mapping is being changed: its event is not there yet, or never comes */
-#define RETRY_MEMORY_MS 10   /* the process's memory limit is reached */
+#define PIECE_PAGES 64	    /* the most that a fault waits behind: 256 KiB */
+#define PIECE_PAGES_BUSY 16 /* while faults come in */
+#define PUNCH_PAGES 512	    /* the store is freed in groups of 2 MiB */
+#define RETRY_MS 1	    /* a mapping is being changed: its event is not there yet, or never comes */
+#define RETRY_MEMORY_MS 10  /* the process's memory limit is reached */
 
 struct pager_server {
 	struct pager_state *state;
-	uint8_t *buffer;    /* PIECE_PAGES pages */
-	uint64_t *cursors;  /* by member: where its fill goes on */
+	uint8_t *buffer;   /* PIECE_PAGES pages */
+	uint64_t *cursors; /* by member: where its fill goes on */
 	uint32_t n_cursors;
-	bool deferred;	    /* some fault or fill could not be done yet: try again soon */
+	bool deferred; /* some fault or fill could not be done yet: try again soon */
 	bool memory_short;
 	uint64_t busy_until_ns;
 	uint64_t piece_pages; /* what the fill dares at present */

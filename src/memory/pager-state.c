@@ -100,8 +100,8 @@ static struct pager_member *free_member(struct pager_state *s)
 struct pager_member *pager_member_new(struct pager_state *s, uint32_t space, int uffd, struct pager_member *parent)
 {
 	struct pager_space_state *sp = state_space(s, space);
-	struct pager_table from = parent ? *member_table(parent) :
-					   (struct pager_table){ .offset = sp->runs_offset, .n = sp->n_runs };
+	struct pager_table from =
+		parent ? *member_table(parent) : (struct pager_table){ .offset = sp->runs_offset, .n = sp->n_runs };
 	uint64_t words = bits_words(sp->pages);
 	struct pager_member *m = free_member(s);
 

@@ -61,9 +61,10 @@ struct pager_member {
 	uint32_t space; /* index into the spaces */
 	_Atomic uint32_t active;
 	struct pager_table tables[2];
-	uint64_t bits_offset, bits_capacity; /* one bit per page of the space: this member does not need it (any more) */
-	uint64_t left;			     /* bits not set */
-	struct uffd_msg slots[PAGER_SLOTS];  /* the log; event 0: empty */
+	uint64_t bits_offset,
+		bits_capacity;		    /* one bit per page of the space: this member does not need it (any more) */
+	uint64_t left;			    /* bits not set */
+	struct uffd_msg slots[PAGER_SLOTS]; /* the log; event 0: empty */
 };
 
 struct pager_handshake {
@@ -74,8 +75,8 @@ struct pager_handshake {
 
 struct pager_state {
 	uint32_t n_spaces;
-	_Atomic uint32_t n_members; /* entries in use so far, free ones included */
-	_Atomic uint64_t next;	    /* first byte not handed out */
+	_Atomic uint32_t n_members;			  /* entries in use so far, free ones included */
+	_Atomic uint64_t next;				  /* first byte not handed out */
 	int32_t control_fd, listen_fd, state_fd, criu_fd; /* in the supervisor's table; criu_fd 0: not connected yet */
 	_Atomic int32_t pager_pid, supervisor_pid;
 	_Atomic uint32_t released, aborted, finished, ready, marker, connected;

@@ -46,8 +46,8 @@ static int listen_at(struct pager *p, const char *path, int *ret, struct error *
 	if (p->directory_fd < 0)
 		return error_errno(err, errno, "cannot open %s for the pager's socket", directory);
 	if (!*name || strlen(name) >= sizeof(p->socket_name) ||
-	    (size_t)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", p->directory_fd, name) >=
-		    sizeof(address.sun_path))
+	    (size_t)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", p->directory_fd,
+			     name) >= sizeof(address.sun_path))
 		return error_set(err, EINVAL, "%s cannot be the name of the pager's socket", path);
 	strcpy(p->socket_name, name);
 	unlinkat(p->directory_fd, name, 0);
@@ -156,8 +156,8 @@ int pager_start(const char *socket_path, const struct pager_space *spaces, size_
 		return error_set(err, ENOMEM, "no memory for the pager");
 	p->supervisor = PROCESS_NONE;
 	p->control_fd = p->state_fd = p->directory_fd = -1;
-	r = n_spaces > SPACES_MAX ? error_set(err, EINVAL, "%zu processes are too many for the pager", n_spaces) :
-				    pager_state_new(&p->state_fd, &p->state, err);
+	r = n_spaces > SPACES_MAX ? error_set(err, EINVAL, "%zu processes are too many for the pager", n_spaces)
+				  : pager_state_new(&p->state_fd, &p->state, err);
 	if (!r)
 		r = describe(p->state, spaces, n_spaces, err);
 	if (!r)

@@ -23,15 +23,15 @@ struct pager;
 
 /* The state of the fill, for statistics. */
 struct pager_status {
-	bool connected;		/* CRIU has handed over the userfaultfds */
-	bool finished;		/* every page is in place, all descriptors closed */
-	uint64_t faults;	/* served on demand */
-	uint64_t pages_copied;	/* in all, faults included */
+	bool connected;	       /* CRIU has handed over the userfaultfds */
+	bool finished;	       /* every page is in place, all descriptors closed */
+	uint64_t faults;       /* served on demand */
+	uint64_t pages_copied; /* in all, faults included */
 	uint64_t pages_zero;
 	uint64_t pages_left;
-	uint32_t replaced;	/* how often the pager had to be started again */
-	uint64_t fault_ns_max;	/* longest time from reading a fault to its answer */
-	int32_t failed;		/* 0, or an errno after which the pager could not go on */
+	uint32_t replaced;     /* how often the pager had to be started again */
+	uint64_t fault_ns_max; /* longest time from reading a fault to its answer */
+	int32_t failed;	       /* 0, or an errno after which the pager could not go on */
 };
 
 /* Listens on socket_path (CRIU's work directory, "lazy-pages.socket") and returns when it does. The background fill starts

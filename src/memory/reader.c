@@ -22,10 +22,10 @@
 struct reader {
 	pid_t pid;
 	const struct range *remote;
-	size_t n, i;	   /* the range, */
-	uint64_t at;	   /* and the address in it, to be read next */
-	uint8_t *data;	   /* where it goes */
-	uint64_t page;	   /* its number within the whole read */
+	size_t n, i;   /* the range, */
+	uint64_t at;   /* and the address in it, to be read next */
+	uint8_t *data; /* where it goes */
+	uint64_t page; /* its number within the whole read */
 	uint64_t *gone;
 	uint64_t n_gone, in_a_row;
 	int mem_fd;
@@ -145,8 +145,8 @@ int reader_read(pid_t pid, const struct range *remote, size_t n, void *data, uin
 
 	for (size_t i = 0; i < n; i++) {
 		if (remote[i].start >= remote[i].end || ((remote[i].start | remote[i].end) & ~PAGE_MASK))
-			return error_set(err, EINVAL, "not a range of whole pages: %lx-%lx", (unsigned long)remote[i].start,
-					 (unsigned long)remote[i].end);
+			return error_set(err, EINVAL, "not a range of whole pages: %lx-%lx",
+					 (unsigned long)remote[i].start, (unsigned long)remote[i].end);
 		pages += (remote[i].end - remote[i].start) >> PAGE_SHIFT;
 	}
 	if (ret_gone)

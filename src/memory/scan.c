@@ -62,8 +62,8 @@ int scanner_init(struct scanner *s, bool use_ioctl)
 
 static int scan_by_ioctl(struct scanner *s, struct scan_request *q)
 {
-	uint64_t absent = (q->own_only ? SCAN_IS_PFNZERO : 0) | (q->of_file ? SCAN_IS_FILE : 0) |
-			  (s->guard ? SCAN_IS_GUARD : 0);
+	uint64_t absent =
+		(q->own_only ? SCAN_IS_PFNZERO : 0) | (q->of_file ? SCAN_IS_FILE : 0) | (s->guard ? SCAN_IS_GUARD : 0);
 	struct scan_argument a = { .size = sizeof(a),
 				   .flags = q->arm ? SCAN_WP_MATCHING : 0,
 				   .start = q->at,

@@ -15,8 +15,8 @@
 #define SCAN_WORDS SCAN_REGIONS /* of pagemap per read: 16 MiB of memory */
 
 struct scanner {
-	bool ioctl; /* false: pagemap words, soft-dirty counts as written */
-	bool guard; /* the ioctl knows guard pages */
+	bool ioctl;		     /* false: pagemap words, soft-dirty counts as written */
+	bool guard;		     /* the ioctl knows guard pages */
 	struct scan_region *regions; /* SCAN_REGIONS */
 	uint64_t *words;	     /* SCAN_WORDS; NULL with the ioctl */
 };

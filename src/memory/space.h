@@ -37,7 +37,7 @@ struct page_run {
 	uint64_t pages;	      /* >= 1 */
 	pid_t pid;	      /* a process that maps them */
 	uint64_t pid_address; /* and where */
-	bool in_images;	      /* CRIU puts these pages into pages-*.img (shared, locked, private file pages): they are sent
+	bool in_images; /* CRIU puts these pages into pages-*.img (shared, locked, private file pages): they are sent
 				 ahead only so that they need not be sent again, see dedup.h */
 };
 
@@ -47,5 +47,6 @@ struct page_runs {
 	uint64_t pages; /* the sum */
 };
 
-int page_runs_add(struct page_runs *runs, const struct page_run *run); /* merges with the last when adjacent; 0, -ENOMEM */
+int page_runs_add(struct page_runs *runs,
+		  const struct page_run *run); /* merges with the last when adjacent; 0, -ENOMEM */
 void page_runs_free(struct page_runs *runs);

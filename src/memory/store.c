@@ -232,8 +232,8 @@ int store_punch(struct store *s, struct store_space *sp, struct store_window *w,
 	while (at < end) {
 		uint32_t stop = bitmap_find(w->data, at, end, false);
 
-		if (fallocate(sp->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			      (off_t)(w->start + at * PAGE_BYTES), (off_t)((stop - at) * PAGE_BYTES)) < 0)
+		if (fallocate(sp->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(w->start + at * PAGE_BYTES),
+			      (off_t)((stop - at) * PAGE_BYTES)) < 0)
 			return -errno;
 		atomic_fetch_sub(&s->data_pages, bitmap_clear(w->data, at, stop - at));
 		at = bitmap_find(w->data, stop, end, true);

@@ -71,7 +71,8 @@ int task_seize(pid_t tid, struct error *err)
 		return 0;
 	number = errno;
 	if (number == EPERM && !status_read_number(tid, "TracerPid", &tracer) && tracer)
-		return error_set(err, EPERM, "process %d is being traced by process %d (a debugger or strace); end that first",
+		return error_set(err, EPERM,
+				 "process %d is being traced by process %d (a debugger or strace); end that first",
 				 (int)tid, (int)tracer);
 	return error_errno(err, number, "cannot stop task %d with ptrace", (int)tid);
 }
@@ -86,7 +87,8 @@ int task_interrupt(pid_t tid, bool running, uint64_t deadline_ns, struct error *
 		int status, r = task_wait_stop(tid, deadline_ns, &status);
 
 		if (r == -ETIMEDOUT)
-			return error_set(err, ETIMEDOUT, "task %d did not stop in time: it is frozen or waits uninterruptibly",
+			return error_set(err, ETIMEDOUT,
+					 "task %d did not stop in time: it is frozen or waits uninterruptibly",
 					 (int)tid);
 		if (r < 0)
 			return error_errno(err, -r, "task %d went away", (int)tid);

@@ -260,7 +260,8 @@ int tracker_present(struct tracker *t, uint32_t space, struct range_set *ret, st
 	if (!p)
 		return error_set(err, ENOENT, "space %u is not the private memory of a process", space);
 	if (!p->present_valid)
-		return error_set(err, EINVAL, "the pages of process %d are known only after a final collect", (int)p->pid);
+		return error_set(err, EINVAL, "the pages of process %d are known only after a final collect",
+				 (int)p->pid);
 	r = range_set_unite(&copy, &p->present);
 	if (r < 0)
 		return error_errno(err, -r, "no memory for the present map of process %d", (int)p->pid);

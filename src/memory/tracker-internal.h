@@ -18,10 +18,10 @@
 /* Neighbouring mappings that are scanned alike. For shared memory one mapping. */
 struct area {
 	uint64_t start, end;
-	bool armed;	 /* writes are noticed; otherwise every populated page counts as written */
-	bool unwritable; /* a shared mapping that can never be written through: reported once, then never */
-	bool lazy;	 /* CRIU restores it lazily: belongs into the present map */
-	bool of_file; /* private, but a file lies beneath */
+	bool armed;		    /* writes are noticed; otherwise every populated page counts as written */
+	bool unwritable;	    /* a shared mapping that can never be written through: reported once, then never */
+	bool lazy;		    /* CRIU restores it lazily: belongs into the present map */
+	bool of_file;		    /* private, but a file lies beneath */
 	struct inode_entry *object; /* of shared memory; NULL: private */
 	uint64_t offset;	    /* in the object */
 };
@@ -40,7 +40,7 @@ struct direct_io_report {
 };
 
 struct direct_io {
-	bool seen; /* the process has O_DIRECT descriptors or AIO contexts, or once had */
+	bool seen;			  /* the process has O_DIRECT descriptors or AIO contexts, or once had */
 	struct direct_io_report *reports; /* oldest first */
 	size_t n_reports;
 };
@@ -50,16 +50,16 @@ struct tracked {
 	uint32_t space;
 	uint64_t update; /* the update that last named it */
 	int pidfd, pagemap_fd;
-	int uffd;	   /* write-protect only; -1: not attached */
-	bool attached;	   /* writes are tracked; otherwise everything counts as written */
-	uint64_t memory_id; /* changes with execve(2) */
-	bool late;	   /* came in the final pass: unattached, and that is no fault */
+	int uffd;	       /* write-protect only; -1: not attached */
+	bool attached;	       /* writes are tracked; otherwise everything counts as written */
+	uint64_t memory_id;    /* changes with execve(2) */
+	bool late;	       /* came in the final pass: unattached, and that is no fault */
 	unsigned int attempts; /* to attach */
 	int reason_number;
 	char reason[512]; /* why not attached, or which range is not */
 	struct areas areas;
-	struct range_set armed; /* what is registered, as of the last update */
-	struct range_set fresh; /* mapped since the last collect: everything populated is reported */
+	struct range_set armed;	     /* what is registered, as of the last update */
+	struct range_set fresh;	     /* mapped since the last collect: everything populated is reported */
 	struct range_set unwritable; /* the part of armed that needs no arming: see struct area */
 	struct range_set present;
 	bool present_valid; /* filled by the last collect, which was the final pass */

@@ -36,7 +36,8 @@ bool tracker_write_protect_works(struct error *err)
 		return false;
 	}
 	if (uffd_enable(uffd) < 0 || !scan_has_ioctl()) {
-		error_set(err, EOPNOTSUPP, "this kernel has no asynchronous write-protection with PAGEMAP_SCAN (Linux 6.7)");
+		error_set(err, EOPNOTSUPP,
+			  "this kernel has no asynchronous write-protection with PAGEMAP_SCAN (Linux 6.7)");
 		return false;
 	}
 	return true;

@@ -358,7 +358,8 @@ int tracker_update(struct tracker *t, enum tracker_pass pass, const pid_t *pids,
 			remove_process(t, t->processes[i]);
 	inode_table_expire(&t->inodes, t->update);
 	if (t->next_space >= SPACES_MAX)
-		return error_set(err, ENOSPC, "more than %d processes and shared memory objects came and went", SPACES_MAX);
+		return error_set(err, ENOSPC, "more than %d processes and shared memory objects came and went",
+				 SPACES_MAX);
 	r = list_spaces(t);
 	return r < 0 ? error_errno(err, -r, "no memory for the list of spaces") : 0;
 }

@@ -112,8 +112,8 @@ static int send_file(struct session *s, int directory_fd, const char *name, bool
 	data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
 	if (data == MAP_FAILED)
 		return error_errno(err, errno, "cannot map CRIU's image %s", name);
-	r = pages ? send_pages(s, data, (uint64_t)st.st_size, dedup, counters, err) :
-		    send_data(s, data, 0, (uint64_t)st.st_size, err);
+	r = pages ? send_pages(s, data, (uint64_t)st.st_size, dedup, counters, err)
+		  : send_data(s, data, 0, (uint64_t)st.st_size, err);
 	munmap(data, (size_t)st.st_size);
 	return r;
 }
@@ -175,7 +175,8 @@ static int sink_begin(struct image_sink *sink, uint32_t length, const uint8_t *b
 	sink->received = 0;
 	sink->files++;
 	/* O_EXCL: one name, one file; no link can have been put there by anybody. */
-	sink->file_fd = openat(sink->directory_fd, sink->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	sink->file_fd =
+		openat(sink->directory_fd, sink->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (sink->file_fd < 0)
 		return error_errno(err, errno, "cannot create the image %s", sink->name);
 	return 0;
@@ -220,9 +221,10 @@ static int sink_references(struct image_sink *sink, uint32_t length, const uint8
 			return r;
 		hash = page_hash_of(page);
 		if (hash.low != reference.low || hash.high != reference.high)
-			return error_set(err, EBADMSG,
-					 "page %llx of space %u is not what the source believes it to be; nothing was resumed",
-					 (unsigned long long)reference.address, reference.space);
+			return error_set(
+				err, EBADMSG,
+				"page %llx of space %u is not what the source believes it to be; nothing was resumed",
+				(unsigned long long)reference.address, reference.space);
 		r = sink_write(sink, page, PAGE_BYTES, offset + ((uint64_t)i << PAGE_SHIFT), err);
 	}
 	return r;

@@ -33,9 +33,9 @@ struct journal {
 };
 
 static const char *const state_names[STATE_MAX] = {
-	[STATE_PLANNED] = "planned",	 [STATE_COPYING] = "copying",	  [STATE_FROZEN] = "frozen",
-	[STATE_COMMITTED] = "committed", [STATE_SETTLED] = "settled",	  [STATE_RECEIVING] = "receiving",
-	[STATE_PREPARED] = "prepared",	 [STATE_RESUMING] = "resuming",	  [STATE_RUNNING] = "running",
+	[STATE_PLANNED] = "planned",	 [STATE_COPYING] = "copying",	[STATE_FROZEN] = "frozen",
+	[STATE_COMMITTED] = "committed", [STATE_SETTLED] = "settled",	[STATE_RECEIVING] = "receiving",
+	[STATE_PREPARED] = "prepared",	 [STATE_RESUMING] = "resuming", [STATE_RUNNING] = "running",
 	[STATE_ABORTED] = "aborted",
 };
 

@@ -27,14 +27,14 @@ struct migration_options {
 	const char *state_directory; /* journals and kept images: /var/lib/phaul */
 	const char *run_directory;   /* work files, images: /run/phaul; should be on tmpfs */
 	bool check_only;
-	bool force;	     /* go on although obstacles refuse (those that CRIU itself may survive) */
+	bool force; /* go on although obstacles refuse (those that CRIU itself may survive) */
 	bool skip_cpu_check, skip_criu_check;
 	bool shell_job, keep_images, compress;
 	bool pre_copy; /* false: everything is copied in the freeze */
 	uint64_t max_downtime_ms;
 	uint32_t max_rounds;
 	uint32_t channels;
-	int64_t timeout_ms; /* of silence of the peer */
+	int64_t timeout_ms;				      /* of silence of the peer */
 	const char *sync_paths[MIGRATION_SYNC_PATHS_MAX + 1]; /* NULL-terminated */
 	struct net_address addresses[MIGRATION_ADDRESSES_MAX];
 	size_t n_addresses;

@@ -51,8 +51,9 @@ static int receive_pages(struct receiver_thread *t, const struct frame_header *h
 	/* Raw pages too go through a buffer: writing into a fresh memfd is several times faster than touching its pages first
 	 * in a mapping (docs/memory-store.md). */
 	r = channel_read(t->channel, t->scratch, payload, err);
-	return r ? r : store_put(t->receiver->store, p.space, p.address, p.pages, (enum page_encoding)p.encoding,
-				 t->scratch, payload, err);
+	return r ? r
+		 : store_put(t->receiver->store, p.space, p.address, p.pages, (enum page_encoding)p.encoding,
+			     t->scratch, payload, err);
 }
 
 static int receive_barrier(struct receiver_thread *t, const struct frame_header *header, struct error *err)
@@ -182,14 +183,16 @@ static bool round_arrived(const struct receiver *r, uint32_t round)
 
 int receiver_wait(struct receiver *r, uint32_t round, uint64_t deadline_ns, struct error *err)
 {
-	struct timespec until = { .tv_sec = (time_t)(deadline_ns / NS_PER_S), .tv_nsec = (long)(deadline_ns % NS_PER_S) };
+	struct timespec until = { .tv_sec = (time_t)(deadline_ns / NS_PER_S),
+				  .tv_nsec = (long)(deadline_ns % NS_PER_S) };
 	bool late = false;
 	int result;
 
 	pthread_mutex_lock(&r->lock);
 	while (!round_arrived(r, round) && !r->failure.number && !late)
-		late = deadline_ns == DEADLINE_NEVER ? pthread_cond_wait(&r->changed, &r->lock) != 0 :
-						       pthread_cond_timedwait(&r->changed, &r->lock, &until) == ETIMEDOUT;
+		late = deadline_ns == DEADLINE_NEVER
+			       ? pthread_cond_wait(&r->changed, &r->lock) != 0
+			       : pthread_cond_timedwait(&r->changed, &r->lock, &until) == ETIMEDOUT;
 	if (round_arrived(r, round)) {
 		result = 1;
 	} else if (r->failure.number) {

@@ -18,10 +18,10 @@
 #include "memory/tracker.h"
 #include "wire/frame.h"
 
-#define PIECE_RUNS 64		     /* runs in one piece at most */
-#define GATHER_BYTES (256U << 10)    /* frames are collected up to that */
+#define PIECE_RUNS 64		  /* runs in one piece at most */
+#define GATHER_BYTES (256U << 10) /* frames are collected up to that */
 #define RATE_SAMPLE_BYTES (8U << 20)
-#define GATHER_LARGEST (32U << 10)   /* larger payloads go directly */
+#define GATHER_LARGEST (32U << 10) /* larger payloads go directly */
 
 struct sender_thread {
 	struct sender *sender;
@@ -32,7 +32,7 @@ struct sender_thread {
 	uint8_t *pages; /* one piece */
 	uint8_t *gather;
 	size_t gathered;
-	uint64_t write_bytes, write_ns; /* since the link's rate was last told to the codec */
+	uint64_t write_bytes, write_ns;	 /* since the link's rate was last told to the codec */
 	struct sender_counters counters; /* of the piece at hand; added under the lock */
 };
 
@@ -95,7 +95,8 @@ static int thread_write(struct sender_thread *t, const struct iovec *iov, int n_
 		t->write_bytes += iov[i].iov_len;
 	if (t->write_bytes < RATE_SAMPLE_BYTES)
 		return r;
-	codec_set_link_rate(t->codec, (uint64_t)((double)t->write_bytes * (double)NS_PER_S / (double)(t->write_ns + 1)));
+	codec_set_link_rate(t->codec,
+			    (uint64_t)((double)t->write_bytes * (double)NS_PER_S / (double)(t->write_ns + 1)));
 	t->write_bytes = t->write_ns = 0;
 	return r;
 }
@@ -381,7 +382,8 @@ int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs,
 
 int sender_wait(struct sender *s, uint64_t deadline_ns, struct error *err)
 {
-	struct timespec until = { .tv_sec = (time_t)(deadline_ns / NS_PER_S), .tv_nsec = (long)(deadline_ns % NS_PER_S) };
+	struct timespec until = { .tv_sec = (time_t)(deadline_ns / NS_PER_S),
+				  .tv_nsec = (long)(deadline_ns % NS_PER_S) };
 	int r = 1;
 
 	pthread_mutex_lock(&s->lock);

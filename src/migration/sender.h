@@ -16,7 +16,7 @@ struct sender;
 
 /* What was sent since the sender was made, or in the round under way. */
 struct sender_counters {
-	uint64_t pages;	     /* taken from the list, zero and gone ones included */
+	uint64_t pages; /* taken from the list, zero and gone ones included */
 	uint64_t pages_zero;
 	uint64_t pages_raw;
 	uint64_t pages_lz4;

@@ -91,7 +91,8 @@ static int serve(const struct server_options *options, struct tls_identity *iden
 
 	for (;;) {
 		struct listener_event event;
-		int r = listener_step(listener, options->cancel_fd, deadline_in_ms(n_workers ? REAP_MS : -1), &event, err);
+		int r = listener_step(listener, options->cancel_fd, deadline_in_ms(n_workers ? REAP_MS : -1), &event,
+				      err);
 
 		reap(&n_workers);
 		if (r < 0)

@@ -61,7 +61,8 @@ static int open_data_channels(struct source *s, struct error *err)
 
 int source_stage_begin(struct source *s, struct error *err)
 {
-	struct journal_subject subject = { SIDE_SOURCE, s->options->type, s->options->id, channel_peer(s->session.control),
+	struct journal_subject subject = { SIDE_SOURCE, s->options->type, s->options->id,
+					   channel_peer(s->session.control),
 					   channel_peer_identity(s->session.control) };
 	Phaul__Wire__Begin begin = PHAUL__WIRE__BEGIN__INIT;
 	CONTROL_OF(request, begin, BEGIN, &begin);
@@ -315,8 +316,7 @@ static int end_round(struct source *s, struct error *err)
 		return r;
 	it->dirty_pages = s->runs.pages;
 	s->round_under_way = false;
-	s->rounds[s->result.n_iterations++] =
-		(struct policy_round){ it->pages, it->bytes, it->ns, it->dirty_pages };
+	s->rounds[s->result.n_iterations++] = (struct policy_round){ it->pages, it->bytes, it->ns, it->dirty_pages };
 	s->event->kind = EVENT_ITERATION;
 	s->event->round = s->round;
 	s->event->iteration = *it;
@@ -350,8 +350,8 @@ int source_stage_copy(struct source *s, struct error *err)
 		r = keep_alive(s, err);
 		return r < 0 ? r : STAGE_AGAIN;
 	}
-	s->event->decision = policy_decide(&limits, s->rounds, (uint32_t)s->result.n_iterations,
-					   &s->result.predicted_frozen_ns);
+	s->event->decision =
+		policy_decide(&limits, s->rounds, (uint32_t)s->result.n_iterations, &s->result.predicted_frozen_ns);
 	log_info("round %u left %llu pages, the freeze would take %llu ms: %s", s->round,
 		 (unsigned long long)s->runs.pages, (unsigned long long)(s->result.predicted_frozen_ns / NS_PER_MS),
 		 policy_explain(s->event->decision));

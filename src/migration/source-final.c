@@ -174,7 +174,8 @@ static int check_hidden(const struct source *s, struct error *err)
 
 			if (!lazily_covered(areas, n, &cursor, s->present.parts[i].image_pid, range))
 				return error_set(err, EBADMSG,
-						 "pages %llx-%llx of process %d are not restored lazily by CRIU; nothing was moved",
+						 "pages %llx-%llx of process %d are not restored lazily by CRIU; "
+						 "nothing was moved",
 						 (unsigned long long)range->start, (unsigned long long)range->end,
 						 s->present.parts[i].image_pid);
 		}
@@ -195,12 +196,16 @@ static int check_expected(const struct source *s, struct error *err)
 			bool inside;
 
 			fine = s->present.parts[j].image_pid == lazy[i].image_pid &&
-			       range_set_part(&s->present.sets[j], lazy[i].start, lazy[i].end, &inside) == lazy[i].end && inside;
+			       range_set_part(&s->present.sets[j], lazy[i].start, lazy[i].end, &inside) ==
+				       lazy[i].end &&
+			       inside;
 		}
 		if (!fine)
 			return error_set(err, EBADMSG,
-					 "CRIU expects pages %llx-%llx of process %d that the tracker does not know; nothing was moved",
-					 (unsigned long long)lazy[i].start, (unsigned long long)lazy[i].end, lazy[i].image_pid);
+					 "CRIU expects pages %llx-%llx of process %d that the tracker does not know; "
+					 "nothing was moved",
+					 (unsigned long long)lazy[i].start, (unsigned long long)lazy[i].end,
+					 lazy[i].image_pid);
 	}
 	return r;
 }
@@ -220,7 +225,8 @@ static int write_hidden(struct source *s, int fd, struct error *err)
 			if (spaces[j].id == s->present.parts[i].space)
 				pid = spaces[j].pid;
 		for (size_t j = 0; j < s->present.sets[i].n_ranges && !r; j++)
-			r = buffer_printf(&text, "%d %llx %llx\n", pid, (unsigned long long)s->present.sets[i].ranges[j].start,
+			r = buffer_printf(&text, "%d %llx %llx\n", pid,
+					  (unsigned long long)s->present.sets[i].ranges[j].start,
 					  (unsigned long long)s->present.sets[i].ranges[j].end);
 	}
 	if (!r)

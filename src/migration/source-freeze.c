@@ -18,7 +18,6 @@
 #include "migration/hook.h"
 #include "migration/source-internal.h"
 
-
 /* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. */
 int source_stage_arm(struct source *s, struct error *err)
 {
@@ -71,7 +70,8 @@ static void remove_criu_table(struct source *s)
 	struct error err = { 0 };
 	char table[64];
 
-	if (criu_network_table(criu_log_path(s->criu), table, sizeof(table)) == 0 && net_criu_table_remove(table, &err) < 0)
+	if (criu_network_table(criu_log_path(s->criu), table, sizeof(table)) == 0 &&
+	    net_criu_table_remove(table, &err) < 0)
 		log_warning("%s", err.text);
 }
 
@@ -194,8 +194,7 @@ int source_stage_commit(struct source *s, struct error *err)
 	if (r < 0)
 		return error_wrap(err, "the target did not say that the workload runs there");
 	s->result.resume_ns = reply->running->resume_ns;
-	s->result.frozen_ns =
-		s->committed_at_ns - s->frozen_at_ns + s->round_trip_ns / 2 + reply->running->resume_ns;
+	s->result.frozen_ns = s->committed_at_ns - s->frozen_at_ns + s->round_trip_ns / 2 + reply->running->resume_ns;
 	return STAGE_DONE;
 }
 

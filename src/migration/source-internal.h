@@ -63,7 +63,7 @@ struct source {
 	struct tracker *tracker;
 	struct dedup_index *dedup;
 	struct sender *sender;
-	struct page_runs runs;	  /* of the round under way, or about to be */
+	struct page_runs runs; /* of the round under way, or about to be */
 	uint32_t round;
 	bool round_under_way;
 	uint64_t round_started_ns;

@@ -72,8 +72,8 @@ static int say_hello(struct source *s, struct error *err)
 	hello.migration_id.data = s->result.id.bytes;
 	hello.migration_id.len = sizeof(s->result.id.bytes);
 	hello.host = name.nodename;
-	hello.purpose = s->options->check_only ? PHAUL__WIRE__PURPOSE__PURPOSE_CHECK :
-						 PHAUL__WIRE__PURPOSE__PURPOSE_MIGRATE;
+	hello.purpose =
+		s->options->check_only ? PHAUL__WIRE__PURPOSE__PURPOSE_CHECK : PHAUL__WIRE__PURPOSE__PURPOSE_MIGRATE;
 	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_HELLO_REPLY, &reply, err);
 	if (r < 0)
 		return r;
@@ -84,15 +84,16 @@ static int say_hello(struct source *s, struct error *err)
 				     reply->hello_reply->machine, reply->hello_reply->page_bytes, name.machine,
 				     PAGE_BYTES);
 	if (reply->hello_reply->criu_problem[0] && !s->options->skip_criu_check)
-		return obstacles_add(&s->obstacles, OBSTACLE_REFUSES, true, "install CRIU 4.1 or later there (scripts/setup)",
-				     "at the target: %s", reply->hello_reply->criu_problem);
+		return obstacles_add(&s->obstacles, OBSTACLE_REFUSES, true,
+				     "install CRIU 4.1 or later there (scripts/setup)", "at the target: %s",
+				     reply->hello_reply->criu_problem);
 	/* CRIU reads what older versions wrote, not the other way round. */
 	if (s->criu_version > (int)reply->hello_reply->criu_version && !s->options->skip_criu_check)
-		return obstacles_add(&s->obstacles, OBSTACLE_REFUSES, true, "update CRIU at the target",
-				     "CRIU here (%d.%d.%d) is newer than the target's (%u.%u.%u)", s->criu_version / 10000,
-				     s->criu_version / 100 % 100, s->criu_version % 100,
-				     reply->hello_reply->criu_version / 10000,
-				     reply->hello_reply->criu_version / 100 % 100, reply->hello_reply->criu_version % 100);
+		return obstacles_add(
+			&s->obstacles, OBSTACLE_REFUSES, true, "update CRIU at the target",
+			"CRIU here (%d.%d.%d) is newer than the target's (%u.%u.%u)", s->criu_version / 10000,
+			s->criu_version / 100 % 100, s->criu_version % 100, reply->hello_reply->criu_version / 10000,
+			reply->hello_reply->criu_version / 100 % 100, reply->hello_reply->criu_version % 100);
 	return 0;
 }
 
@@ -107,10 +108,10 @@ static int check_criu_here(struct source *s, struct error *err)
 	if (!r && !s->options->skip_criu_check)
 		r = criu_lazy_supported(&why);
 	if (r < 0)
-		return obstacles_add(&s->obstacles, OBSTACLE_REFUSES, false, "install CRIU 4.1 or later (scripts/setup)",
-				     "%s", why.text) < 0 ?
-			       error_set(err, ENOMEM, "no memory for the plan") :
-			       0;
+		return obstacles_add(&s->obstacles, OBSTACLE_REFUSES, false,
+				     "install CRIU 4.1 or later (scripts/setup)", "%s", why.text) < 0
+			       ? error_set(err, ENOMEM, "no memory for the plan")
+			       : 0;
 	snprintf(s->result.engine, sizeof(s->result.engine), "criu %d.%d.%d", s->criu_version / 10000,
 		 s->criu_version / 100 % 100, s->criu_version % 100);
 	return 0;
@@ -175,8 +176,8 @@ static int take_obstacles(struct source *s, const Phaul__Wire__PlanReply *reply)
 {
 	for (size_t i = 0; i < reply->n_obstacles; i++) {
 		const Phaul__Wire__Obstacle *o = reply->obstacles[i];
-		int r = obstacles_add(&s->obstacles, o->refuses ? OBSTACLE_REFUSES : OBSTACLE_WARNS, true, o->cure, "%s",
-				      o->what);
+		int r = obstacles_add(&s->obstacles, o->refuses ? OBSTACLE_REFUSES : OBSTACLE_WARNS, true, o->cure,
+				      "%s", o->what);
 
 		if (r < 0)
 			return r;
@@ -230,8 +231,9 @@ static int check_addresses(struct source *s, struct error *err)
 		if (r < 0)
 			r = obstacles_add(&s->obstacles, OBSTACLE_REFUSES, false, "", "%s", why.text);
 		else if (!r)
-			r = obstacles_add(&s->obstacles, OBSTACLE_REFUSES, false, "name an address that this host holds",
-					  "the address %s is not on this host", text);
+			r = obstacles_add(&s->obstacles, OBSTACLE_REFUSES, false,
+					  "name an address that this host holds", "the address %s is not on this host",
+					  text);
 		else
 			r = 0;
 		if (r < 0)
@@ -249,8 +251,8 @@ static int check_paths(struct source *s, struct error *err)
 		return error_set(err, ENOMEM, "no memory for the plan");
 	for (const char *const *path = s->options->sync_paths; *path; path++)
 		if (access(*path, F_OK) < 0 &&
-		    obstacles_add(&s->obstacles, OBSTACLE_REFUSES, false, "", "the path %s of --sync cannot be read: %s", *path,
-				  strerror(errno)) < 0)
+		    obstacles_add(&s->obstacles, OBSTACLE_REFUSES, false, "",
+				  "the path %s of --sync cannot be read: %s", *path, strerror(errno)) < 0)
 			return error_set(err, ENOMEM, "no memory for the plan");
 	return 0;
 }
@@ -262,8 +264,8 @@ static int check_tracking(struct source *s, struct error *err)
 	if (!s->options->pre_copy || tracker_probe(&why) != TRACKER_NONE)
 		return 0;
 	if (obstacles_add(&s->obstacles, OBSTACLE_WARNS, false, "use a kernel from 6.7 on, or one with soft-dirty",
-			  "this kernel cannot track written pages (%s): all %llu MiB are copied in the freeze", why.text,
-			  (unsigned long long)(s->workload.resident_bytes >> 20)) < 0)
+			  "this kernel cannot track written pages (%s): all %llu MiB are copied in the freeze",
+			  why.text, (unsigned long long)(s->workload.resident_bytes >> 20)) < 0)
 		return error_set(err, ENOMEM, "no memory for the plan");
 	return 0;
 }

@@ -52,7 +52,8 @@ int source_new(const struct migration_options *options, struct source **ret, str
 	}
 	uuid_format(&s->result.id, s->id_text);
 	snprintf(s->result.target, sizeof(s->result.target), "%s", options->target_text);
-	s->driver_options = (struct driver_options){ .synced_paths = options->sync_paths, .shell_job = options->shell_job };
+	s->driver_options =
+		(struct driver_options){ .synced_paths = options->sync_paths, .shell_job = options->shell_job };
 	while (options->sync_paths[s->driver_options.n_synced_paths])
 		s->driver_options.n_synced_paths++;
 	*ret = s;

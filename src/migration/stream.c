@@ -78,8 +78,8 @@ static int pump_in(struct pump *p, struct error *err)
 	if (r < 0)
 		return r;
 	if (h.type != FRAME_STREAM)
-		return error_set(err, EPROTO, "%s sent a frame of type %d on the file channel", channel_peer(p->channel),
-				 (int)h.type);
+		return error_set(err, EPROTO, "%s sent a frame of type %d on the file channel",
+				 channel_peer(p->channel), (int)h.type);
 	r = channel_read(p->channel, p->bytes, h.length, err);
 	if (!r && buffer_append(&p->queue, p->bytes, h.length) < 0)
 		r = error_set(err, ENOMEM, "no memory for the file channel");
@@ -154,7 +154,8 @@ static void *stream_thread_main(void *arg)
 	return NULL;
 }
 
-int stream_thread_start(struct channel *channel, int socket_fd, int cancel_fd, struct stream_thread **ret, struct error *err)
+int stream_thread_start(struct channel *channel, int socket_fd, int cancel_fd, struct stream_thread **ret,
+			struct error *err)
 {
 	struct stream_thread *t = calloc(1, sizeof(*t));
 	int r;

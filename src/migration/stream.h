@@ -15,7 +15,8 @@ int stream_pump(struct channel *channel, int socket_fd, int cancel_fd, struct er
 /* The same in a thread of its own, because rsync is waited for meanwhile. The channel is that thread's until the join. */
 struct stream_thread;
 
-int stream_thread_start(struct channel *channel, int socket_fd, int cancel_fd, struct stream_thread **ret, struct error *err);
+int stream_thread_start(struct channel *channel, int socket_fd, int cancel_fd, struct stream_thread **ret,
+			struct error *err);
 
 /* Waits for stream_pump()'s end and gives its result. Frees t. */
 int stream_thread_join(struct stream_thread *t, struct error *err);

@@ -42,7 +42,7 @@ struct target {
 	/* the freeze */
 	struct pager *pager;
 	struct criu_job *criu;
-	bool caught;	      /* the addresses are caught */
+	bool caught;		/* the addresses are caught */
 	size_t n_addresses_set; /* added here, to be taken away by an abort */
 	pid_t root_pid;
 	uint64_t resumed_at_ns;

@@ -25,7 +25,8 @@ int target_on_hello(struct target *t, const Phaul__Wire__Control *m, struct erro
 
 	if (t->greeted)
 		return error_set(err, EPROTO, "the peer greeted twice");
-	if (t->options->accept_identity && strcmp(channel_peer_identity(t->session.control), t->options->accept_identity) != 0)
+	if (t->options->accept_identity &&
+	    strcmp(channel_peer_identity(t->session.control), t->options->accept_identity) != 0)
 		return error_set(err, EACCES, "the target takes migrations only from %s, not from %s",
 				 t->options->accept_identity, channel_peer(t->session.control));
 	if (hello->lowest_version > FRAME_VERSION)
@@ -35,7 +36,8 @@ int target_on_hello(struct target *t, const Phaul__Wire__Control *m, struct erro
 	uuid_format(&t->id, t->id_text);
 	t->check_only = hello->purpose == PHAUL__WIRE__PURPOSE__PURPOSE_CHECK;
 	t->greeted = true;
-	log_info("%s of %s wants to %s", channel_peer(t->session.control), hello->host, t->check_only ? "check" : "migrate");
+	log_info("%s of %s wants to %s", channel_peer(t->session.control), hello->host,
+		 t->check_only ? "check" : "migrate");
 	uname(&name);
 	part.version = FRAME_VERSION;
 	part.software = (char *)PHAUL_VERSION;
@@ -99,9 +101,12 @@ static int check_cpu(struct target *t, const ProtobufCBinaryData *cpuinfo, struc
 		r = criu_cpuinfo_check(directory, &why);
 	dir_remove(directory);
 	if (r < 0)
-		return obstacles_add(o, OBSTACLE_REFUSES, true,
-				     r == -EMEDIUMTYPE ? "choose a target whose CPU has the source's features, or use --skip-cpu-check" : "",
-				     "%s", why.text);
+		return obstacles_add(
+			o, OBSTACLE_REFUSES, true,
+			r == -EMEDIUMTYPE
+				? "choose a target whose CPU has the source's features, or use --skip-cpu-check"
+				: "",
+			"%s", why.text);
 	return 0;
 }
 
@@ -116,10 +121,11 @@ static int check_addresses(struct target *t, struct obstacles *o)
 
 		net_address_format(&t->addresses[i], text);
 		if (present < 0)
-			r = obstacles_add(o, OBSTACLE_REFUSES, true, "name a device that both hosts have", "at the target: %s", why.text);
+			r = obstacles_add(o, OBSTACLE_REFUSES, true, "name a device that both hosts have",
+					  "at the target: %s", why.text);
 		else if (present)
-			r = obstacles_add(o, OBSTACLE_REFUSES, true, "remove it there", "the target already holds the address %s",
-					  text);
+			r = obstacles_add(o, OBSTACLE_REFUSES, true, "remove it there",
+					  "the target already holds the address %s", text);
 	}
 	return r;
 }
@@ -132,8 +138,8 @@ static int check_directories(struct target *t, struct obstacles *o)
 	if (!r)
 		r = dir_free_bytes(t->options->run_directory, &free_bytes);
 	if (r < 0)
-		return obstacles_add(o, OBSTACLE_REFUSES, true, "", "the target cannot use %s: %s", t->options->run_directory,
-				     strerror(-r));
+		return obstacles_add(o, OBSTACLE_REFUSES, true, "", "the target cannot use %s: %s",
+				     t->options->run_directory, strerror(-r));
 	/* CRIU's images of a tree without its private memory: some MiB, and more with many processes. */
 	if (free_bytes < (16ULL << 20) + t->workload.n_pids * 65536)
 		return obstacles_add(o, OBSTACLE_REFUSES, true, "make room there",
@@ -151,8 +157,8 @@ static int check_target(struct target *t, const Phaul__Wire__Plan *plan, struct 
 	int r;
 
 	if (!t->driver)
-		return obstacles_add(o, OBSTACLE_REFUSES, true, "update phaul there", "the target's phaul %s has no driver for %s",
-				     PHAUL_VERSION, t->workload.type);
+		return obstacles_add(o, OBSTACLE_REFUSES, true, "update phaul there",
+				     "the target's phaul %s has no driver for %s", PHAUL_VERSION, t->workload.type);
 	r = t->driver->check_target(&t->workload, &options, o, err);
 	if (r < 0)
 		return r;

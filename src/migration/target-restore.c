@@ -50,8 +50,8 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 	channel_set_timeout(channel, t->options->timeout_ms);
 	/* Another host of our authority is still not this migration's source. */
 	if (strcmp(channel_peer_identity(channel), channel_peer_identity(t->session.control)))
-		return error_set(err, EACCES, "%s opened a channel of a session that belongs to %s", channel_peer(channel),
-				 channel_peer(t->session.control));
+		return error_set(err, EACCES, "%s opened a channel of a session that belongs to %s",
+				 channel_peer(channel), channel_peer(t->session.control));
 	r = channel_read(channel, bytes, sizeof(bytes), err);
 	if (!r)
 		r = frame_decode_header(bytes, &header, err);
@@ -93,7 +93,8 @@ static int make_directories(struct target *t, struct error *err)
 
 int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct error *err)
 {
-	struct journal_subject subject = { SIDE_TARGET, t->workload.type, t->workload.id, channel_peer(t->session.control),
+	struct journal_subject subject = { SIDE_TARGET, t->workload.type, t->workload.id,
+					   channel_peer(t->session.control),
 					   channel_peer_identity(t->session.control) };
 	uint64_t deadline = deadline_in_ms(CHANNEL_TIMEOUT_MS);
 	char directory[512];
@@ -122,7 +123,8 @@ int target_on_round(struct target *t, const Phaul__Wire__Control *m, struct erro
 	int r = receiver_wait(t->receiver, m->round->number, deadline_in_ms(ROUND_TIMEOUT_MS), err);
 
 	if (r == 0)
-		return error_set(err, ETIMEDOUT, "round %u did not arrive within %d s", m->round->number, ROUND_TIMEOUT_MS / 1000);
+		return error_set(err, ETIMEDOUT, "round %u did not arrive within %d s", m->round->number,
+				 ROUND_TIMEOUT_MS / 1000);
 	if (r < 0)
 		return r;
 	part.number = m->round->number;
@@ -245,7 +247,8 @@ static int check_pager(struct target *t, struct error *err)
 		return r;
 	if (status.failed || !status.connected)
 		return error_set(err, status.failed ? status.failed : EPROTO,
-				 "the pager did not get hold of the restored memory (its log: %s/pager.log)", t->work_directory);
+				 "the pager did not get hold of the restored memory (its log: %s/pager.log)",
+				 t->work_directory);
 	return 0;
 }
 

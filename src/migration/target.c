@@ -52,7 +52,8 @@ static int handle_message(struct target *t, struct error *err)
 	if (r < 0)
 		return r;
 	if (!t->greeted && m->kind_case != KIND(HELLO))
-		return error_set(err, EPROTO, "the peer began with %s and not with a greeting", message_name(m->kind_case));
+		return error_set(err, EPROTO, "the peer began with %s and not with a greeting",
+				 message_name(m->kind_case));
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		if (table[i].kind != m->kind_case)
 			continue;
@@ -118,7 +119,8 @@ static bool is_abort(struct target *t, const struct frame_header *header)
 	_cleanup_message_ Phaul__Wire__Control *m = NULL;
 
 	return header->type == FRAME_CONTROL &&
-	       message_decode(t->session.body.data, t->session.body.length, &m, NULL) == 0 && m->kind_case == KIND(ABORT);
+	       message_decode(t->session.body.data, t->session.body.length, &m, NULL) == 0 &&
+	       m->kind_case == KIND(ABORT);
 }
 
 /* Tells the source why; it may be gone, and then nobody is told. */

@@ -13,8 +13,10 @@
 
 static int parse_error(const char *text, struct error *err)
 {
-	return error_set(err, EINVAL, "\"%.80s\" is not an address to move: write ADDRESS/PREFIX@DEVICE, for example 10.77.0.100/24@eth0",
-			 text);
+	return error_set(
+		err, EINVAL,
+		"\"%.80s\" is not an address to move: write ADDRESS/PREFIX@DEVICE, for example 10.77.0.100/24@eth0",
+		text);
 }
 
 int net_address_parse(const char *text, struct net_address *ret, struct error *err)
@@ -144,7 +146,8 @@ static int change(const struct net_address *a, bool add, struct error *err)
 	if (!r)
 		return 0;
 	net_address_format(a, text);
-	return error_set(err, errno_of(r), "cannot %s the address %s: %s", add ? "add" : "remove", text, nl_geterror(r));
+	return error_set(err, errno_of(r), "cannot %s the address %s: %s", add ? "add" : "remove", text,
+			 nl_geterror(r));
 }
 
 int net_address_add(const struct net_address *a, struct error *err)

@@ -46,7 +46,8 @@ static int device_mac(const struct net_address *a, uint8_t mac[ETH_ALEN], struct
 	if (request.ifr_flags & (IFF_NOARP | IFF_LOOPBACK))
 		return 0;
 	if (!(request.ifr_flags & IFF_UP))
-		return error_set(err, ENETDOWN, "the network device %s is down: an address on it cannot be announced", a->device);
+		return error_set(err, ENETDOWN, "the network device %s is down: an address on it cannot be announced",
+				 a->device);
 	if (ioctl(fd, SIOCGIFHWADDR, &request) < 0)
 		return error_errno(err, errno, "cannot ask for the hardware address of %s", a->device);
 	if (request.ifr_hwaddr.sa_family != ARPHRD_ETHER)

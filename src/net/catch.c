@@ -49,7 +49,8 @@ int net_catch_install(const char *id, const struct net_address *addresses, size_
 		nft_drop_destination(&b, table, CHAIN, addresses[i].family, addresses[i].bytes);
 	r = nft_commit(&b);
 	if (r < 0)
-		return error_errno(err, -r, "cannot install the nftables table inet %s (does this kernel have nf_tables?)", table);
+		return error_errno(
+			err, -r, "cannot install the nftables table inet %s (does this kernel have nf_tables?)", table);
 	return 0;
 }
 

@@ -15,8 +15,8 @@
 #include "base/error.h"
 
 struct net_address {
-	int family;	      /* AF_INET, AF_INET6 */
-	uint8_t bytes[16];    /* network order; 4 used for AF_INET */
+	int family;	   /* AF_INET, AF_INET6 */
+	uint8_t bytes[16]; /* network order; 4 used for AF_INET */
 	uint8_t prefix_length;
 	char device[IFNAMSIZ];
 };

@@ -42,7 +42,8 @@ static void batch_fail(struct nft_batch *b, int r)
 static struct nl_msg *message(struct nft_batch *b, uint16_t type, uint16_t flags, uint8_t family, uint16_t resource)
 {
 	struct nl_msg *m = nlmsg_alloc_size(MESSAGE_SIZE);
-	struct nlmsghdr *h = m ? nlmsg_put(m, 0, b->sequence++, type, sizeof(struct nfgenmsg), NLM_F_REQUEST | flags) : NULL;
+	struct nlmsghdr *h =
+		m ? nlmsg_put(m, 0, b->sequence++, type, sizeof(struct nfgenmsg), NLM_F_REQUEST | flags) : NULL;
 	struct nfgenmsg *head;
 
 	if (!h) {

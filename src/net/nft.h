@@ -30,7 +30,8 @@ void nft_delete_table(struct nft_batch *b, const char *table);
 void nft_add_chain(struct nft_batch *b, const char *table, const char *chain, uint32_t hook, int32_t priority);
 
 /* Drops packets to this address. family: AF_INET, AF_INET6. */
-void nft_drop_destination(struct nft_batch *b, const char *table, const char *chain, int family, const uint8_t *address);
+void nft_drop_destination(struct nft_batch *b, const char *table, const char *chain, int family,
+			  const uint8_t *address);
 
 /* All or nothing; 0 or a negative errno of the kernel. */
 int nft_commit(struct nft_batch *b);

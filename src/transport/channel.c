@@ -308,8 +308,8 @@ int channel_writev(struct channel *c, const struct iovec *iov, int n_iov, struct
 		return r;
 	if (c->write_cut || c->finished)
 		return error_set(err, c->finished ? EPIPE : ECONNRESET, "%s %s",
-				 c->finished ? "nothing more can be sent after the end of the stream to" :
-					       "an earlier write was cut short to",
+				 c->finished ? "nothing more can be sent after the end of the stream to"
+					     : "an earlier write was cut short to",
 				 c->peer);
 	r = c->ops->write(c, iov, n_iov, err);
 	if (r < 0) {

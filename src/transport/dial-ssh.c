@@ -20,7 +20,7 @@
 #define ARGUMENTS_MAX 48
 #define EXIT_WAIT_MS 1000 /* for ssh to be gone after its end of the link has closed */
 #define STDERR_TAIL 1024
-#define SSH_FAILED 255	  /* ssh(1): its own errors; anything else is the remote command's status */
+#define SSH_FAILED 255 /* ssh(1): its own errors; anything else is the remote command's status */
 #define NOT_FOUND 127
 
 /* The last line that ssh or the remote side wrote to stderr. */
@@ -46,10 +46,14 @@ static int number_of_words(const char *words)
 		const char *part;
 		int number;
 	} known[] = {
-		{ "Permission denied", EACCES },	  { "Host key verification failed", EACCES },
-		{ "Connection refused", ECONNREFUSED },	  { "timed out", ETIMEDOUT },
-		{ "No route to host", EHOSTUNREACH },	  { "Could not resolve", EHOSTUNREACH },
-		{ "Network is unreachable", EHOSTUNREACH }, { "Too many authentication failures", EACCES },
+		{ "Permission denied", EACCES },
+		{ "Host key verification failed", EACCES },
+		{ "Connection refused", ECONNREFUSED },
+		{ "timed out", ETIMEDOUT },
+		{ "No route to host", EHOSTUNREACH },
+		{ "Could not resolve", EHOSTUNREACH },
+		{ "Network is unreachable", EHOSTUNREACH },
+		{ "Too many authentication failures", EACCES },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
@@ -70,14 +74,15 @@ static int explain_end(struct channel *c, struct error *err)
 		return 0;
 	words = last_words(s, text);
 	if (WIFSIGNALED(s->process.status))
-		return error_set(err, ECONNRESET, "ssh to %s was ended by signal %d", s->host, WTERMSIG(s->process.status));
+		return error_set(err, ECONNRESET, "ssh to %s was ended by signal %d", s->host,
+				 WTERMSIG(s->process.status));
 	status = WEXITSTATUS(s->process.status);
 	number = s->greeted ? ECONNRESET : status == SSH_FAILED ? number_of_words(words) : ECONNRESET;
 	if (status == SSH_FAILED)
 		return error_set(err, number, "ssh to %s failed: %s", s->host, words);
 	if (status == NOT_FOUND)
-		return error_set(err, ENOENT, "%s cannot be run at %s: install it there or name its path (%s)", s->program,
-				 s->host, words);
+		return error_set(err, ENOENT, "%s cannot be run at %s: install it there or name its path (%s)",
+				 s->program, s->host, words);
 	return error_set(err, number, "%s at %s ended with status %d: %s", s->program, s->host, status, words);
 }
 
@@ -251,12 +256,15 @@ static int await_greeting(struct channel *c, const struct dial_options *options,
 		return error_set(err, ETIMEDOUT, "%s did not start %s within %.1f s (ssh said: %s)", c->ssh->host,
 				 c->ssh->program, (double)options->timeout_ms / 1000, last_words(c->ssh, text));
 	if (r == -ECONNRESET && !c->ssh->process.pid && c->ssh->process.status == 0)
-		return error_set(err, EPROTO, "%s at %s ended without a word: is it phaul?", c->ssh->program, c->ssh->host);
+		return error_set(err, EPROTO, "%s at %s ended without a word: is it phaul?", c->ssh->program,
+				 c->ssh->host);
 	if (r < 0)
 		return r;
 	if (memcmp(greeting, PHAUL_GREETING, PHAUL_GREETING_BYTES) != 0)
-		return error_set(err, EPROTO, "%s answers '%s' in place of phaul's greeting: does a login script there print "
-				 "something?", c->ssh->host, greeting);
+		return error_set(err, EPROTO,
+				 "%s answers '%s' in place of phaul's greeting: does a login script there print "
+				 "something?",
+				 c->ssh->host, greeting);
 	c->ssh->greeted = true;
 	return 0;
 }

@@ -52,8 +52,10 @@ static bool plain_word(const char *text, const char *extra)
 
 static int bad_endpoint(const char *text, const char *why, struct error *err)
 {
-	return error_set(err, EINVAL, "'%.200s' is no target: %s; give HOST, HOST:PORT, [V6]:PORT or "
-			 "ssh://[USER@]HOST[:PORT]", text, why);
+	return error_set(err, EINVAL,
+			 "'%.200s' is no target: %s; give HOST, HOST:PORT, [V6]:PORT or "
+			 "ssh://[USER@]HOST[:PORT]",
+			 text, why);
 }
 
 /* Splits [V6]:PORT and HOST:PORT in place; a bare IPv6 address has more than one colon and no port. */
@@ -195,11 +197,13 @@ static int connect_error(const struct endpoint *e, const char *address, int numb
 {
 	switch (number) {
 	case ECONNREFUSED:
-		return error_set(err, ECONNREFUSED, "the target %s refused the connection: is `phaul serve` running there?",
-				 address);
+		return error_set(err, ECONNREFUSED,
+				 "the target %s refused the connection: is `phaul serve` running there?", address);
 	case ETIMEDOUT:
-		return error_set(err, ETIMEDOUT, "the target %s did not answer within %.1f s: is it up, and does a firewall "
-				 "let port %u through?", address, (double)options->timeout_ms / 1000, e->port);
+		return error_set(err, ETIMEDOUT,
+				 "the target %s did not answer within %.1f s: is it up, and does a firewall "
+				 "let port %u through?",
+				 address, (double)options->timeout_ms / 1000, e->port);
 	case EHOSTUNREACH:
 	case ENETUNREACH:
 	case ENETDOWN:
@@ -302,9 +306,10 @@ static int dial_tls(const struct endpoint *e, const struct dial_options *options
 	if (!r)
 		r = channel_start_tls(c, options->identity, false, options->expected_name, err);
 	if (r == -ETIMEDOUT)
-		return error_set(err, ETIMEDOUT, "the target %s took the connection but did not finish the handshake within "
-				 "%.1f s: is it `phaul serve` that listens there?", address,
-				 (double)options->timeout_ms / 1000);
+		return error_set(err, ETIMEDOUT,
+				 "the target %s took the connection but did not finish the handshake within "
+				 "%.1f s: is it `phaul serve` that listens there?",
+				 address, (double)options->timeout_ms / 1000);
 	if (r < 0)
 		return r;
 	channel_bound(c, DEADLINE_NEVER, -1);

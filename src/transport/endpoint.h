@@ -93,7 +93,8 @@ int listener_open(const char *address, struct listener **ret, struct error *err)
 uint16_t listener_port(const struct listener *l);
 
 /* Waits for the next event. cancel_fd as in channels. */
-int listener_step(struct listener *l, int cancel_fd, uint64_t deadline_ns, struct listener_event *ret, struct error *err);
+int listener_step(struct listener *l, int cancel_fd, uint64_t deadline_ns, struct listener_event *ret,
+		  struct error *err);
 
 /* Further connections with this route are passed to the worker over its socket (one end of a socketpair; the
  * worker calls route_receive() on the other). worker_fd is taken over. */

@@ -90,8 +90,8 @@ static int open_socket(const char *address, const struct addrinfo *a, int *ret_f
 		if (errno == EADDRINUSE)
 			return error_set(err, EADDRINUSE, "cannot listen on %s: another program does already", address);
 		if (errno == EADDRNOTAVAIL)
-			return error_set(err, EADDRNOTAVAIL, "cannot listen on %s: this host does not have that address",
-					 address);
+			return error_set(err, EADDRNOTAVAIL,
+					 "cannot listen on %s: this host does not have that address", address);
 		return error_errno(err, errno, "cannot listen on %s", address);
 	}
 	*ret_fd = TAKE_FD(fd);
@@ -105,8 +105,8 @@ static uint16_t bound_port(int fd)
 
 	if (getsockname(fd, (struct sockaddr *)&s, &length) < 0)
 		return 0;
-	return ntohs(s.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&s)->sin6_port :
-					       ((struct sockaddr_in *)&s)->sin_port);
+	return ntohs(s.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&s)->sin6_port
+					     : ((struct sockaddr_in *)&s)->sin_port);
 }
 
 int listener_open(const char *address, struct listener **ret, struct error *err)
@@ -225,8 +225,7 @@ static void accept_all(struct listener *l)
 			continue; /* that connection has gone again */
 		if (l->n_pending == PENDING_MAX)
 			close(pending_remove(l, 0));
-		l->pending[l->n_pending++] =
-			(struct pending){ .fd = fd, .deadline_ns = deadline_in_ms(PENDING_MS) };
+		l->pending[l->n_pending++] = (struct pending){ .fd = fd, .deadline_ns = deadline_in_ms(PENDING_MS) };
 	}
 }
 
@@ -350,7 +349,8 @@ static nfds_t prepare_polls(struct listener *l, int cancel_fd, uint64_t *deadlin
 	return n;
 }
 
-int listener_step(struct listener *l, int cancel_fd, uint64_t deadline_ns, struct listener_event *ret, struct error *err)
+int listener_step(struct listener *l, int cancel_fd, uint64_t deadline_ns, struct listener_event *ret,
+		  struct error *err)
 {
 	*ret = (struct listener_event){ .kind = LISTENER_NONE, .fd = -1 };
 	for (;;) {

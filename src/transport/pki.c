@@ -52,7 +52,8 @@ static void free_certificate(X509 **certificate)
 static int check_days(int days, struct error *err)
 {
 	if (days < 1 || days > DAYS_MAX)
-		return error_set(err, EINVAL, "a certificate cannot be valid for %d days: give 1 to %d", days, DAYS_MAX);
+		return error_set(err, EINVAL, "a certificate cannot be valid for %d days: give 1 to %d", days,
+				 DAYS_MAX);
 	return 0;
 }
 
@@ -63,8 +64,10 @@ static int check_name(const char *name, struct error *err)
 	if (length < 1 || length > NAME_MAX_BYTES ||
 	    strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") != length ||
 	    name[0] == '.' || name[0] == '-')
-		return error_set(err, EINVAL, "'%.80s' cannot be a host's name: give 1 to %d letters, digits, dots and "
-				 "hyphens, a letter or digit first", name, NAME_MAX_BYTES);
+		return error_set(err, EINVAL,
+				 "'%.80s' cannot be a host's name: give 1 to %d letters, digits, dots and "
+				 "hyphens, a letter or digit first",
+				 name, NAME_MAX_BYTES);
 	if (!strcmp(name, "ca") || !strcmp(name, "host"))
 		return error_set(err, EINVAL, "the name '%s' is taken by files of the authority itself", name);
 	return 0;
@@ -166,8 +169,10 @@ int pki_init(const char *directory, int days, struct error *err)
 	if (dir_fd < 0)
 		return dir_fd;
 	if (exists(dir_fd, "ca.crt") || exists(dir_fd, "ca.key"))
-		return error_set(err, EEXIST, "there is an authority in %s already: remove %s/ca.crt and ca.key if its "
-				 "hosts shall no longer be trusted", directory, directory);
+		return error_set(err, EEXIST,
+				 "there is an authority in %s already: remove %s/ca.crt and ca.key if its "
+				 "hosts shall no longer be trusted",
+				 directory, directory);
 	if (fchmod(dir_fd, 0700) < 0)
 		return error_errno(err, errno, "cannot close %s to others", directory);
 	/* Two authorities never bear the same name: a chain that fails then fails for the true reason. */
@@ -210,19 +215,24 @@ static int load_authority(int dir_fd, const char *directory, struct authority *a
 	if (r == -ENOENT)
 		return error_set(err, ENOENT, "there is no authority in %s: run `phaul pki init` first", directory);
 	if (s == -ENOENT)
-		return error_set(err, ENOENT, "%s has no ca.key: certificates are issued on the host where `phaul pki init` "
-				 "was run", directory);
+		return error_set(err, ENOENT,
+				 "%s has no ca.key: certificates are issued on the host where `phaul pki init` "
+				 "was run",
+				 directory);
 	if (r < 0 || s < 0)
 		return error_errno(err, r < 0 ? -r : -s, "cannot read the authority in %s", directory);
 	if (!a->certificate || !a->key || X509_check_private_key(a->certificate, a->key) != 1)
 		return error_set(err, EINVAL, "ca.crt and ca.key in %s do not make an authority", directory);
 	if (!fstatat(dir_fd, "ca.key", &st, 0) && (st.st_mode & 077))
-		return error_set(err, EACCES, "%s/ca.key can be read or changed by others (mode %03o): run `chmod 600 "
-				 "%s/ca.key`, and make a new authority if somebody may have taken it", directory,
-				 st.st_mode & 0777, directory);
+		return error_set(err, EACCES,
+				 "%s/ca.key can be read or changed by others (mode %03o): run `chmod 600 "
+				 "%s/ca.key`, and make a new authority if somebody may have taken it",
+				 directory, st.st_mode & 0777, directory);
 	if (X509_cmp_current_time(X509_get0_notAfter(a->certificate)) < 0)
-		return error_set(err, EKEYEXPIRED, "the authority in %s has expired: move ca.crt and ca.key away and run "
-				 "`phaul pki init`", directory);
+		return error_set(err, EKEYEXPIRED,
+				 "the authority in %s has expired: move ca.crt and ca.key away and run "
+				 "`phaul pki init`",
+				 directory);
 	return 0;
 }
 
@@ -255,7 +265,8 @@ static int issue(int dir_fd, const struct authority *a, const char *name, int da
 	snprintf(certificate_name, sizeof(certificate_name), "%s.crt", name);
 	/* A key without its certificate is what a crash in between leaves: it was never of use. */
 	if (!force && exists(dir_fd, certificate_name))
-		return error_set(err, EEXIST, "%s exists already: use --force to replace it and its key", certificate_name);
+		return error_set(err, EEXIST, "%s exists already: use --force to replace it and its key",
+				 certificate_name);
 	r = x509_new_key(&key, err);
 	if (r < 0)
 		return r;

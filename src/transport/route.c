@@ -22,7 +22,7 @@
 #define JOIN_MS 5000
 
 struct route {
-	int fd; /* the listener's socketpair, or the listening unix socket */
+	int fd;			       /* the listener's socketpair, or the listening unix socket */
 	struct tls_identity *identity; /* NULL: ssh */
 	int directory_fd;	       /* ssh: where the socket is */
 	char name[ROUTE_HEX_BYTES + 8];
@@ -201,7 +201,8 @@ int route_receive(struct route *r, int cancel_fd, uint64_t deadline_ns, struct c
 		int e = route_wait(r, cancel_fd, deadline_ns);
 
 		if (e == -ECANCELED)
-			return error_set(err, ECANCELED, "canceled while waiting for a further connection of the session");
+			return error_set(err, ECANCELED,
+					 "canceled while waiting for a further connection of the session");
 		if (e < 0)
 			return error_errno(err, -e, "cannot wait for a further connection of the session");
 		if (!e)

@@ -45,19 +45,22 @@ static int explain_verification(struct channel *c, const char *role, struct erro
 
 	switch (result) {
 	case X509_V_ERR_CERT_HAS_EXPIRED:
-		return error_set(err, EACCES, "the certificate of %s %s has expired (or the clocks differ): renew it with "
-				 "`phaul pki issue NAME --force`", role, c->peer);
-	case X509_V_ERR_CERT_NOT_YET_VALID:
-		return error_set(err, EACCES, "the certificate of %s %s is not valid yet: compare the clocks of both hosts",
+		return error_set(err, EACCES,
+				 "the certificate of %s %s has expired (or the clocks differ): renew it with "
+				 "`phaul pki issue NAME --force`",
 				 role, c->peer);
+	case X509_V_ERR_CERT_NOT_YET_VALID:
+		return error_set(err, EACCES,
+				 "the certificate of %s %s is not valid yet: compare the clocks of both hosts", role,
+				 c->peer);
 	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
 	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
 	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
 	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
 	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
 	case X509_V_ERR_CERT_SIGNATURE_FAILURE:
-		return error_set(err, EACCES, "the certificate of %s %s is not signed by our authority (%s)", role, c->peer,
-				 c->tls->ca_path);
+		return error_set(err, EACCES, "the certificate of %s %s is not signed by our authority (%s)", role,
+				 c->peer, c->tls->ca_path);
 	default:
 		return error_set(err, EACCES, "the certificate of %s %s cannot be accepted: %s", role, c->peer,
 				 X509_verify_cert_error_string(result));
@@ -72,8 +75,10 @@ static int explain_link(struct channel *c, const char *role, struct error *err)
 	if (t->io_error && t->io_error != ECONNRESET && t->io_error != EPIPE)
 		return channel_link_error(c, t->io_error, err);
 	if (!t->established && !t->server)
-		return error_set(err, ECONNRESET, "%s %s closed the connection during the handshake: is it `phaul serve` "
-				 "that listens there?", role, c->peer);
+		return error_set(err, ECONNRESET,
+				 "%s %s closed the connection during the handshake: is it `phaul serve` "
+				 "that listens there?",
+				 role, c->peer);
 	if (!t->established)
 		return error_set(err, ECONNRESET, "%s %s closed the connection during the handshake", role, c->peer);
 	return channel_link_error(c, t->io_error ? t->io_error : 0, err);

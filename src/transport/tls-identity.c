@@ -53,8 +53,10 @@ static int read_pem(const char *path, bool secret, struct buffer *b, struct erro
 	if (!S_ISREG(st.st_mode))
 		return error_set(err, EINVAL, "%s is not a file", path);
 	if (secret && (st.st_mode & 077))
-		return error_set(err, EACCES, "the key %s can be read or changed by others (mode %03o): run `chmod 600 %s`, "
-				 "and issue a new one if somebody may have taken it", path, st.st_mode & 0777, path);
+		return error_set(err, EACCES,
+				 "the key %s can be read or changed by others (mode %03o): run `chmod 600 %s`, "
+				 "and issue a new one if somebody may have taken it",
+				 path, st.st_mode & 0777, path);
 	if (secret && st.st_uid != 0 && st.st_uid != geteuid())
 		return error_set(err, EACCES, "the key %s belongs to user %u and not to us", path, st.st_uid);
 	if (st.st_size > PEM_BYTES_MAX)
@@ -83,10 +85,13 @@ static int load_certificate(SSL_CTX *ctx, const char *path, struct error *err)
 	if (!certificate || SSL_CTX_use_certificate(ctx, certificate) != 1)
 		r = error_set(err, EINVAL, "%s holds no certificate that can be used", path);
 	else if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0)
-		r = error_set(err, EKEYEXPIRED, "the certificate %s has expired: renew it with `phaul pki issue NAME "
-			      "--force`", path);
+		r = error_set(err, EKEYEXPIRED,
+			      "the certificate %s has expired: renew it with `phaul pki issue NAME "
+			      "--force`",
+			      path);
 	else if (X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0)
-		r = error_set(err, EKEYREJECTED, "the certificate %s is not valid yet: check the clock of this host", path);
+		r = error_set(err, EKEYREJECTED, "the certificate %s is not valid yet: check the clock of this host",
+			      path);
 	X509_free(certificate);
 	BIO_free(bio);
 	return r;
@@ -117,8 +122,10 @@ static int load_key(SSL_CTX *ctx, const char *path, const char *certificate_path
 	if (!key)
 		r = error_set(err, EINVAL, "%s holds no key that can be used (a passphrase is not supported)", path);
 	else if (X509_check_private_key(SSL_CTX_get0_certificate(ctx), key) != 1)
-		r = error_set(err, EKEYREJECTED, "the key %s does not belong to the certificate %s: issue both anew with "
-			      "`phaul pki issue NAME --force`", path, certificate_path);
+		r = error_set(err, EKEYREJECTED,
+			      "the key %s does not belong to the certificate %s: issue both anew with "
+			      "`phaul pki issue NAME --force`",
+			      path, certificate_path);
 	else if (SSL_CTX_use_PrivateKey(ctx, key) != 1)
 		r = error_set(err, EINVAL, "%s holds a key that cannot be used for TLS", path);
 	EVP_PKEY_free(key);
@@ -158,8 +165,8 @@ static int check_chain(SSL_CTX *ctx, const char *path, const char *ca_path, stru
 		r = error_set(err, ENOMEM, "no memory to check %s", path);
 	else if (X509_verify_cert(chain) != 1) {
 		why = X509_STORE_CTX_get_error(chain);
-		r = error_set(err, EKEYREJECTED, "the certificate %s is not good under the authority %s (%s)", path, ca_path,
-			      X509_verify_cert_error_string(why));
+		r = error_set(err, EKEYREJECTED, "the certificate %s is not good under the authority %s (%s)", path,
+			      ca_path, X509_verify_cert_error_string(why));
 	}
 	X509_STORE_CTX_free(chain);
 	return r;
@@ -178,9 +185,9 @@ static bool has_aes_instructions(void)
 
 static int set_options(SSL_CTX *ctx, struct error *err)
 {
-	const char *suites = has_aes_instructions() ?
-				     "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256" :
-				     "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384";
+	const char *suites = has_aes_instructions()
+				     ? "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+				     : "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384";
 
 	if (!SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) || !SSL_CTX_set_ciphersuites(ctx, suites) ||
 	    !SSL_CTX_set_num_tickets(ctx, 0))

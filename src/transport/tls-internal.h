@@ -28,8 +28,8 @@ struct tls {
 	uint64_t key_bytes_max; /* then a new key is made */
 	bool server;
 	bool established;
-	bool end_of_stream; /* the socket gave 0 */
-	int io_error;	    /* the socket's last real error, positive */
+	bool end_of_stream;   /* the socket gave 0 */
+	int io_error;	      /* the socket's last real error, positive */
 	struct error failure; /* sticky: TLS cannot go on after any failure */
 	char ca_path[TLS_PATH_MAX];
 };

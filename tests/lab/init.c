@@ -50,8 +50,7 @@ struct spawn {
 	char **argv;
 };
 
-__attribute__((format(printf, 2, 3), noreturn)) static void fail(int status, const char *format,
-								 ...)
+__attribute__((format(printf, 2, 3), noreturn)) static void fail(int status, const char *format, ...)
 {
 	va_list args;
 
@@ -186,8 +185,7 @@ static void become_user(const char *name)
 	user = getpwnam(name);
 	if (user == NULL)
 		fail(EXIT_FAILED, "no user named %s", name);
-	if (initgroups(user->pw_name, user->pw_gid) < 0 || setgid(user->pw_gid) < 0 ||
-	    setuid(user->pw_uid) < 0)
+	if (initgroups(user->pw_name, user->pw_gid) < 0 || setgid(user->pw_gid) < 0 || setuid(user->pw_uid) < 0)
 		fail(EXIT_FAILED, "cannot become %s: %s", name, strerror(errno));
 	if (setenv("HOME", user->pw_dir, 1) < 0 || setenv("USER", name, 1) < 0)
 		fail(EXIT_FAILED, "cannot set the environment: %s", strerror(errno));
@@ -206,8 +204,7 @@ static int open_high(const char *path, int flags)
 }
 
 /* Runs in the daemon, where only the exec may fail in practice: that comes back through report_fd as an errno. */
-__attribute__((noreturn)) static void become_daemon(char **argv, int input_fd, int output_fd,
-						    int report_fd)
+__attribute__((noreturn)) static void become_daemon(char **argv, int input_fd, int output_fd, int report_fd)
 {
 	sigset_t none;
 	int error = 0;
@@ -217,8 +214,7 @@ __attribute__((noreturn)) static void become_daemon(char **argv, int input_fd, i
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (dup2(input_fd, STDIN_FILENO) < 0 || dup2(output_fd, STDOUT_FILENO) < 0 ||
-	    dup2(output_fd, STDERR_FILENO) < 0 ||
-	    close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+	    dup2(output_fd, STDERR_FILENO) < 0 || close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		error = errno;
 	if (error == 0) {
 		execvp(argv[0], argv);
@@ -286,13 +282,11 @@ static int run_spawn(int argc, char **argv)
 
 static void enter_namespaces(pid_t pid)
 {
-	const int all = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC |
-			CLONE_NEWCGROUP;
+	const int all = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP;
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 
 	if (fd < 0 || setns(fd, all) < 0)
-		fail(EXIT_FAILED, "cannot enter the host of process %d: %s", (int)pid,
-		     strerror(errno));
+		fail(EXIT_FAILED, "cannot enter the host of process %d: %s", (int)pid, strerror(errno));
 	close(fd);
 }
 
@@ -313,8 +307,7 @@ __attribute__((noreturn)) static void end_like(int status)
  * What is sent to us is meant for the child. Sharing a terminal, both get what the terminal sends, and only what
  * kill(2) sent is passed on; otherwise the child has a process group of its own, and everything is.
  */
-__attribute__((noreturn)) static void wait_for(pid_t child, const sigset_t *relayed,
-					       bool shares_terminal)
+__attribute__((noreturn)) static void wait_for(pid_t child, const sigset_t *relayed, bool shares_terminal)
 {
 	int status;
 
@@ -335,9 +328,7 @@ __attribute__((noreturn)) static void wait_for(pid_t child, const sigset_t *rela
 
 static int run_join(int argc, char **argv)
 {
-	static const int numbers[] = {
-		SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2
-	};
+	static const int numbers[] = { SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2 };
 	bool shares_terminal = isatty(STDIN_FILENO);
 	sigset_t relayed, before;
 	pid_t child;
@@ -397,8 +388,7 @@ static int run_kill(int argc, char **argv)
 		int ready = poll(&waiting[i], 1, left_ms > 0 ? (int)left_ms : 0);
 
 		if (ready <= 0)
-			fail(EXIT_FAILED, "a process does not end, %d s after SIGKILL",
-			     KILL_DEADLINE_MS / 1000);
+			fail(EXIT_FAILED, "a process does not end, %d s after SIGKILL", KILL_DEADLINE_MS / 1000);
 	}
 	return 0;
 }

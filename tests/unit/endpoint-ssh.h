@@ -102,7 +102,8 @@ static void sshd_start(struct sshd *s)
 	write_text(s, "authorized", "%s", text);
 	read_text(s, "host.pub", text);
 	write_text(s, "known", "[127.0.0.1]:%u %s", s->port, text);
-	write_text(s, "sshd.conf", "ListenAddress 127.0.0.1:%u\nHostKey %s/host\nAuthorizedKeysFile %s/authorized\n"
+	write_text(s, "sshd.conf",
+		   "ListenAddress 127.0.0.1:%u\nHostKey %s/host\nAuthorizedKeysFile %s/authorized\n"
 		   "StrictModes no\nUsePAM no\nPidFile none\nPermitRootLogin yes\nPasswordAuthentication no\n"
 		   "KbdInteractiveAuthentication no\nAcceptEnv PHAUL_TEST_FAIL\nSetEnv PHAUL_TEST_RUN=%s\n",
 		   s->port, s->directory, s->directory, s->directory);
@@ -112,8 +113,10 @@ static void sshd_start(struct sshd *s)
 		   s->directory, s->directory);
 	write_text(s, "unknown.conf", "IdentityFile %s/client\nIdentitiesOnly yes\nUserKnownHostsFile /dev/null\n",
 		   s->directory);
-	write_text(s, "fail.conf", "IdentityFile %s/client\nIdentitiesOnly yes\nUserKnownHostsFile %s/known\n"
-		   "SetEnv PHAUL_TEST_FAIL=1\n", s->directory, s->directory);
+	write_text(s, "fail.conf",
+		   "IdentityFile %s/client\nIdentitiesOnly yes\nUserKnownHostsFile %s/known\n"
+		   "SetEnv PHAUL_TEST_FAIL=1\n",
+		   s->directory, s->directory);
 	snprintf(config, sizeof(config), "%s/sshd.log", s->directory);
 	log = open(config, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	snprintf(config, sizeof(config), "%s/sshd.conf", s->directory);
@@ -247,7 +250,8 @@ static void test_ssh_errors(void **state)
 		use_config(&s, cases[i].config);
 		r = dial_helper(&s, cases[i].program, NULL, &c, &err);
 		if (r != cases[i].number || !strstr(err.text, cases[i].text))
-			fail_msg("%s %s: %d %s", cases[i].config, cases[i].program ? cases[i].program : "", r, err.text);
+			fail_msg("%s %s: %d %s", cases[i].config, cases[i].program ? cases[i].program : "", r,
+				 err.text);
 	}
 	assert_true(access("/tmp/phaul-owned", F_OK) < 0);
 	process_kill(&s.process);

@@ -131,7 +131,8 @@ static void measure_reading(pid_t pid, const struct page_runs *runs)
 	begin = clock_now_ns();
 	for (uint64_t at = 0; at < area_bytes; at += 2 * BATCH * PAGE_BYTES) {
 		for (uint64_t i = 0; i < BATCH; i++)
-			ranges[i] = (struct range){ area + at + 2 * i * PAGE_BYTES, area + at + (2 * i + 1) * PAGE_BYTES };
+			ranges[i] =
+				(struct range){ area + at + 2 * i * PAGE_BYTES, area + at + (2 * i + 1) * PAGE_BYTES };
 		if (reader_read(pid, ranges, BATCH, data, NULL, &err) < 0)
 			die(&err);
 	}

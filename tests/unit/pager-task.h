@@ -63,8 +63,8 @@ struct task_shared {
 };
 
 struct task {
-	uint64_t pages;	       /* of the region */
-	uint64_t registered;   /* so many of them; the rest stays an ordinary mapping */
+	uint64_t pages;	     /* of the region */
+	uint64_t registered; /* so many of them; the rest stays an ordinary mapping */
 	int (*body)(struct task *t);
 	struct task_shared *shared;
 	const char *socket_path;

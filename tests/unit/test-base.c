@@ -49,7 +49,8 @@ static void test_range_against_model(void **state)
 			uint64_t end = start + (uint64_t)rand_r(&seed) % (MODEL_SIZE - start + 1);
 			bool add = rand_r(&seed) % 3 != 0;
 
-			assert_int_equal(add ? range_set_add(&set, start, end) : range_set_subtract(&set, start, end), 0);
+			assert_int_equal(add ? range_set_add(&set, start, end) : range_set_subtract(&set, start, end),
+					 0);
 			for (uint64_t i = start; i < end; i++)
 				model[i] = add;
 			ranges_match_model(&set, model);
@@ -183,10 +184,14 @@ static void test_process_fds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_range_against_model), cmocka_unit_test(test_range_part),
-		cmocka_unit_test(test_range_array_valid),   cmocka_unit_test(test_uuid),
-		cmocka_unit_test(test_error_sentence),	    cmocka_unit_test(test_directory),
-		cmocka_unit_test(test_process),		    cmocka_unit_test(test_process_fds),
+		cmocka_unit_test(test_range_against_model),
+		cmocka_unit_test(test_range_part),
+		cmocka_unit_test(test_range_array_valid),
+		cmocka_unit_test(test_uuid),
+		cmocka_unit_test(test_error_sentence),
+		cmocka_unit_test(test_directory),
+		cmocka_unit_test(test_process),
+		cmocka_unit_test(test_process_fds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

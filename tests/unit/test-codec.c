@@ -17,9 +17,9 @@ enum content { CONTENT_ZERO, CONTENT_TEXT, CONTENT_RANDOM };
 static void fill_page(uint8_t *page, enum content content, unsigned int *seed)
 {
 	for (size_t i = 0; i < PAGE_BYTES; i++)
-		page[i] = content == CONTENT_ZERO ? 0 :
-			  content == CONTENT_TEXT ? (uint8_t)"the quick brown fox "[i % 20] :
-						    (uint8_t)rand_r(seed);
+		page[i] = content == CONTENT_ZERO   ? 0
+			  : content == CONTENT_TEXT ? (uint8_t) "the quick brown fox "[i % 20]
+						    : (uint8_t)rand_r(seed);
 	if (content == CONTENT_RANDOM)
 		page[0] |= 1;
 }
@@ -83,7 +83,7 @@ static void test_choice(void **state)
 		enum content content;
 		enum page_encoding expected;
 	} cases[] = {
-		{ true, 1000000, CONTENT_TEXT, ENCODING_LZ4 },	 { true, 1000000, CONTENT_RANDOM, ENCODING_RAW },
+		{ true, 1000000, CONTENT_TEXT, ENCODING_LZ4 },	  { true, 1000000, CONTENT_RANDOM, ENCODING_RAW },
 		{ true, UINT64_MAX, CONTENT_TEXT, ENCODING_RAW }, { false, 1000000, CONTENT_TEXT, ENCODING_RAW },
 		{ true, 1000000, CONTENT_ZERO, ENCODING_ZERO },
 	};
@@ -214,8 +214,8 @@ static void test_is_zero(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),	  cmocka_unit_test(test_choice),
-		cmocka_unit_test(test_policy_table),	  cmocka_unit_test(test_policy_forgets),
+		cmocka_unit_test(test_round_trip),	 cmocka_unit_test(test_choice),
+		cmocka_unit_test(test_policy_table),	 cmocka_unit_test(test_policy_forgets),
 		cmocka_unit_test(test_hostile_payloads), cmocka_unit_test(test_is_zero),
 	};
 

@@ -354,7 +354,8 @@ static void test_criu_killed_in_restore(void **state)
 		for (uint64_t deadline = deadline_in_ms(1000); count_workloads() && clock_now_ns() < deadline;)
 			sched_yield();
 		if (count_workloads())
-			fail_msg("killed at %zu.%zu ms, restore said %d, %d tasks are left", i / 2, i % 2 * 5, r, count_workloads());
+			fail_msg("killed at %zu.%zu ms, restore said %d, %d tasks are left", i / 2, i % 2 * 5, r,
+				 count_workloads());
 		workload_end(&w);
 	}
 }

@@ -235,8 +235,8 @@ static void measure(size_t mib, bool hide)
 		assert_ok(criu_dump_rollback(job, &err), &err);
 		t[2] = clock_now_ns();
 		criu_free(job);
-		print_message("# %zu MiB, %s: held after %.1f ms, rolled back after %.1f ms\n", mib, hide ? "hidden" : "plain",
-			      (double)(t[1] - t[0]) / 1e6, (double)(t[2] - t[1]) / 1e6);
+		print_message("# %zu MiB, %s: held after %.1f ms, rolled back after %.1f ms\n", mib,
+			      hide ? "hidden" : "plain", (double)(t[1] - t[0]) / 1e6, (double)(t[2] - t[1]) / 1e6);
 	}
 	workload_end(&w);
 }

@@ -97,9 +97,10 @@ static void test_network_table(void **state)
 /* files.img with two timerfds as CRIU 4.2.1 writes them: 10 ms, one with a pending tick, one disarmed. */
 #define HEAD(magic) 0x19, 0x43, 0x56, 0x54, magic
 #define FOWN 0x1a, 0x0a, 0x08, 0, 0x10, 0, 0x18, 0, 0x20, 0, 0x28, 0
-#define TIMER(id, ticks, interval...)                                                              \
+#define TIMER(id, ticks, interval...)                                                                                  \
 	0x62, 0x21, 0x08, id, 0x10, 2, FOWN, 0x20, 1, 0x28, ticks, 0x30, 0, 0x38, 0, 0x40, 0, 0x48, 0, 0x50, interval
-#define ENTRY(id, ticks, interval...) 0x2b, 0, 0, 0, 0x08, 17, 0x10, id, TIMER(id, ticks, interval), 0xa2, 0x1f, 0x01, 'x'
+#define ENTRY(id, ticks, interval...)                                                                                  \
+	0x2b, 0, 0, 0, 0x08, 17, 0x10, id, TIMER(id, ticks, interval), 0xa2, 0x1f, 0x01, 'x'
 #define ENTRY_BYTES 47 /* with its length */
 #define TEN_MS 0x80, 0xad, 0xe2, 0x04
 
@@ -153,11 +154,11 @@ static void test_lazy_ranges(void **state)
 {
 	/* head; 2 pages at 0x1000, lazy and present; 1 at 0x3000, lazy; 1 at 0x4000, present only */
 	static const uint8_t pagemap[] = {
-		HEAD(0x25), 0x40, 0x08, 0x56,					      /* magic */
-		2, 0, 0, 0, 0x08, 1,						      /* head */
-		9, 0, 0, 0, 0x08, 0x80, 0x20, 0x10, 1, 0x20, 6, 0x28, 2,	      /* nr_pages counts, not compat */
-		7, 0, 0, 0, 0x08, 0x80, 0x60, 0x10, 1, 0x20, 2,			      /* an older one, without it */
-		10, 0, 0, 0, 0x08, 0x80, 0x80, 0x01, 0x10, 1, 0x20, 4, 0x28, 1,
+		HEAD(0x25), 0x40, 0x08, 0x56,							 /* magic */
+		2,	    0,	  0,	0,    0x08, 1,						 /* head */
+		9,	    0,	  0,	0,    0x08, 0x80, 0x20, 0x10, 1,    0x20, 6,	0x28, 2, /* nr_pages counts, not compat */
+		7,	    0,	  0,	0,    0x08, 0x80, 0x60, 0x10, 1,    0x20, 2, /* an older one, without it */
+		10,	    0,	  0,	0,    0x08, 0x80, 0x80, 0x01, 0x10, 1,	  0x20, 4,    0x28, 1,
 	};
 	struct criu_lazy_range *ranges = NULL;
 	struct error err;
@@ -191,9 +192,8 @@ static int group_teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_first_error), cmocka_unit_test(test_network_table),
-		cmocka_unit_test(test_mend),	    cmocka_unit_test(test_bad_images),
-		cmocka_unit_test(test_lazy_ranges),
+		cmocka_unit_test(test_first_error), cmocka_unit_test(test_network_table), cmocka_unit_test(test_mend),
+		cmocka_unit_test(test_bad_images),  cmocka_unit_test(test_lazy_ranges),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

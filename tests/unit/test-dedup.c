@@ -53,9 +53,8 @@ static void test_against_model(void **state)
 		int content = rand_r(&seed) % (1 + rand_r(&seed) % MODEL_CONTENTS), probe;
 		struct page_reference found;
 
-		assert_int_equal(dedup_note(d, 1 + (uint32_t)place % 3, (uint64_t)place / 3 * PAGE_BYTES,
-					    &hashes[content]),
-				 0);
+		assert_int_equal(
+			dedup_note(d, 1 + (uint32_t)place % 3, (uint64_t)place / 3 * PAGE_BYTES, &hashes[content]), 0);
 		if (model[place])
 			used[model[place] - 1]--;
 		model[place] = content + 1;
@@ -69,9 +68,9 @@ static void test_against_model(void **state)
 			assert_int_equal(model[at], probe + 1);
 		}
 		place = rand_r(&seed) % MODEL_PLACES;
-		assert_int_equal(dedup_is_current(d, 1 + (uint32_t)place % 3, (uint64_t)place / 3 * PAGE_BYTES,
-						  &hashes[probe]),
-				 model[place] == probe + 1);
+		assert_int_equal(
+			dedup_is_current(d, 1 + (uint32_t)place % 3, (uint64_t)place / 3 * PAGE_BYTES, &hashes[probe]),
+			model[place] == probe + 1);
 	}
 	dedup_free(d);
 }
@@ -163,8 +162,10 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hash),		 cmocka_unit_test(test_against_model),
-		cmocka_unit_test(test_replaced_is_gone), cmocka_unit_test(test_same_content_everywhere),
+		cmocka_unit_test(test_hash),
+		cmocka_unit_test(test_against_model),
+		cmocka_unit_test(test_replaced_is_gone),
+		cmocka_unit_test(test_same_content_everywhere),
 		cmocka_unit_test(test_threads),
 	};
 

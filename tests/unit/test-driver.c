@@ -121,7 +121,8 @@ static void test_describe(void **state)
 	assert_int_equal(w.processes[0].image_pid, pid);
 	assert_int_equal(w.processes[1].threads, 1);
 	assert_true(w.session_leader && !w.has_terminal && !w.own_pid_namespace);
-	assert_true(w.resident_bytes > 0 && w.resident_bytes == w.processes[0].resident_bytes + w.processes[1].resident_bytes);
+	assert_true(w.resident_bytes > 0 &&
+		    w.resident_bytes == w.processes[0].resident_bytes + w.processes[1].resident_bytes);
 	assert_int_equal(w.n_pids, 3);
 	assert_true(has_pid(&w, pid) && has_pid(&w, *shared_tid) && has_pid(&w, w.processes[1].pid));
 	f = find_file(&w, "test-driver");
@@ -369,12 +370,9 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ids),
-		cmocka_unit_test(test_describe),
-		cmocka_unit_test(test_not_a_leader),
-		cmocka_unit_test(test_stop_and_unstop),
-		cmocka_unit_test(test_target),
-		cmocka_unit_test(test_obstacle_list),
+		cmocka_unit_test(test_ids),	     cmocka_unit_test(test_describe),
+		cmocka_unit_test(test_not_a_leader), cmocka_unit_test(test_stop_and_unstop),
+		cmocka_unit_test(test_target),	     cmocka_unit_test(test_obstacle_list),
 		cmocka_unit_test(test_large_tree),
 	};
 

@@ -174,7 +174,8 @@ static void test_wrong_targets(void **state)
 
 static void test_bad_listeners(void **state)
 {
-	static const char *const bad[] = { "127.0.0.1", "127.0.0.1:", "127.0.0.1:70000", ":80", "::1:80", "[::1]", "127.0.0.1:x" };
+	static const char *const bad[] = { "127.0.0.1", "127.0.0.1:", "127.0.0.1:70000", ":80",
+					   "::1:80",	"[::1]",      "127.0.0.1:x" };
 	struct listener *l = NULL, *m = NULL;
 	struct error err = { 0 };
 	char address[40];
@@ -475,12 +476,18 @@ static void test_forget(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse),		 cmocka_unit_test(test_dial),
-		cmocka_unit_test(test_wrong_targets),	 cmocka_unit_test(test_bad_listeners),
-		cmocka_unit_test(test_garbage),		 cmocka_unit_test(test_slow_peers),
-		cmocka_unit_test(test_trickled_preamble), cmocka_unit_test(test_route_hand_over),
-		cmocka_unit_test(test_stuck_worker),	 cmocka_unit_test(test_forget),
-		cmocka_unit_test(test_joiner_errors),	 cmocka_unit_test(test_route_cancel),
+		cmocka_unit_test(test_parse),
+		cmocka_unit_test(test_dial),
+		cmocka_unit_test(test_wrong_targets),
+		cmocka_unit_test(test_bad_listeners),
+		cmocka_unit_test(test_garbage),
+		cmocka_unit_test(test_slow_peers),
+		cmocka_unit_test(test_trickled_preamble),
+		cmocka_unit_test(test_route_hand_over),
+		cmocka_unit_test(test_stuck_worker),
+		cmocka_unit_test(test_forget),
+		cmocka_unit_test(test_joiner_errors),
+		cmocka_unit_test(test_route_cancel),
 		cmocka_unit_test(test_ssh),
 		cmocka_unit_test(test_ssh_errors),
 	};

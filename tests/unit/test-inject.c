@@ -184,7 +184,8 @@ static int filtered(int fd, void *argument)
 	ready(fd);
 	child_receive(fd);
 	/* The filter must be in force again. */
-	if ((uint32_t)(uintptr_t)argument != SECCOMP_RET_KILL_PROCESS && (syscall(SYS_userfaultfd, 0) != -1 || errno != EPERM))
+	if ((uint32_t)(uintptr_t)argument != SECCOMP_RET_KILL_PROCESS &&
+	    (syscall(SYS_userfaultfd, 0) != -1 || errno != EPERM))
 		return 3;
 	return 0;
 }
@@ -280,25 +281,26 @@ static long rseq_round(char *rseq)
 {
 	long result;
 
-	__asm__ volatile(".pushsection __rseq_cs, \"aw\"\n"
-			 ".balign 32\n"
-			 "3: .long 0, 0\n"
-			 ".quad 1f, 2f - 1f, 4f\n"
-			 ".popsection\n"
-			 "leaq 3b(%%rip), %%rax\n"
-			 "movq %%rax, 8(%[rseq])\n"
-			 "1: movq $200000, %%rcx\n"
-			 "5: decq %%rcx\n"
-			 "jnz 5b\n"
-			 "movq 8(%[rseq]), %[result]\n"
-			 "2: jmp 6f\n"
-			 ".byte 0x0f, 0xb9, 0x3d\n"
-			 ".long 0x53053053\n" /* RSEQ_SIG, which the kernel checks before it jumps to the abort handler */
-			 "4: movq $-1, %[result]\n"
-			 "6:\n"
-			 : [result] "=&r"(result)
-			 : [rseq] "r"(rseq)
-			 : "rax", "rcx", "memory", "cc");
+	__asm__ volatile(
+		".pushsection __rseq_cs, \"aw\"\n"
+		".balign 32\n"
+		"3: .long 0, 0\n"
+		".quad 1f, 2f - 1f, 4f\n"
+		".popsection\n"
+		"leaq 3b(%%rip), %%rax\n"
+		"movq %%rax, 8(%[rseq])\n"
+		"1: movq $200000, %%rcx\n"
+		"5: decq %%rcx\n"
+		"jnz 5b\n"
+		"movq 8(%[rseq]), %[result]\n"
+		"2: jmp 6f\n"
+		".byte 0x0f, 0xb9, 0x3d\n"
+		".long 0x53053053\n" /* RSEQ_SIG, which the kernel checks before it jumps to the abort handler */
+		"4: movq $-1, %[result]\n"
+		"6:\n"
+		: [result] "=&r"(result)
+		: [rseq] "r"(rseq)
+		: "rax", "rcx", "memory", "cc");
 	return result;
 }
 

@@ -105,11 +105,23 @@ static int setup(void **state)
 
 static void test_parse(void **state)
 {
-	static const char *const good[] = { "10.77.0.100/24@eth0", "fd77::100/64@eth0", "192.0.2.1/32@a-very-long.15", "::1/128@lo" };
-	static const char *const bad[] = { "",		      "10.0.0.1",	   "10.0.0.1/24",   "10.0.0.1@eth0",
-					   "10.0.0.1/33@eth0", "10.0.0.1/0@eth0",   "10.0.0/8@eth0", "fd77::1/129@eth0",
-					   "10.0.0.1/2x@eth0", "10.0.0.1/24@",	   "/24@eth0",	    "10.0.0.1/ 24@eth0",
-					   "10.0.0.1/-1@eth0", "10.0.0.1/24@a/b",   "x/24@eth0",
+	static const char *const good[] = { "10.77.0.100/24@eth0", "fd77::100/64@eth0", "192.0.2.1/32@a-very-long.15",
+					    "::1/128@lo" };
+	static const char *const bad[] = { "",
+					   "10.0.0.1",
+					   "10.0.0.1/24",
+					   "10.0.0.1@eth0",
+					   "10.0.0.1/33@eth0",
+					   "10.0.0.1/0@eth0",
+					   "10.0.0/8@eth0",
+					   "fd77::1/129@eth0",
+					   "10.0.0.1/2x@eth0",
+					   "10.0.0.1/24@",
+					   "/24@eth0",
+					   "10.0.0.1/ 24@eth0",
+					   "10.0.0.1/-1@eth0",
+					   "10.0.0.1/24@a/b",
+					   "x/24@eth0",
 					   "10.0.0.1/24@sixteencharacter" };
 	char text[NET_ADDRESS_TEXT_MAX];
 	struct net_address a;
@@ -234,7 +246,8 @@ static bool table_exists(const char *name)
 static void test_criu_tables(void **state)
 {
 	/* As CRIU 4.2.1 cuts it, and whole. */
-	static const char *const names[] = { "CRIU-4711", "CRIU-01234567-89ab-4cde-8f", "CRIU-01234567-89ab-4cde-8f01-23456789abcd" };
+	static const char *const names[] = { "CRIU-4711", "CRIU-01234567-89ab-4cde-8f",
+					     "CRIU-01234567-89ab-4cde-8f01-23456789abcd" };
 	struct error err;
 
 	(void)state;
@@ -276,7 +289,8 @@ static int count_announcements(const struct net_address *a, int fd)
 			n += mine && frame[7] == 1 + n % 2;
 			continue;
 		}
-		if ((size_t)size < sizeof(*ip) + sizeof(*na) + 8 || ip->ip6_nxt != IPPROTO_ICMPV6 || ip->ip6_hlim != 255)
+		if ((size_t)size < sizeof(*ip) + sizeof(*na) + 8 || ip->ip6_nxt != IPPROTO_ICMPV6 ||
+		    ip->ip6_hlim != 255)
 			continue;
 		n += na->nd_na_type == ND_NEIGHBOR_ADVERT && (na->nd_na_flags_reserved & ND_NA_FLAG_OVERRIDE) &&
 		     !memcmp(&na->nd_na_target, a->bytes, 16);
@@ -312,11 +326,8 @@ static void test_announce(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse),
-		cmocka_unit_test(test_add_and_remove),
-		cmocka_unit_test(test_catch),
-		cmocka_unit_test(test_criu_tables),
-		cmocka_unit_test(test_announce),
+		cmocka_unit_test(test_parse),	    cmocka_unit_test(test_add_and_remove), cmocka_unit_test(test_catch),
+		cmocka_unit_test(test_criu_tables), cmocka_unit_test(test_announce),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

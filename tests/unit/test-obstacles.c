@@ -102,12 +102,14 @@ static void open_many(void)
 	char path[PATH_MAX];
 	int ends[2], master, slave;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0 || pipe(ends) < 0 || openpty(&master, &slave, NULL, NULL, NULL) < 0)
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0 || pipe(ends) < 0 ||
+	    openpty(&master, &slave, NULL, NULL, NULL) < 0)
 		_exit(1);
 	snprintf(path, sizeof(path), "%s/ghost", directory);
 	if (open(path, O_RDWR | O_CREAT, 0600) < 0 || unlink(path) < 0 || open("/dev/urandom", O_RDONLY) < 0)
 		_exit(1);
-	if (syscall(SYS_memfd_create, "x", 0) < 0 || open("/proc/self/status", O_RDONLY) < 0 || socket(AF_NETLINK, SOCK_RAW, 0) < 0)
+	if (syscall(SYS_memfd_create, "x", 0) < 0 || open("/proc/self/status", O_RDONLY) < 0 ||
+	    socket(AF_NETLINK, SOCK_RAW, 0) < 0)
 		_exit(1);
 	mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 }
@@ -308,12 +310,9 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_own_pid_namespace),
-		cmocka_unit_test(test_no_obstacles),
-		cmocka_unit_test(test_obstacles),
-		cmocka_unit_test(test_other_end_outside),
-		cmocka_unit_test(test_terminal),
-		cmocka_unit_test(test_ourselves),
+		cmocka_unit_test(test_own_pid_namespace), cmocka_unit_test(test_no_obstacles),
+		cmocka_unit_test(test_obstacles),	  cmocka_unit_test(test_other_end_outside),
+		cmocka_unit_test(test_terminal),	  cmocka_unit_test(test_ourselves),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

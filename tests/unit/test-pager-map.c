@@ -48,8 +48,8 @@ static struct pager_state *make_state(int *ret_fd, struct model *m)
 		if (m->source[i] < 0)
 			continue;
 		if (i % 30 == 0)
-			runs[sp->n_runs++] = (struct pager_segment){ address_of((uint64_t)i), address_of((uint64_t)i), 0,
-								     sp->pages };
+			runs[sp->n_runs++] = (struct pager_segment){ address_of((uint64_t)i), address_of((uint64_t)i),
+								     0, sp->pages };
 		runs[sp->n_runs - 1].pages++;
 		sp->pages++;
 	}
@@ -203,9 +203,13 @@ static void test_successor_applies_once(void **state)
 		{ .event = UFFD_EVENT_REMAP,
 		  .arg.remap = { .from = BASE, .to = BASE + 100 * PAGE_BYTES, .len = 10 * PAGE_BYTES } },
 		{ .event = UFFD_EVENT_REMAP,
-		  .arg.remap = { .from = BASE + 100 * PAGE_BYTES, .to = BASE + 200 * PAGE_BYTES, .len = 10 * PAGE_BYTES } },
+		  .arg.remap = { .from = BASE + 100 * PAGE_BYTES,
+				 .to = BASE + 200 * PAGE_BYTES,
+				 .len = 10 * PAGE_BYTES } },
 		{ .event = UFFD_EVENT_REMAP,
-		  .arg.remap = { .from = BASE + 40 * PAGE_BYTES, .to = BASE + 100 * PAGE_BYTES, .len = 10 * PAGE_BYTES } },
+		  .arg.remap = { .from = BASE + 40 * PAGE_BYTES,
+				 .to = BASE + 100 * PAGE_BYTES,
+				 .len = 10 * PAGE_BYTES } },
 	};
 
 	(void)state;
@@ -232,7 +236,8 @@ static void test_successor_applies_once(void **state)
 				assert_int_equal(seg->source + (address_of(200 + i) - seg->address), address_of(i));
 				seg = pager_map_find(s, m, address_of(100 + i));
 				assert_non_null(seg);
-				assert_int_equal(seg->source + (address_of(100 + i) - seg->address), address_of(40 + i));
+				assert_int_equal(seg->source + (address_of(100 + i) - seg->address),
+						 address_of(40 + i));
 				assert_null(pager_map_find(s, m, address_of(i)));
 			}
 			assert_int_equal(m->slots[0].event | m->slots[1].event | m->slots[2].event, 0);
@@ -269,7 +274,8 @@ static void test_events_before_faults(void **state)
 
 	m->slots[0] = (struct uffd_msg){ .event = UFFD_EVENT_PAGEFAULT, .arg.pagefault.address = BASE + 8 };
 	m->slots[1] = (struct uffd_msg){ .event = UFFD_EVENT_REMOVE, .arg.remove = { BASE, BASE + PAGE_BYTES } };
-	m->slots[2] = (struct uffd_msg){ .event = UFFD_EVENT_PAGEFAULT, .arg.pagefault.address = BASE + 5 * PAGE_BYTES };
+	m->slots[2] =
+		(struct uffd_msg){ .event = UFFD_EVENT_PAGEFAULT, .arg.pagefault.address = BASE + 5 * PAGE_BYTES };
 	m->slots[3] = (struct uffd_msg){ .event = UFFD_EVENT_FORK, .arg.fork.ufd = 1001 };
 	assert_int_equal(pager_log_serve(&srv, m, false), 0);
 	assert_int_equal(at[0], 0);

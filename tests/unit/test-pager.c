@@ -57,9 +57,9 @@ static void rig_fill_store(struct rig *rig, uint32_t space, uint64_t pages)
 		if (page_zero(i))
 			assert_int_equal(store_put_zero(rig->store, space, at, 1, NULL), 0);
 		else
-			assert_int_equal(store_put(rig->store, space, at, 1, ENCODING_RAW, (uint8_t *)page, PAGE_BYTES,
-						   NULL),
-					 0);
+			assert_int_equal(
+				store_put(rig->store, space, at, 1, ENCODING_RAW, (uint8_t *)page, PAGE_BYTES, NULL),
+				0);
 		rig->data_pages += !page_zero(i);
 	}
 	assert_int_equal(store_apply_present(rig->store, space, &rig->present, NULL), 0);
@@ -198,8 +198,8 @@ static void test_random_access(void **state)
 		assert_true(clock_now_ns() < start + DEADLINE_MS * NS_PER_MS);
 		assert_true(pager_wait(rig.pager, deadline_in_ms(3), NULL) >= 0);
 	}
-	print_message("# %llu MiB in %.0f ms beside a task that faults\n",
-		      (unsigned long long)(rig.data_pages >> 8), (double)(clock_now_ns() - start) / 1e6);
+	print_message("# %llu MiB in %.0f ms beside a task that faults\n", (unsigned long long)(rig.data_pages >> 8),
+		      (double)(clock_now_ns() - start) / 1e6);
 	wait_pager(&rig);
 	wait_task(pid);
 	print_latency("while filling");
@@ -263,10 +263,9 @@ static void test_mutations(void **state)
 {
 	(void)state;
 	for (uint64_t round = 0; round < 4; round++) {
-		struct task t = { .pages = 64 * MIB_PAGES,
-				  .body = body_mutate,
-				  .seed = 99 + round,
-				  .announced = ANNOUNCED };
+		struct task t = {
+			.pages = 64 * MIB_PAGES, .body = body_mutate, .seed = 99 + round, .announced = ANNOUNCED
+		};
 		struct rig rig;
 		pid_t pid;
 
@@ -293,10 +292,9 @@ static void test_moves(void **state)
 
 	(void)state;
 	for (uint64_t round = 0; round < 4; round++) {
-		struct task t = { .pages = 64 * MIB_PAGES,
-				  .body = body_move,
-				  .seed = 31 + round,
-				  .announced = ANNOUNCED };
+		struct task t = {
+			.pages = 64 * MIB_PAGES, .body = body_move, .seed = 31 + round, .announced = ANNOUNCED
+		};
 		struct rig rig;
 		pid_t pid;
 
@@ -495,10 +493,9 @@ static void test_worker_gone(void **state)
 /* The present map says more than CRIU registered: what has no place is skipped, and the fill ends. */
 static void test_superset(void **state)
 {
-	struct task t = { .pages = 32 * MIB_PAGES,
-			  .registered = 10 * MIB_PAGES + 77,
-			  .body = body_check,
-			  .announced = ANNOUNCED };
+	struct task t = {
+		.pages = 32 * MIB_PAGES, .registered = 10 * MIB_PAGES + 77, .body = body_check, .announced = ANNOUNCED
+	};
 	struct rig rig;
 	pid_t pid;
 
@@ -573,12 +570,17 @@ static int group_teardown(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_faults_only),   cmocka_unit_test(test_fill_speed),
-		cmocka_unit_test(test_random_access), cmocka_unit_test(test_mutations),
-		cmocka_unit_test(test_moves),	      cmocka_unit_test(test_killed),
+		cmocka_unit_test(test_faults_only),
+		cmocka_unit_test(test_fill_speed),
+		cmocka_unit_test(test_random_access),
+		cmocka_unit_test(test_mutations),
+		cmocka_unit_test(test_moves),
+		cmocka_unit_test(test_killed),
 		cmocka_unit_test(test_abort),
-		cmocka_unit_test(test_superset),      cmocka_unit_test(test_task_dies),
-		cmocka_unit_test(test_worker_gone),   cmocka_unit_test(test_supervisor_killed),
+		cmocka_unit_test(test_superset),
+		cmocka_unit_test(test_task_dies),
+		cmocka_unit_test(test_worker_gone),
+		cmocka_unit_test(test_supervisor_killed),
 		cmocka_unit_test(test_unknown_process),
 	};
 

@@ -149,8 +149,10 @@ static void test_force_replaces_both(void **state)
 
 static void test_bad_names_and_days(void **state)
 {
-	static const char *const bad[] = { "", "..", ".", "../x", "a/b", "-x", "a b", "a\nb", "ca", "host", "ä",
-					   "a123456789b123456789c123456789d123456789e123456789f123456789g123" };
+	static const char *const bad[] = {
+		"",    "..",   ".",  "../x", "a/b", "-x",
+		"a b", "a\nb", "ca", "host", "ä",   "a123456789b123456789c123456789d123456789e123456789f123456789g123"
+	};
 	struct place *p = *state;
 	struct error err = { 0 };
 
@@ -162,7 +164,8 @@ static void test_bad_names_and_days(void **state)
 	assert_int_equal(pki_init(p->directory, -1, &err), -EINVAL);
 	/* The longest good one. */
 	assert_int_equal(pki_issue(p->directory, "a123456789b123456789c123456789d123456789e123456789f123456789g12", 10,
-				   false, &err), 0);
+				   false, &err),
+			 0);
 }
 
 static void test_no_authority(void **state)
@@ -218,7 +221,8 @@ static void test_contents(void **state)
 	char *text;
 
 	init_and_issue(p);
-	text = openssl(&b, (const char *[]){ "openssl", "x509", "-noout", "-text", "-in", path_of(p, "alpha.crt"), NULL });
+	text = openssl(&b,
+		       (const char *[]){ "openssl", "x509", "-noout", "-text", "-in", path_of(p, "alpha.crt"), NULL });
 	assert_non_null(strstr(text, "Subject: CN = alpha"));
 	assert_non_null(strstr(text, "DNS:alpha"));
 	assert_non_null(strstr(text, "CA:FALSE"));
@@ -229,8 +233,8 @@ static void test_contents(void **state)
 	assert_non_null(strstr(text, "CA:TRUE, pathlen:0"));
 	assert_non_null(strstr(text, "Certificate Sign, CRL Sign"));
 	assert_int_equal(pki_issue(p->directory, "10.77.0.2", 10, false, &err), 0);
-	text = openssl(&b, (const char *[]){ "openssl", "x509", "-noout", "-text", "-in", path_of(p, "10.77.0.2.crt"),
-					     NULL });
+	text = openssl(
+		&b, (const char *[]){ "openssl", "x509", "-noout", "-text", "-in", path_of(p, "10.77.0.2.crt"), NULL });
 	assert_non_null(strstr(text, "IP Address:10.77.0.2"));
 }
 
@@ -244,7 +248,8 @@ static void test_ends(void **state)
 
 	assert_int_equal(pki_init(p->directory, 20000, &err), 0);
 	assert_int_equal(pki_issue(p->directory, "alpha", 36000, false, &err), 0);
-	end = openssl(&a, (const char *[]){ "openssl", "x509", "-noout", "-enddate", "-in", path_of(p, "ca.crt"), NULL });
+	end = openssl(&a,
+		      (const char *[]){ "openssl", "x509", "-noout", "-enddate", "-in", path_of(p, "ca.crt"), NULL });
 	assert_non_null(strstr(end, " 20"));
 	assert_string_equal(end, openssl(&b, (const char *[]){ "openssl", "x509", "-noout", "-enddate", "-in",
 							       path_of(p, "alpha.crt"), NULL }));
@@ -309,12 +314,18 @@ static void test_after_a_crash(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		PKI_TEST(test_files_and_modes),	    PKI_TEST(test_second_issue_keeps_host),
-		PKI_TEST(test_existing_is_kept),    PKI_TEST(test_force_replaces_both),
-		PKI_TEST(test_bad_names_and_days),  PKI_TEST(test_no_authority),
-		PKI_TEST(test_strict_verification), PKI_TEST(test_open_authority_key_is_refused),
-		PKI_TEST(test_contents),	    PKI_TEST(test_ends),
-		PKI_TEST(test_identity_faults),	    PKI_TEST(test_after_a_crash),
+		PKI_TEST(test_files_and_modes),
+		PKI_TEST(test_second_issue_keeps_host),
+		PKI_TEST(test_existing_is_kept),
+		PKI_TEST(test_force_replaces_both),
+		PKI_TEST(test_bad_names_and_days),
+		PKI_TEST(test_no_authority),
+		PKI_TEST(test_strict_verification),
+		PKI_TEST(test_open_authority_key_is_refused),
+		PKI_TEST(test_contents),
+		PKI_TEST(test_ends),
+		PKI_TEST(test_identity_faults),
+		PKI_TEST(test_after_a_crash),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

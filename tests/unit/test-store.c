@@ -66,8 +66,8 @@ static void put_pages(struct store *s, struct codec *c, enum put how, uint64_t a
 		n = codec_encode(c, data, pages, segments);
 		for (int i = 0; i < n; i++)
 			assert_int_equal(store_put(s, 1, address + segments[i].first * PAGE_BYTES, segments[i].pages,
-						   segments[i].encoding, segments[i].payload,
-						   segments[i].payload_bytes, &err),
+						   segments[i].encoding, segments[i].payload, segments[i].payload_bytes,
+						   &err),
 					 0);
 		return;
 	case PUT_MAX:
@@ -147,9 +147,9 @@ static void test_missing_page(void **state)
 	assert_int_equal(store_new(0, &s, NULL), 0);
 	for (uint64_t i = 0; i < 200; i++)
 		if (i != 130)
-			assert_int_equal(store_put(s, 4, HIGH_ADDRESS - i * PAGE_BYTES, 1, ENCODING_RAW, page, PAGE_BYTES,
-						   NULL),
-					 0);
+			assert_int_equal(
+				store_put(s, 4, HIGH_ADDRESS - i * PAGE_BYTES, 1, ENCODING_RAW, page, PAGE_BYTES, NULL),
+				0);
 	assert_int_equal(store_put_zero(s, 4, 0x1000, 5, NULL), 0);
 	range_set_add(&present, 0x1000, 0x6000);
 	range_set_add(&present, HIGH_ADDRESS - 150 * PAGE_BYTES, HIGH_ADDRESS + PAGE_BYTES);
@@ -208,11 +208,16 @@ static void test_bad_input(void **state)
 		uint32_t pages;
 		int result;
 	} cases[] = {
-		{ 1, SPACE_ADDRESS_MAX - PAGE_BYTES, 1, 0 },	{ 0, 0, 1, -EINVAL },
-		{ SPACES_MAX + 1, 0, 1, -EINVAL },		{ UINT32_MAX, 0, 1, -EINVAL },
-		{ 1, 123, 1, -EINVAL },				{ 1, 0, 0, -EINVAL },
-		{ 1, SPACE_ADDRESS_MAX, 1, -EINVAL },		{ 1, SPACE_ADDRESS_MAX - PAGE_BYTES, 2, -EINVAL },
-		{ 1, UINT64_MAX - PAGE_BYTES + 1, 1, -EINVAL }, { SPACES_MAX, 0, 1, 0 },
+		{ 1, SPACE_ADDRESS_MAX - PAGE_BYTES, 1, 0 },
+		{ 0, 0, 1, -EINVAL },
+		{ SPACES_MAX + 1, 0, 1, -EINVAL },
+		{ UINT32_MAX, 0, 1, -EINVAL },
+		{ 1, 123, 1, -EINVAL },
+		{ 1, 0, 0, -EINVAL },
+		{ 1, SPACE_ADDRESS_MAX, 1, -EINVAL },
+		{ 1, SPACE_ADDRESS_MAX - PAGE_BYTES, 2, -EINVAL },
+		{ 1, UINT64_MAX - PAGE_BYTES + 1, 1, -EINVAL },
+		{ SPACES_MAX, 0, 1, 0 },
 	};
 	struct range range = { 1, 4096 };
 	struct range_set present = { .ranges = &range, .n_ranges = 1 };
@@ -261,9 +266,9 @@ static void *put_lane(void *data)
 		int r;
 
 		fill(page, i + 2);
-		r = i % 5 ? store_put(job->s, 1 + i % 3, MODEL_START + i * PAGE_BYTES, 1, ENCODING_RAW, page, PAGE_BYTES,
-				      NULL) :
-			    store_put_zero(job->s, 1 + i % 3, MODEL_START + i * PAGE_BYTES, 1, NULL);
+		r = i % 5 ? store_put(job->s, 1 + i % 3, MODEL_START + i * PAGE_BYTES, 1, ENCODING_RAW, page,
+				      PAGE_BYTES, NULL)
+			  : store_put_zero(job->s, 1 + i % 3, MODEL_START + i * PAGE_BYTES, 1, NULL);
 		job->failed |= r < 0;
 	}
 	return NULL;
@@ -300,9 +305,8 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_against_model), cmocka_unit_test(test_missing_page),
-		cmocka_unit_test(test_limit),	      cmocka_unit_test(test_bad_input),
-		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_against_model), cmocka_unit_test(test_missing_page), cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_bad_input),     cmocka_unit_test(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

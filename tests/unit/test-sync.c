@@ -124,8 +124,9 @@ static int teardown(void **state)
 }
 
 /* The value of a POSIX ACL "user::rw-, user:1000:r--, group::r--, mask::r--, other::---": linux/posix_acl_xattr.h. */
-static const uint8_t acl[] = { 2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 0xe8, 3, 0, 0, 4, 0, 4, 0,
-			       255, 255, 255, 255, 0x10, 0, 4, 0, 255, 255, 255, 255, 0x20, 0, 0, 0, 255, 255, 255, 255 };
+static const uint8_t acl[] = { 2, 0,	0,   0,	  1,   0,   6,	  0, 255, 255, 255, 255, 2,   0,    4,
+			       0, 0xe8, 3,   0,	  0,   4,   0,	  4, 0,	  255, 255, 255, 255, 0x10, 0,
+			       4, 0,	255, 255, 255, 255, 0x20, 0, 0,	  0,   255, 255, 255, 255 };
 
 static void make_tree(const char *top, bool *ret_acl)
 {
@@ -268,12 +269,35 @@ static int decode(const char *const *options, size_t n, struct sync_header *h)
 
 static void test_hostile_options(void **state)
 {
-	static const char *const hostile[] = { "--sender",	"--rsync-path=/tmp/x", "-e", "-logDtpre/tmp/x", "--daemon", "/etc",
-					       "--files-from=/etc/passwd", "--log-file=/x", "--temp-dir=/x", "--config=/x",
-					       "-K", "-logDtpKre.iLs", "--keep-dirlinks", "--partial-dir=/x", "", ".", "-", "--",
-					       "--backup-dir=/x", "--link-dest=/x", "--write-devices", "--remote-option=x", "-M--x",
-					       "--delete=1", "--copy-devices", "-e.a/b", "-re.a b" };
-	static const char *const honest[] = { "--server", "-logDtpHAXSre.iLsfxCIvu", "--delete", "--numeric-ids", "--inplace" };
+	static const char *const hostile[] = { "--sender",
+					       "--rsync-path=/tmp/x",
+					       "-e",
+					       "-logDtpre/tmp/x",
+					       "--daemon",
+					       "/etc",
+					       "--files-from=/etc/passwd",
+					       "--log-file=/x",
+					       "--temp-dir=/x",
+					       "--config=/x",
+					       "-K",
+					       "-logDtpKre.iLs",
+					       "--keep-dirlinks",
+					       "--partial-dir=/x",
+					       "",
+					       ".",
+					       "-",
+					       "--",
+					       "--backup-dir=/x",
+					       "--link-dest=/x",
+					       "--write-devices",
+					       "--remote-option=x",
+					       "-M--x",
+					       "--delete=1",
+					       "--copy-devices",
+					       "-e.a/b",
+					       "-re.a b" };
+	static const char *const honest[] = { "--server", "-logDtpHAXSre.iLsfxCIvu", "--delete", "--numeric-ids",
+					      "--inplace" };
 	struct sync_header h;
 	struct error err;
 
@@ -301,11 +325,8 @@ static void test_hostile_stream(void **state)
 		size_t n;
 		int result;
 	} cases[] = {
-		{ "\xff\xff\xff\xff", 4, -EINVAL },
-		{ "\0\0\0\0", 4, -EINVAL },
-		{ "\x0a\0\0\0d--sender", 14, -EINVAL },
-		{ "\x0a\0\0\0d--", 7, -EPIPE },
-		{ "", 0, -EPIPE },
+		{ "\xff\xff\xff\xff", 4, -EINVAL }, { "\0\0\0\0", 4, -EINVAL }, { "\x0a\0\0\0d--sender", 14, -EINVAL },
+		{ "\x0a\0\0\0d--", 7, -EPIPE },	    { "", 0, -EPIPE },
 	};
 	struct fixture *f = *state;
 

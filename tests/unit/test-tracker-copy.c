@@ -123,7 +123,8 @@ static void copy_runs(const struct page_runs *runs, int store)
 		for (uint64_t done = 0; done < runs->runs[i].pages;) {
 			const struct page_run *run = &runs->runs[i];
 			uint64_t n = MIN(run->pages - done, (uint64_t)BATCH_PAGES);
-			struct range range = { run->pid_address + done * PAGE_BYTES, run->pid_address + (done + n) * PAGE_BYTES };
+			struct range range = { run->pid_address + done * PAGE_BYTES,
+					       run->pid_address + (done + n) * PAGE_BYTES };
 			struct error err = { 0 };
 
 			if (reader_read(run->pid, &range, 1, data, NULL, &err) < 0)

@@ -159,7 +159,8 @@ static void test_io_uring_is_seen(void **state)
 
 static int huge(int fd, void *argument)
 {
-	char *area = mmap(NULL, 2 * HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	char *area =
+		mmap(NULL, 2 * HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
 
 	(void)argument;
 	if (area == MAP_FAILED) {
@@ -230,10 +231,8 @@ static void test_huge_pages(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_foreign_userfaultfd),
-		cmocka_unit_test(test_execve),
-		cmocka_unit_test(test_direct_io_window),
-		cmocka_unit_test(test_io_uring_is_seen),
+		cmocka_unit_test(test_foreign_userfaultfd), cmocka_unit_test(test_execve),
+		cmocka_unit_test(test_direct_io_window),    cmocka_unit_test(test_io_uring_is_seen),
 		cmocka_unit_test(test_huge_pages),
 	};
 

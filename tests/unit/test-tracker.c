@@ -82,7 +82,8 @@ static void test_untouched_costs_nothing(void **state)
 	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, 4ULL << 30), 0);
 	begin = clock_now_ns();
 	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, 4ULL << 30), 0);
-	print_message("# a round over 4 GiB that were never touched: %.0f us\n", (double)(clock_now_ns() - begin) / 1e3);
+	print_message("# a round over 4 GiB that were never touched: %.0f us\n",
+		      (double)(clock_now_ns() - begin) / 1e3);
 	assert_true(page_table_kib(c.pid) <= before + 8);
 	child_ask(&c, 1);
 	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, 4ULL << 30), 1);
@@ -290,14 +291,10 @@ static void test_probe_is_honest(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_probe_is_honest),
-		cmocka_unit_test(test_reports_what_is_written),
-		cmocka_unit_test(test_untouched_costs_nothing),
-		cmocka_unit_test(test_mappings_change),
-		cmocka_unit_test(test_shared_memory_is_one),
-		cmocka_unit_test(test_private_file_pages),
-		cmocka_unit_test(test_processes_come_and_go),
-		cmocka_unit_test(test_none_reports_everything),
+		cmocka_unit_test(test_probe_is_honest),		cmocka_unit_test(test_reports_what_is_written),
+		cmocka_unit_test(test_untouched_costs_nothing), cmocka_unit_test(test_mappings_change),
+		cmocka_unit_test(test_shared_memory_is_one),	cmocka_unit_test(test_private_file_pages),
+		cmocka_unit_test(test_processes_come_and_go),	cmocka_unit_test(test_none_reports_everything),
 	};
 
 	if (kernel_cannot(TRACKER_WRITE_PROTECT))

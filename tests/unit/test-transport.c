@@ -10,8 +10,9 @@
 
 #define MESSAGE 65536
 
-static const size_t odd_sizes[] = { 0, 1, 2, 7, 4095, 4096, 16375, 16376, 16377, 16383, 16384, 16385, 65535,
-				    262143, 262145, 1048576, 1048577, 3145735, 5000011, 1, 8388608 };
+static const size_t odd_sizes[] = { 0,	    1,	     2,	      7,       4095,	4096,  16375,
+				    16376,  16377,   16383,   16384,   16385,	65535, 262143,
+				    262145, 1048576, 1048577, 3145735, 5000011, 1,     8388608 };
 
 enum wiring { SOCKETS, PIPES, TLS, WIRINGS };
 
@@ -173,8 +174,8 @@ static void *blocked_main(void *arg)
 
 	atomic_store(&b->tid, gettid());
 	do {
-		b->result = b->writing ? channel_write(b->channel, data, MESSAGE, &b->err) :
-					 channel_read(b->channel, data, 1, &b->err);
+		b->result = b->writing ? channel_write(b->channel, data, MESSAGE, &b->err)
+				       : channel_read(b->channel, data, 1, &b->err);
 	} while (!b->result);
 	return NULL;
 }
@@ -425,8 +426,8 @@ static void test_bare_client_gets_nothing(void **state)
 		assert_int_equal(r == 1, versions[i] == TLS1_3_VERSION);
 		if (r == 1)
 			assert_true(SSL_read(ssl, &byte, 1) <= 0);
-		assert_int_equal(ERR_GET_REASON(ERR_get_error()), r == 1 ? SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED :
-								    SSL_R_TLSV1_ALERT_PROTOCOL_VERSION);
+		assert_int_equal(ERR_GET_REASON(ERR_get_error()),
+				 r == 1 ? SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED : SSL_R_TLSV1_ALERT_PROTOCOL_VERSION);
 		peer_join(&server);
 		assert_true(server.result < 0);
 		ERR_clear_error();

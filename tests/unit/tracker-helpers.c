@@ -29,8 +29,8 @@ char *map_pages(uint64_t bytes, int protection, int flags, int fd)
 int pliable(int fd, void *argument)
 {
 	int memfd = argument ? *(int *)argument : -1;
-	char *area = map_pages(AREA_BYTES, PROT_READ | PROT_WRITE, memfd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS,
-			       memfd);
+	char *area = map_pages(AREA_BYTES, PROT_READ | PROT_WRITE,
+			       memfd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, memfd);
 
 	for (size_t i = 0; i < PAGES; i++)
 		area[i * PAGE_BYTES] = (char)(i + 1);
@@ -44,7 +44,7 @@ int pliable(int fd, void *argument)
 			(*page)++;
 			break;
 		case ORDER_READ:
-			answer = (uint64_t)*(volatile char *)page;
+			answer = (uint64_t) * (volatile char *)page;
 			break;
 		case ORDER_DONTNEED:
 			madvise(page, PAGE_BYTES, MADV_DONTNEED);
@@ -148,7 +148,7 @@ uint64_t reported(const struct page_runs *runs, uint64_t start, uint64_t bytes)
 }
 
 uint64_t collect_reported(struct tracker *t, enum tracker_pass pass, const struct child *c, uint64_t start,
-				 uint64_t bytes)
+			  uint64_t bytes)
 {
 	struct page_runs runs = collect(t, pass, c, 1);
 	uint64_t pages = reported(&runs, start, bytes);

@@ -10,27 +10,27 @@
 
 /* Everything that must keep going in a child, counted by the child, watched by the parent. */
 enum activity {
-    ACTIVITY_PIPE,
-    ACTIVITY_SOCKET,
-    ACTIVITY_TIMER,
-    ACTIVITY_EVENT,
-    ACTIVITY_SIGNAL,
-    ACTIVITY_THREADS,
-    ACTIVITY_MAX,
+	ACTIVITY_PIPE,
+	ACTIVITY_SOCKET,
+	ACTIVITY_TIMER,
+	ACTIVITY_EVENT,
+	ACTIVITY_SIGNAL,
+	ACTIVITY_THREADS,
+	ACTIVITY_MAX,
 };
 
 struct tree_state { /* one shared mapping */
-    _Atomic uint32_t errors;
-    _Atomic uint32_t first_claimed;
-    _Atomic uint32_t first_ready;
-    char first[128];
-    _Atomic uint64_t activity[CHILDREN_MAX][ACTIVITY_MAX];
+	_Atomic uint32_t errors;
+	_Atomic uint32_t first_claimed;
+	_Atomic uint32_t first_ready;
+	char first[128];
+	_Atomic uint64_t activity[CHILDREN_MAX][ACTIVITY_MAX];
 };
 
 struct child_ends {
-    int pipe_in;
-    int pipe_out;
-    int socket;
+	int pipe_in;
+	int pipe_out;
+	int socket;
 };
 
 void tree_report(struct tree_state *state, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -27,13 +27,13 @@
 #define EXIT_USAGE 2
 
 struct beat {
-    uint64_t workload;    /* which workload; chosen with --id */
-    uint64_t sequence;    /* from 1, no holes */
-    uint64_t work;        /* what the workload has done: pages written, rounds made */
-    uint64_t verified;    /* what it has checked: pages, replies */
-    uint32_t full_passes; /* complete verifications so far */
-    uint32_t errors;      /* wrong things found; anything but 0 is a failed test */
-    char host[BEAT_HOST_BYTES]; /* where it ran when it sent this; always ends with NUL */
+	uint64_t workload;	    /* which workload; chosen with --id */
+	uint64_t sequence;	    /* from 1, no holes */
+	uint64_t work;		    /* what the workload has done: pages written, rounds made */
+	uint64_t verified;	    /* what it has checked: pages, replies */
+	uint32_t full_passes;	    /* complete verifications so far */
+	uint32_t errors;	    /* wrong things found; anything but 0 is a failed test */
+	char host[BEAT_HOST_BYTES]; /* where it ran when it sent this; always ends with NUL */
 };
 
 void beat_encode(const struct beat *beat, uint8_t ret_bytes[BEAT_BYTES]);
@@ -41,11 +41,11 @@ int beat_decode(const uint8_t *bytes, size_t length, struct beat *ret_beat);
 
 /* Options common to all programs that beat; see BEAT_LONG_OPTIONS and BEAT_HELP. */
 struct beat_options {
-    const char *observer;
-    const char *source;
-    const char *host_file;
-    uint64_t id;
-    uint64_t period_us;
+	const char *observer;
+	const char *source;
+	const char *host_file;
+	uint64_t id;
+	uint64_t period_us;
 };
 
 enum { OPT_OBSERVER = 1000, OPT_SOURCE, OPT_HOST_FILE, OPT_ID, OPT_PERIOD, OPT_BEAT_END };
@@ -60,24 +60,24 @@ enum { OPT_OBSERVER = 1000, OPT_SOURCE, OPT_HOST_FILE, OPT_ID, OPT_PERIOD, OPT_B
     {"period-us", required_argument, NULL, OPT_PERIOD}
 /* clang-format on */
 
-#define BEAT_HELP                                                                                  \
-    "  --observer ADDR:PORT    send a beat there every period (default: send none)\n"              \
-    "  --source-address ADDR   send from this address; --bind is the same\n"                       \
-    "  --host-file FILE        take the host's name in beats from FILE's first line, read anew for\n" \
-    "                          every beat (default: uname's nodename at that moment)\n"            \
-    "  --id N                  workload number in beats (default: made from pid and time)\n"       \
-    "  --period-us N           time between beats (default 1000)\n"
+#define BEAT_HELP                                                                                                      \
+	"  --observer ADDR:PORT    send a beat there every period (default: send none)\n"                              \
+	"  --source-address ADDR   send from this address; --bind is the same\n"                                       \
+	"  --host-file FILE        take the host's name in beats from FILE's first line, read anew for\n"              \
+	"                          every beat (default: uname's nodename at that moment)\n"                            \
+	"  --id N                  workload number in beats (default: made from pid and time)\n"                       \
+	"  --period-us N           time between beats (default 1000)\n"
 
 /* Takes one of the options above. `key` is what getopt_long returned. Returns -ENOENT if it is not one of them. */
 int beat_options_take(struct beat_options *options, int key, const char *argument);
 
 struct beater {
-    int fd; /* -1: no observer, sending does nothing */
-    struct sockaddr_in to;
-    const char *host_file;
-    uint64_t id;
-    uint64_t sequence;
-    uint64_t unsent; /* datagrams that the kernel refused, for example while the network was away */
+	int fd; /* -1: no observer, sending does nothing */
+	struct sockaddr_in to;
+	const char *host_file;
+	uint64_t id;
+	uint64_t sequence;
+	uint64_t unsent; /* datagrams that the kernel refused, for example while the network was away */
 };
 
 int beater_open(const struct beat_options *options, struct beater *ret_beater);
@@ -86,8 +86,8 @@ void beater_send(struct beater *beater, struct beat *beat);
 
 /* A steady tick on CLOCK_MONOTONIC. Behind schedule it skips ticks, it never bursts. */
 struct ticker {
-    uint64_t period_ns;
-    uint64_t next_ns;
+	uint64_t period_ns;
+	uint64_t next_ns;
 };
 
 void ticker_start(struct ticker *ticker, uint64_t period_ns);
@@ -109,10 +109,10 @@ int parse_address(const char *what, const char *text, bool need_port, struct soc
 
 /* Text that grows within a given array; what does not fit is cut and `cut` says so. */
 struct text {
-    char *bytes; /* ends with NUL */
-    size_t capacity;
-    size_t length;
-    bool cut;
+	char *bytes; /* ends with NUL */
+	size_t capacity;
+	size_t length;
+	bool cut;
 };
 
 void text_add(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));

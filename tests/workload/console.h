@@ -10,25 +10,25 @@
 #define REPORT_BYTES (16u << 20) /* more than every workload with a full list of gaps */
 
 struct console_ops {
-    void (*mark)(void *self, const char *name);
-    void (*report)(void *self, struct text *text);
+	void (*mark)(void *self, const char *name);
+	void (*report)(void *self, struct text *text);
 };
 
 struct console_client {
-    int in_fd; /* -1: free */
-    int out_fd;
-    size_t length;
-    char line[128];
+	int in_fd; /* -1: free */
+	int out_fd;
+	size_t length;
+	char line[128];
 };
 
 struct console {
-    const struct console_ops *ops;
-    void *self;
-    const char *path; /* of the socket, or NULL: stdin and stdout */
-    int listen_fd;
-    bool quit;
-    char *bytes; /* REPORT_BYTES for answers */
-    struct console_client clients[CONSOLE_CLIENTS_MAX];
+	const struct console_ops *ops;
+	void *self;
+	const char *path; /* of the socket, or NULL: stdin and stdout */
+	int listen_fd;
+	bool quit;
+	char *bytes; /* REPORT_BYTES for answers */
+	struct console_client clients[CONSOLE_CLIENTS_MAX];
 };
 
 int console_open(struct console *console, const char *path, const struct console_ops *ops, void *self);
@@ -41,11 +41,11 @@ int console_close(struct console *console, const char *path);
 
 /* The two kinds of observer. */
 struct echo_options {
-    struct sockaddr_in to;
-    uint64_t interval_ms;
-    uint64_t over_ms;
-    const char *control;
-    const char *json;
+	struct sockaddr_in to;
+	uint64_t interval_ms;
+	uint64_t over_ms;
+	const char *control;
+	const char *json;
 };
 
 int echo_observe(const struct echo_options *options, const volatile int *stop);

@@ -7,20 +7,20 @@
 #define STATUS_BYTES 4096
 
 struct control {
-    const struct settings *settings;
-    struct state *state;
-    struct kinds *kinds;
-    struct beater beater;
-    uint64_t period_us;
-    uint64_t corrupt_at_ns; /* 0: never */
-    int command_fd;         /* UDP, or -1 */
-    int status_fd;          /* or -1 */
-    pid_t child;            /* the second process, or 0 */
-    uint32_t full_passes;
-    uint64_t verified_before; /* the count when the last full verification was asked for */
-    struct sockaddr_in askers[ASKERS_MAX]; /* who waits for it */
-    size_t askers_count;
-    bool quit;
+	const struct settings *settings;
+	struct state *state;
+	struct kinds *kinds;
+	struct beater beater;
+	uint64_t period_us;
+	uint64_t corrupt_at_ns; /* 0: never */
+	int command_fd;		/* UDP, or -1 */
+	int status_fd;		/* or -1 */
+	pid_t child;		/* the second process, or 0 */
+	uint32_t full_passes;
+	uint64_t verified_before;	       /* the count when the last full verification was asked for */
+	struct sockaddr_in askers[ASKERS_MAX]; /* who waits for it */
+	size_t askers_count;
+	bool quit;
 };
 
 void control_signals(void);

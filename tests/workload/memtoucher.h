@@ -9,32 +9,32 @@
 #define THREADS_MAX 64
 
 enum feature {
-    FEATURE_DONTNEED,
-    FEATURE_REMAP,
-    FEATURE_RELRO,
-    FEATURE_HIDDEN,
-    FEATURE_GUARD,
-    FEATURE_MLOCK,
-    FEATURE_HUGETLB,
-    FEATURE_THP,
-    FEATURE_EXE,
-    FEATURE_HEAP,
-    FEATURE_STACK,
-    FEATURE_COW,
-    FEATURE_MAX,
+	FEATURE_DONTNEED,
+	FEATURE_REMAP,
+	FEATURE_RELRO,
+	FEATURE_HIDDEN,
+	FEATURE_GUARD,
+	FEATURE_MLOCK,
+	FEATURE_HUGETLB,
+	FEATURE_THP,
+	FEATURE_EXE,
+	FEATURE_HEAP,
+	FEATURE_STACK,
+	FEATURE_COW,
+	FEATURE_MAX,
 };
 
 struct settings {
-    uint64_t bytes;         /* of private memory, all threads together */
-    uint64_t rate;          /* bytes rewritten per second in it */
-    uint64_t verify_rate;   /* bytes verified per second in it, besides what is rewritten */
-    uint64_t threads;
-    uint64_t shared_bytes;  /* of each of the two kinds of shared memory; 0: none */
-    uint64_t fork_every_ms; /* 0: never */
-    uint64_t map_every_ms;  /* 0: never */
-    enum page_content content;
-    bool feature[FEATURE_MAX];
-    uint64_t seed;
+	uint64_t bytes;	      /* of private memory, all threads together */
+	uint64_t rate;	      /* bytes rewritten per second in it */
+	uint64_t verify_rate; /* bytes verified per second in it, besides what is rewritten */
+	uint64_t threads;
+	uint64_t shared_bytes;	/* of each of the two kinds of shared memory; 0: none */
+	uint64_t fork_every_ms; /* 0: never */
+	uint64_t map_every_ms;	/* 0: never */
+	enum page_content content;
+	bool feature[FEATURE_MAX];
+	uint64_t seed;
 };
 
 extern const char *const feature_names[FEATURE_MAX];
@@ -42,23 +42,23 @@ extern const char *const feature_names[FEATURE_MAX];
 /* ---- touch.c: the private memory, its threads, the forked child, the churn of mappings ---- */
 
 struct toucher {
-    const struct settings *settings;
-    struct owner owner;
-    struct region region;
-    pthread_t thread;
-    pthread_barrier_t *filled;
-    unsigned number;
-    pid_t forked;
-    uint64_t fork_due_ns;
-    unsigned fork_turns;
+	const struct settings *settings;
+	struct owner owner;
+	struct region region;
+	pthread_t thread;
+	pthread_barrier_t *filled;
+	unsigned number;
+	pid_t forked;
+	uint64_t fork_due_ns;
+	unsigned fork_turns;
 };
 
 void *toucher_main(void *toucher);
 
 struct churner {
-    const struct settings *settings;
-    struct owner owner;
-    pthread_t thread;
+	const struct settings *settings;
+	struct owner owner;
+	pthread_t thread;
 };
 
 void *churner_main(void *churner);
@@ -75,15 +75,15 @@ void sharing_step(struct sharing *sharing, struct owner *owner, bool full);
 /* ---- kinds.c: small regions of special kinds, kept by one thread ---- */
 
 struct kinds {
-    const struct settings *settings;
-    struct owner owner;
-    pthread_t thread;
-    struct sharing *sharing;         /* NULL: none */
-    void *main_stack;                /* MAIN_STACK_PAGES pages in main's frame, page aligned */
-    struct region regions[FEATURE_MAX]; /* table NULL: not there */
-    char skipped[FEATURE_MAX][96];   /* why a wanted feature is not there; empty: it is */
-    uint8_t *guards[2];
-    uint64_t passes;
+	const struct settings *settings;
+	struct owner owner;
+	pthread_t thread;
+	struct sharing *sharing;	    /* NULL: none */
+	void *main_stack;		    /* MAIN_STACK_PAGES pages in main's frame, page aligned */
+	struct region regions[FEATURE_MAX]; /* table NULL: not there */
+	char skipped[FEATURE_MAX][96];	    /* why a wanted feature is not there; empty: it is */
+	uint8_t *guards[2];
+	uint64_t passes;
 };
 
 #define MAIN_STACK_PAGES 8

@@ -11,16 +11,16 @@
 #define RUN_CONNECTIONS_MAX 256
 
 struct load_options {
-    struct sockaddr_in server;
-    uint64_t bytes;
-    uint64_t value_bytes;
-    uint64_t keys; /* filled keys that exist: verify reads them, run reads them too; 0: none */
-    uint64_t connections;
-    uint64_t duration_s; /* 0: until SIGTERM */
-    uint64_t interval_ms;
-    enum page_content content;
-    const char *json;
-    const char *state;
+	struct sockaddr_in server;
+	uint64_t bytes;
+	uint64_t value_bytes;
+	uint64_t keys; /* filled keys that exist: verify reads them, run reads them too; 0: none */
+	uint64_t connections;
+	uint64_t duration_s; /* 0: until SIGTERM */
+	uint64_t interval_ms;
+	enum page_content content;
+	const char *json;
+	const char *state;
 };
 
 /* "phaul:fill:NUMBER" and "phaul:run:CONNECTION:NUMBER". */

@@ -17,63 +17,63 @@
 #define OWNERS_MAX 80
 
 struct finding {
-    char region[24];
-    char what[48];
-    uint64_t address;
-    uint64_t page;
-    uint64_t expected_generation;
-    struct page_diagnosis diagnosis;
-    uint64_t own_seed;
-    pid_t pid;
+	char region[24];
+	char what[48];
+	uint64_t address;
+	uint64_t page;
+	uint64_t expected_generation;
+	struct page_diagnosis diagnosis;
+	uint64_t own_seed;
+	pid_t pid;
 };
 
 /* What one thread or process has done; written by it, added up by the main thread. */
 struct counters {
-    _Atomic uint64_t written;
-    _Atomic uint64_t verified;
-    _Atomic uint32_t full_done; /* the last full verification it has completed */
+	_Atomic uint64_t written;
+	_Atomic uint64_t verified;
+	_Atomic uint32_t full_done; /* the last full verification it has completed */
 };
 
 /* One mapping shared by all processes of the workload. */
 struct state {
-    _Atomic uint32_t errors;
-    _Atomic uint32_t finding_claimed;
-    _Atomic uint32_t finding_ready;
-    struct finding finding;
-    _Atomic uint32_t full_request; /* owners whose full_done differs verify everything they own */
-    _Atomic uint32_t stop;
-    _Atomic uint32_t corrupt_armed; /* 1: whoever owns corrupt_kind is to spoil a byte of it, once */
-    char corrupt_kind[24];
-    enum page_spoil corrupt_how;
-    _Atomic uint32_t owners;
-    struct counters counters[OWNERS_MAX];
+	_Atomic uint32_t errors;
+	_Atomic uint32_t finding_claimed;
+	_Atomic uint32_t finding_ready;
+	struct finding finding;
+	_Atomic uint32_t full_request; /* owners whose full_done differs verify everything they own */
+	_Atomic uint32_t stop;
+	_Atomic uint32_t corrupt_armed; /* 1: whoever owns corrupt_kind is to spoil a byte of it, once */
+	char corrupt_kind[24];
+	enum page_spoil corrupt_how;
+	_Atomic uint32_t owners;
+	struct counters counters[OWNERS_MAX];
 };
 
 struct owner {
-    struct state *state;
-    struct counters *counters;
-    uint64_t random;
+	struct state *state;
+	struct counters *counters;
+	uint64_t random;
 };
 
 /* Registers a new owner. Before the threads start, or under no race at all. */
 struct owner owner_new(struct state *state, uint64_t seed);
 
 struct region {
-    const char *name;
-    uint8_t *base;
-    size_t pages;         /* mapped now */
-    size_t pages_max;     /* what the table has room for */
-    uint64_t seed;
-    enum page_content content;
-    int protection;       /* what mprotect has it at */
-    uint64_t *table;      /* generation << 1 | holds it: without the low bit the page is discarded or untouched */
-    uint64_t *origin;     /* for file mappings, what an untouched page hashes to; NULL: it reads as zeros */
-    size_t cursor;        /* where the continuous verification stands */
+	const char *name;
+	uint8_t *base;
+	size_t pages;	  /* mapped now */
+	size_t pages_max; /* what the table has room for */
+	uint64_t seed;
+	enum page_content content;
+	int protection;	  /* what mprotect has it at */
+	uint64_t *table;  /* generation << 1 | holds it: without the low bit the page is discarded or untouched */
+	uint64_t *origin; /* for file mappings, what an untouched page hashes to; NULL: it reads as zeros */
+	size_t cursor;	  /* where the continuous verification stands */
 };
 
 /* Allocates the table. `base` may be set later. */
 int region_init(struct region *region, const char *name, void *base, size_t pages, size_t pages_max, uint64_t seed,
-                enum page_content content);
+		enum page_content content);
 void region_free(struct region *region);
 
 bool region_holds(const struct region *region, size_t index);

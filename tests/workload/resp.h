@@ -8,17 +8,17 @@
 enum resp_kind { RESP_INVALID = -1, RESP_STATUS, RESP_ERROR, RESP_NUMBER, RESP_BULK, RESP_NIL, RESP_MAX };
 
 struct resp {
-    int fd; /* with a receive timeout, after which resp_read returns -EAGAIN and may be called again */
-    size_t in_start, in_end;
-    size_t out_bytes;
-    char *in;
-    char *out;
+	int fd; /* with a receive timeout, after which resp_read returns -EAGAIN and may be called again */
+	size_t in_start, in_end;
+	size_t out_bytes;
+	char *in;
+	char *out;
 };
 
 struct resp_reply {
-    enum resp_kind kind;
-    const char *bytes; /* within the connection's buffer: good until the next resp_read */
-    size_t length;
+	enum resp_kind kind;
+	const char *bytes; /* within the connection's buffer: good until the next resp_read */
+	size_t length;
 };
 
 int resp_open(const struct sockaddr_in *address, struct resp *ret_resp);

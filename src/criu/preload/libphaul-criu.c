@@ -56,10 +56,10 @@ struct hidden {
 };
 
 static struct {
-	bool active;	       /* this is a CRIU that phaul started */
-	bool hide, limits;     /* what it may do */
+	bool active;	   /* this is a CRIU that phaul started */
+	bool hide, limits; /* what it may do */
 	bool said_hide, said_limits;
-	bool loaded;	       /* the file was read */
+	bool loaded; /* the file was read */
 	char hide_path[PATH_MAX], status_path[PATH_MAX];
 	struct hidden *ranges; /* ascending by pid and start, not overlapping */
 	size_t n_ranges;

@@ -87,8 +87,10 @@ static void serve(struct mini_pager *p, int uffd, uint64_t address)
 static void *pager_main(void *argument)
 {
 	struct mini_pager *p = argument;
-	struct pollfd polls[4] = { { .fd = p->stop[0], .events = POLLIN }, { .fd = p->listener, .events = POLLIN },
-				   { .fd = -1, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
+	struct pollfd polls[4] = { { .fd = p->stop[0], .events = POLLIN },
+				   { .fd = p->listener, .events = POLLIN },
+				   { .fd = -1, .events = POLLIN },
+				   { .fd = -1, .events = POLLIN } };
 
 	while (poll(polls, 4, -1) >= 0 && !polls[0].revents) {
 		int32_t word;

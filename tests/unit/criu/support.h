@@ -18,8 +18,8 @@
 
 /* What a workload and the test share, in a file of the world's /tmp. */
 struct shared {
-	volatile uint64_t ticks;	/* grows while it runs */
-	volatile uint64_t errors;	/* memory was not as written, or a connection broke */
+	volatile uint64_t ticks;  /* grows while it runs */
+	volatile uint64_t errors; /* memory was not as written, or a connection broke */
 	volatile uint64_t ready;
 	volatile uint64_t memory, memory_bytes; /* where its pattern is */
 	volatile uint64_t timer_ticks;
@@ -28,14 +28,14 @@ struct shared {
 };
 
 enum workload_kind {
-	WORKLOAD_PLAIN,	    /* memory pattern */
-	WORKLOAD_THREADS,   /* the same with four threads */
-	WORKLOAD_USER,	    /* the same as user 65534 */
-	WORKLOAD_TCP,	    /* a connection to itself over loopback, one byte around per tick */
-	WORKLOAD_TIMER,	    /* a periodic timerfd in an epoll loop */
+	WORKLOAD_PLAIN,	     /* memory pattern */
+	WORKLOAD_THREADS,    /* the same with four threads */
+	WORKLOAD_USER,	     /* the same as user 65534 */
+	WORKLOAD_TCP,	     /* a connection to itself over loopback, one byte around per tick */
+	WORKLOAD_TIMER,	     /* a periodic timerfd in an epoll loop */
 	WORKLOAD_UNDUMPABLE, /* holds a userfaultfd */
-	WORKLOAD_TREE,	    /* with two children and a pipe between */
-	WORKLOAD_INIT,	    /* init of its own pid namespace */
+	WORKLOAD_TREE,	     /* with two children and a pipe between */
+	WORKLOAD_INIT,	     /* init of its own pid namespace */
 };
 
 struct workload {
