@@ -264,9 +264,11 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	if (r < 0)
 		return r;
 	arrived = clock_now_ns();
+	log_debug("all pages are here");
 	r = image_sink_finish(&t->sink, m->finish->images, err);
 	if (!r)
 		r = start_pager(t, m->finish, err);
+	log_debug("the pager is ready");
 	if (!r)
 		r = add_addresses(t, err);
 	checked = clock_now_ns();
