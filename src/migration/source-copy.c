@@ -28,9 +28,13 @@
 static int open_further_channel(struct source *s, enum frame_channel_kind kind, uint32_t index, struct channel **ret,
 				struct error *err)
 {
-	struct dial_options dial = { .identity = s->identity,
-				     .timeout_ms = MIN(s->options->timeout_ms, (int64_t)DIAL_TIMEOUT_MS),
-				     .cancel_fd = s->options->cancel_fd };
+	struct dial_options dial = {
+		.identity = s->identity,
+		.timeout_ms = MIN(s->options->timeout_ms, (int64_t)DIAL_TIMEOUT_MS),
+		.cancel_fd = s->options->cancel_fd,
+		/* Memory goes to the host that the plan was made with, and to no other of the authority. */
+		.expected_name = s->identity ? channel_peer_identity(s->session.control) : NULL
+	};
 	uint8_t frame[FRAME_HEADER_BYTES + FRAME_CHANNEL_BYTES];
 	int r = endpoint_dial(&s->options->target, &dial, s->route, ret, err);
 
