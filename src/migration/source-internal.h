@@ -76,7 +76,7 @@ struct source {
 	char hidden_path[544];
 	struct present_list present;
 	pthread_t final_thread;
-	_Atomic bool final_canceled;
+	_Atomic bool final_canceled, final_opened;
 	bool final_taken, hidden;
 	int final_result;
 	struct error final_error;

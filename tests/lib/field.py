@@ -126,7 +126,7 @@ class Field:
     def start_server(self, host, *options, env=None):
         log = os.path.join(self.logs, f"{host}-serve.log")
         start = os.path.getsize(log) if os.path.exists(log) else 0
-        process = self.start(host, PHAUL, "serve", "--listen", "[::]:7433", "-v", *options, log=log, env=env)
+        process = self.start(host, PHAUL, "serve", "--listen", "[::]:7433", *(os.environ.get("PHAUL_SERVE_OPTIONS","-v").split()), *options, log=log, env=env)
 
         def listening():
             if process.poll() is not None:
