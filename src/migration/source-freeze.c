@@ -111,6 +111,9 @@ static int send_rest(struct source *s, struct error *err)
 	/* CRIU's images go on the control channel while the data channels carry pages. */
 	if (!r)
 		r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);
+	log_debug("images sent, %u files", s->images.files);
+	if (!r && s->driver_options.n_synced_paths)
+		r = source_touch_mapped(s, err);
 	for (uint32_t i = 0; i < s->driver_options.n_synced_paths && !r; i++) {
 		uint64_t before = clock_now_ns();
 
@@ -121,7 +124,10 @@ static int send_rest(struct source *s, struct error *err)
 		r = sender_wait(s->sender, DEADLINE_NEVER, err);
 	if (r < 0)
 		return r;
-	return images_send(&s->session, s->images_directory, true, s->dedup, &s->images, err);
+	log_debug("last %llu pages sent", (unsigned long long)s->runs.pages);
+	r = images_send(&s->session, s->images_directory, true, s->dedup, &s->images, err);
+	log_debug("pages of the images sent, %llu by reference", (unsigned long long)s->images.pages_referenced);
+	return r;
 }
 
 int source_stage_finish(struct source *s, struct error *err)
@@ -133,6 +139,7 @@ int source_stage_finish(struct source *s, struct error *err)
 	struct sender_counters round, all;
 	int r = give_addresses(s, err);
 
+	log_debug("%zu addresses given up", s->options->n_addresses);
 	if (!r)
 		r = send_rest(s, err);
 	if (r < 0)
