@@ -37,6 +37,7 @@ help:
 	@echo 'make test       all tests (root)'
 	@echo 'make test-long  those that take long, too (root)'
 	@echo 'make lint       the static checks alone'
+	@echo 'make model      verify the model of the handover with SPIN'
 	@echo 'make fuzz       fuzz what a peer may send, SECONDS=300'
 	@echo 'make model      check the model of the handover: exactly one copy runs'
 	@echo 'make bench      measure, into build/bench/results.json (root)'
@@ -75,6 +76,9 @@ test-long: setup build
 
 lint: setup build
 	@tests/lint/run $(BUILD)
+
+model: setup
+	@model/run
 
 fuzz: setup
 	@tests/fuzz/run $(SECONDS)

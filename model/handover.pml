@@ -408,7 +408,9 @@ end:	do
 init
 {
 	atomic {
+#ifndef STRICT_HOST
 		if :: operator_may = true :: skip fi;
+#endif
 		run source(); run target(); run environment(); run operator(); run faults(); run monitor()
 	}
 }
