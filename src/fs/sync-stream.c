@@ -60,7 +60,7 @@ static bool option_allowed(const char *text)
 {
 	static const char *const allowed[] = { "--delete",	 "--delete-before", "--delete-during", "--delete-delay",
 					       "--delete-after", "--numeric-ids",   "--inplace",       "--sparse",
-					       "--force-delete", "--stats",	    "--no-r" };
+					       "--force-delete", "--stats",	    "--no-r",	       "-@-1" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(allowed); i++)
 		if (!strcmp(text, allowed[i]))

@@ -21,16 +21,20 @@
 
 #define PROGRESS_MS 200
 #define DIAL_TIMEOUT_MS 10000
-#define KEEP_ALIVE_MS 3000
+#define KEEP_ALIVE_MS 500 /* less than the shortest --timeout of a target, 1 s */
 #define ABORT_ANSWER_MS 5000
 #define FREEZE_FIXED_MS 60 /* CRIU, images and restore of a small tree: seen 40-70 ms (docs/benchmarks.md) */
 
 static int open_further_channel(struct source *s, enum frame_channel_kind kind, uint32_t index, struct channel **ret,
 				struct error *err)
 {
-	struct dial_options dial = { .identity = s->identity,
-				     .timeout_ms = MIN(s->options->timeout_ms, (int64_t)DIAL_TIMEOUT_MS),
-				     .cancel_fd = s->options->cancel_fd };
+	struct dial_options dial = {
+		.identity = s->identity,
+		.timeout_ms = MIN(s->options->timeout_ms, (int64_t)DIAL_TIMEOUT_MS),
+		.cancel_fd = s->options->cancel_fd,
+		/* Memory goes to the host that the plan was made with, and to no other of the authority. */
+		.expected_name = s->identity ? channel_peer_identity(s->session.control) : NULL
+	};
 	uint8_t frame[FRAME_HEADER_BYTES + FRAME_CHANNEL_BYTES];
 	int r = endpoint_dial(&s->options->target, &dial, s->route, ret, err);
 
@@ -118,7 +122,8 @@ static int run_pass(struct source *s, const char *path, const int pair[2], struc
 	int r = sync_send_start(path, pair[1], &sync, err), p = 0;
 
 	if (!r)
-		r = stream_thread_start(s->fs_channel, pair[0], s->options->cancel_fd, &pump, err);
+		r = stream_thread_start(s->fs_channel, pair[0], s->options->cancel_fd, s->options->timeout_ms, &pump,
+					err);
 	if (!r) {
 		struct error pumped = { 0 };
 
@@ -126,7 +131,8 @@ static int run_pass(struct source *s, const char *path, const int pair[2], struc
 		/* The end of rsync ends the pump, whichever way rsync ended. */
 		shutdown(pair[1], SHUT_RDWR);
 		p = stream_thread_join(pump, &pumped);
-		if (!r && p < 0) {
+		/* A broken channel is the cause, rsync's end what followed. */
+		if (p < 0) {
 			r = p;
 			*err = pumped;
 		}
@@ -151,7 +157,7 @@ int source_sync_pass(struct source *s, uint32_t path, struct error *err)
 	r = run_pass(s, s->options->sync_paths[path], pair, err);
 	close(pair[0]);
 	close(pair[1]);
-	if (r == -ECANCELED)
+	if (r == -ECANCELED || r == -ETIMEDOUT)
 		return r;
 	/* The target's half knows better what went wrong there (a full disk, say); here rsync only sees a broken pipe. */
 	t = session_receive(&s->session, PHAUL__WIRE__CONTROL__KIND_SYNC_DONE, NULL, &theirs);
