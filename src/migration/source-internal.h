@@ -125,5 +125,8 @@ void source_undo_finish(struct source *s);
 int source_final_begin(struct source *s, struct error *err);
 int source_final_end(struct source *s, int dumped, struct error *err);
 
+/* Tasks stopped: makes rsync look into synchronised files that they map for writing, whose time stamps do not tell. */
+int source_touch_mapped(struct source *s, struct error *err);
+
 /* Joins one pass of path number `path` to the target, blocking. */
 int source_sync_pass(struct source *s, uint32_t path, struct error *err);

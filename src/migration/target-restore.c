@@ -41,7 +41,7 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 	uint8_t bytes[FRAME_HEADER_BYTES], body[FRAME_CHANNEL_BYTES];
 	_cleanup_channel_ struct channel *channel = NULL;
 	enum frame_channel_kind kind;
-	struct frame_header header;
+	struct frame_header header = { 0 };
 	uint32_t index;
 	int r = route_receive(t->route, t->options->cancel_fd, deadline_ns, &channel, err);
 
@@ -49,7 +49,7 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 		return r;
 	channel_set_timeout(channel, t->options->timeout_ms);
 	/* Another host of our authority is still not this migration's source. */
-	if (strcmp(channel_peer_identity(channel), channel_peer_identity(t->session.control)))
+	if (strcmp(channel_peer_identity(channel), channel_peer_identity(t->session.control)) != 0)
 		return error_set(err, EACCES, "%s opened a channel of a session that belongs to %s",
 				 channel_peer(channel), channel_peer(t->session.control));
 	r = channel_read(channel, bytes, sizeof(bytes), err);

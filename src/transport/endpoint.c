@@ -104,7 +104,7 @@ int endpoint_parse(const char *text, struct endpoint *ret, struct error *err)
 			*at = 0;
 			if (strlen(rest) >= sizeof(e.user) || !plain_word(rest, "._-+"))
 				return bad_endpoint(text, "the user's name is not usable", err);
-			strcpy(e.user, rest);
+			memcpy(e.user, rest, strlen(rest) + 1);
 			rest = at + 1;
 		}
 	} else if (strstr(copy, "://")) {
@@ -119,7 +119,7 @@ int endpoint_parse(const char *text, struct endpoint *ret, struct error *err)
 		return bad_endpoint(text, "the host is missing", err);
 	if (strlen(host) >= sizeof(e.host) || !plain_word(host, "._-:%"))
 		return bad_endpoint(text, "the host's name is not usable", err);
-	strcpy(e.host, host);
+	memcpy(e.host, host, strlen(host) + 1);
 	*ret = e;
 	return 0;
 }

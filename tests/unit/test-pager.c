@@ -162,13 +162,13 @@ static int compare_latency(const void *a, const void *b)
 
 static void print_latency(const char *what)
 {
-	uint64_t n = MIN(shared->latencies, ARRAY_SIZE(shared->latency_ns));
+	uint64_t n = MIN(shared->latencies, ARRAY_SIZE(shared->latency_ns)), half = n / 2, most = n * 99 / 100;
 
 	qsort(shared->latency_ns, n, sizeof(shared->latency_ns[0]), compare_latency);
 	if (n)
 		print_message("# %s: %llu faults seen by the task, p50 %.1f us, p99 %.1f us, max %.1f us\n", what,
-			      (unsigned long long)n, shared->latency_ns[n / 2] / 1e3,
-			      shared->latency_ns[n * 99 / 100] / 1e3, shared->latency_ns[n - 1] / 1e3);
+			      (unsigned long long)n, shared->latency_ns[half] / 1e3, shared->latency_ns[most] / 1e3,
+			      shared->latency_ns[n - 1] / 1e3);
 }
 
 /* 256 MiB, read at random while they are poured in. */
