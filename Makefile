@@ -15,7 +15,7 @@ SECONDS ?= 300
 # Prints what the compiler says and nothing else.
 ninja = ninja -C $(1) -j $(JOBS) --quiet | { grep -v '^ninja: no work to do' || :; }
 # $(call configure,DIRECTORY,OPTIONS): one whose set-up was interrupted has no build.ninja and is made anew.
-configure = test -e $(1)/build.ninja || { rm -rf $(1)/meson-private $(1)/meson-info; \
+configure = test -e $(1)/build.ninja || { mkdir -p $(1); rm -rf $(1)/meson-private $(1)/meson-info; \
 	meson setup $(1) $(2) >$(1).log 2>&1 || { cat $(1).log >&2; exit 1; }; mv $(1).log $(1)/setup.log; }
 # $(call keep,DIRECTORY,NAME,VALUE): gives an option of one that was configured otherwise this value.
 keep = meson introspect $(1) --buildoptions | python3 -c 'import json, sys; \
@@ -27,7 +27,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: build release setup-build setup demo test test-long lint fuzz model bench install clean help
+.PHONY: build release setup-build setup demo test test-long lint fuzz model figures install clean help
 
 help:
 	@echo 'make            build phaul in build/, for development; scripts/setup installs what is missing to do so'
@@ -40,7 +40,7 @@ help:
 	@echo 'make model      verify the model of the handover with SPIN'
 	@echo 'make fuzz       fuzz what a peer may send, SECONDS=300'
 	@echo 'make model      check the model of the handover: exactly one copy runs'
-	@echo 'make bench      measure, into build/bench/results.json (root)'
+	@echo 'make figures    measure freeze and bulk speed, into build/bench/figures.json (root)'
 	@echo 'make clean      remove everything that was built'
 	@echo 'SETUP=no        install nothing on this machine; JOBS=N compilers at a time'
 
@@ -84,10 +84,10 @@ fuzz: setup
 	@tests/fuzz/run $(SECONDS)
 
 model: setup
-	@model/run
+	@test -x model/run || { echo 'there is no model/run in this tree' >&2; exit 1; }; model/run
 
-bench: setup build
-	@bench/run
+figures: setup build
+	@test -x bench/run || { echo 'there is no bench/run in this tree' >&2; exit 1; }; bench/run
 
 clean:
 	@rm -rf $(BUILD) $(RELEASE) build-asan $(BUILD).log $(RELEASE).log

@@ -66,6 +66,10 @@ struct source {
 	struct page_runs runs; /* of the round under way, or about to be */
 	uint32_t round;
 	bool round_under_way;
+	bool decided; /* the decision after the last round was told, and is to be acted on */
+	enum policy_decision decision;
+	uint64_t scan_ns; /* of the last look at the page tables */
+	uint32_t n_processes;
 	uint64_t round_started_ns;
 	struct policy_round rounds[MIGRATION_ITERATIONS_MAX];
 	uint64_t progress_ns, progress_bytes;

@@ -15,15 +15,15 @@ def beats_of(observer):
 class Toucher:
     """A memtoucher on a host, verified from inside and by its beats."""
 
-    def __init__(self, field, observer, *options, host="alpha", new_pidns=False, address="127.0.0.1"):
-        self.field, self.observer, self.host, self.address = field, observer, host, address
+    def __init__(self, field, observer, *options, host="alpha", new_pidns=False, address="127.0.0.1", port=7000):
+        self.field, self.observer, self.host, self.answers_at = field, observer, host, f"{address}:{port}"
         self.pid = field.spawn(host, os.path.join(WORKLOADS, "memtoucher"), "--observer",
-                               f"{field.address('observer')}:9000", "--command-port", "7000", *options,
+                               f"{field.address('observer')}:9000", "--command-port", str(port), *options,
                                log="/srv/shared/memtoucher.log", new_pidns=new_pidns)
         wait_for("the memtoucher's answer", lambda: self.ask("stat").startswith("{"), timeout=60)
 
     def ask(self, what):
-        return self.field.ask_workload(self.host, f"{self.address}:7000", what)
+        return self.field.ask_workload(self.host, self.answers_at, what)
 
     def move(self, target, *options, **kwargs):
         status, result, events, errors = self.field.migrate(self.host, target, "pid", self.pid, *options, **kwargs)
