@@ -88,7 +88,7 @@ bool excused; /* the only copy went down with its host, as it would have without
 #define S_EARLY (s_file == planned || s_file == copying || s_file == frozen)
 
 #ifdef STRICT_HOST
-#define EXCUSES_SOURCE_HOST (t_copy != half || t_disk != prepared)
+#define EXCUSES_SOURCE_HOST (t_copy != half || t_disk != prepared || s_undo || s_disk == aborted)
 #else
 #define EXCUSES_SOURCE_HOST true
 #endif
@@ -312,16 +312,16 @@ end:	do
 
 inline source_host_crashes()
 {
-	s_up = false;
-	s_criu = false;
-	s_failed = false;
-	s_undo = false;
-	s_file = s_disk;
 	if
 	:: s_copy != dead -> s_copy = dead; excused = excused || EXCUSES_SOURCE_HOST
 	:: s_copy != dead && !s_policy_off -> s_copy = runs; ran_on = true /* an engine starts it anew */
 	:: else
-	fi
+	fi;
+	s_up = false;
+	s_criu = false;
+	s_failed = false;
+	s_undo = false;
+	s_file = s_disk
 }
 
 inline target_host_crashes()
