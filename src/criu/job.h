@@ -107,6 +107,3 @@ void tree_end_tcp_repair(pid_t root);
 
 /* Appends the children of every thread of pid to pids, which holds n of max; returns how many there are now. */
 size_t tree_children(pid_t pid, pid_t *pids, size_t n, size_t max);
-
-/* Start time of a process as in field 22 of /proc/PID/stat, in ticks since boot; 0: gone. */
-uint64_t process_start_ticks(pid_t pid);
