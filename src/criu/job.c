@@ -253,6 +253,16 @@ const char *criu_log_path(const struct criu_job *job)
 	return job->log_path;
 }
 
+bool criu_alive(struct criu_job *job)
+{
+	return job->rpc.process.pid && process_wait(&job->rpc.process, 0) == 0;
+}
+
+bool criu_restore_released(const struct criu_job *job)
+{
+	return job->released;
+}
+
 bool criu_preload_acted(const struct criu_job *job)
 {
 	struct stat st;

@@ -273,3 +273,35 @@ void journal_expire(const char *directory)
 			log_warning("cannot remove the old journal %s: %s", path, strerror(-r));
 	}
 }
+
+static void word_path(const char *directory, const struct uuid *id, char *path, size_t size)
+{
+	char name[UUID_TEXT_SIZE];
+
+	uuid_format(id, name);
+	snprintf(path, size, "%s/%s/resolve", directory, name);
+}
+
+int journal_say(const char *directory, const struct uuid *id, enum migration_side keep, struct error *err)
+{
+	const char *word = keep == SIDE_SOURCE ? "source\n" : "target\n";
+	char path[4096];
+	int r;
+
+	word_path(directory, id, path, sizeof(path));
+	r = fd_write_file(AT_FDCWD, path, word, strlen(word), 0600);
+	return r < 0 ? error_errno(err, -r, "cannot write %s", path) : 0;
+}
+
+enum migration_side journal_word(const char *directory, const struct uuid *id)
+{
+	_cleanup_buffer_ struct buffer text = { 0 };
+	char path[4096];
+
+	word_path(directory, id, path, sizeof(path));
+	if (fd_read_file(AT_FDCWD, path, 64, &text) < 0 || buffer_append(&text, "", 1) < 0)
+		return SIDE_INVALID;
+	if (!strcmp((char *)text.data, "source\n"))
+		return SIDE_SOURCE;
+	return strcmp((char *)text.data, "target\n") ? SIDE_INVALID : SIDE_TARGET;
+}

@@ -256,9 +256,12 @@ int journal_note_text(struct journal *j, const char *key, const char *text, stru
 {
 	json_t *record = json_object();
 
+	if (!j->facts)
+		j->facts = json_object();
+	json_object_set_new(j->facts, key, json_text(text));
 	json_object_set_new(record, "note", json_string(key));
 	json_object_set_new(record, "value", json_text(text));
-	return journal_append(j, record, err);
+	return journal_write(j, record, false, err);
 }
 
 int journal_mark(struct journal *j, const char *key, struct error *err)

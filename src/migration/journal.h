@@ -68,6 +68,7 @@ int journal_enter(struct journal *j, enum migration_state state, const char *rea
 /* A fact beside the states, for people and for recovery: "root_pid" = 4711. Synced. */
 int journal_note(struct journal *j, const char *key, int64_t value, struct error *err);
 
+/* A longer one. On disk with the next synced record. */
 int journal_note_text(struct journal *j, const char *key, const char *text, struct error *err);
 
 /* A note = 1 that is not synced: it outlives this process, not this boot of the host (journal_same_boot()). */
@@ -100,6 +101,11 @@ int64_t journal_fact_number(const struct journal *j, const char *key);
 
 /* Whether this host has not been started again since: pids and addresses are still what they were. */
 bool journal_same_boot(const struct journal *j);
+
+/* The word of the operator (phaul resolve) to a process that drives the migration: which side is to keep the workload; SIDE_INVALID:
+ * none was given. */
+int journal_say(const char *directory, const struct uuid *id, enum migration_side keep, struct error *err);
+enum migration_side journal_word(const char *directory, const struct uuid *id);
 
 #define JOURNAL_KEEP 200
 #define JOURNAL_KEEP_S (30LL * 24 * 3600)
