@@ -104,12 +104,17 @@ static int clean_journals(struct settings *s, struct error *err)
 static bool needed(const struct settings *s, const struct uuid *id, time_t changed)
 {
 	struct journal_summary one;
+	struct journal *j = NULL;
 	struct error err = { 0 };
 	int r = journal_read(s->journals, id, &one, &err);
 
 	if (r == -ENOENT)
 		return time(NULL) - changed < YOUNG_S;
-	return r < 0 || one.driven || !state_finished(one.state);
+	if (r < 0 || one.driven || !state_finished(one.state) || journal_open(s->journals, id, &j, &err) < 0)
+		return true;
+	r = (int)journal_fact_number(j, "keep_images"); /* the user asked for these */
+	journal_free(j);
+	return r;
 }
 
 static void clean_directories(struct settings *s)

@@ -31,15 +31,6 @@ static void remove_criu_table(const struct journal *j)
 		log_warning("%s", err.text);
 }
 
-static void remove_files(const struct journal *j)
-{
-	const char *directory = journal_fact(j, "work_directory");
-	int r = directory[0] ? dir_remove(directory) : 0;
-
-	if (r < 0)
-		log_warning("cannot remove %s: %s", directory, strerror(-r));
-}
-
 static void return_addresses(const struct journal *j)
 {
 	struct net_address addresses[MIGRATION_ADDRESSES_MAX];
@@ -63,7 +54,7 @@ static int take_back(struct journal *j, const struct noted_tasks *tasks, const c
 		remove_criu_table(j);
 		noted_tasks_continue(tasks);
 	}
-	remove_files(j);
+	recover_remove_files(j);
 	return journal_enter(j, STATE_ABORTED, reason, err);
 }
 
@@ -75,7 +66,7 @@ static int settle(struct journal *j, const struct noted_tasks *tasks, const char
 		return r;
 	if (journal_same_boot(j))
 		remove_criu_table(j);
-	remove_files(j);
+	recover_remove_files(j);
 	return journal_enter(j, STATE_SETTLED, reason, err);
 }
 

@@ -62,10 +62,10 @@ static void remove_addresses(const struct journal *j)
 			log_warning("%s", err.text);
 }
 
-static void remove_files(const struct journal *j)
+void recover_remove_files(const struct journal *j)
 {
 	const char *directory = journal_fact(j, "work_directory");
-	int r = directory[0] ? dir_remove(directory) : 0;
+	int r = directory[0] && !journal_fact_number(j, "keep_images") ? dir_remove(directory) : 0;
 
 	if (r < 0)
 		log_warning("cannot remove %s: %s", directory, strerror(-r));
@@ -93,7 +93,7 @@ static int forget(const struct journal *j, struct error *err)
 			log_warning("%s", err->text);
 	}
 	if (!r)
-		remove_files(j);
+		recover_remove_files(j);
 	return r;
 }
 
@@ -115,6 +115,7 @@ static int acknowledge(struct journal *j, const char *reason, enum migration_out
 	for (size_t i = 0; i < n; i++)
 		if (net_address_announce(&addresses[i], err) < 0)
 			log_warning("%s", err->text);
+	recover_remove_files(j);
 	*ret = OUTCOME_MIGRATED;
 	return journal_enter(j, STATE_RUNNING, reason, err);
 }
@@ -193,10 +194,13 @@ void recover_targets(const char *journals)
 		enum migration_outcome outcome = OUTCOME_UNKNOWN;
 		struct journal *j = NULL;
 
-		if (list[i].side != SIDE_TARGET || state_finished(list[i].state) || list[i].driven)
+		if (list[i].side != SIDE_TARGET || list[i].driven || list[i].state == STATE_ABORTED)
 			continue;
-		if (journal_open(journals, &list[i].id, &j, &err) < 0 ||
-		    recover_target(j, SIDE_INVALID, &outcome, &err) < 0)
+		if (journal_open(journals, &list[i].id, &j, &err) < 0)
+			log_warning("%s", err.text);
+		else if (list[i].state == STATE_RUNNING)
+			recover_remove_files(j); /* it ran already when its worker crashed */
+		else if (recover_target(j, SIDE_INVALID, &outcome, &err) < 0)
 			log_warning("%s", err.text);
 		else
 			log_info("migration %s, which a crash left behind, is %s now", journal_id(j),

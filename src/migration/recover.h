@@ -20,6 +20,9 @@ struct recover_options {
 	int cancel_fd;
 };
 
+/* The work files, unless the user asked to keep them. */
+void recover_remove_files(const struct journal *j);
+
 /* For the addresses that follow the workload. */
 int recover_note_addresses(struct journal *j, const struct net_address *addresses, size_t n, struct error *err);
 size_t recover_addresses(const struct journal *j, struct net_address ret[MIGRATION_ADDRESSES_MAX]);

@@ -45,6 +45,8 @@ int source_note_facts(struct source *s, struct error *err)
 		r = journal_note_text(s->journal, "pki_directory", s->options->pki_directory, err);
 	if (!r)
 		r = journal_note_text(s->journal, "work_directory", s->work_directory, err);
+	if (!r && s->options->keep_images)
+		r = journal_mark(s->journal, "keep_images", err);
 	if (!r)
 		r = recover_note_addresses(s->journal, s->options->addresses, s->options->n_addresses, err);
 	return r < 0 ? r : noted_process_write(s->journal, "root", s->workload.root_pid, err);

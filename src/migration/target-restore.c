@@ -123,6 +123,8 @@ int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct erro
 		r = make_directories(t, err);
 	if (!r)
 		r = journal_note_text(t->journal, "work_directory", t->work_directory, err);
+	if (!r && t->keep_images)
+		r = journal_mark(t->journal, "keep_images", err);
 	if (!r)
 		r = recover_note_addresses(t->journal, t->addresses, t->n_addresses, err);
 	if (!r)

@@ -55,7 +55,7 @@ CELLS = (
     Cell("target-criu", "target-resuming", "alpha", ABORTED),
     Cell("pager", "target-commit", "beta", MIGRATED),
     Cell("pager", "target-resuming", "beta", MIGRATED),
-    Cell("pager", "target-running", "beta", MIGRATED),
+    Cell("pager", "target-resumed", "beta", MIGRATED),
     Cell("link 2 s", "source-freeze", "alpha", None),
     Cell("link 2 s", "source-commit", "beta", MIGRATED),
     Cell("link 2 s", "source-committed", "beta", MIGRATED),
