@@ -21,7 +21,7 @@ struct target {
 	/* from HELLO and PLAN */
 	struct uuid id;
 	char id_text[UUID_TEXT_SIZE];
-	bool greeted, check_only;
+	bool greeted, planned, check_only;
 	bool resume_only;   /* a new session that asks for a migration of an old one */
 	char journals[512]; /* directory */
 	char identity[256]; /* of the source, for further channels */

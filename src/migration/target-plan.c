@@ -182,8 +182,10 @@ int target_on_plan(struct target *t, const Phaul__Wire__Control *m, struct error
 	struct obstacles obstacles = { 0 };
 	int r;
 
-	if (t->driver || t->resume_only)
-		return error_set(err, EPROTO, "the peer sent a plan that is not due");
+	/* Not t->driver: a plan for a type that we do not know leaves none. */
+	if (t->planned || t->resume_only)
+		return error_set(err, EPROTO, "the peer sent %s", t->planned ? "two plans" : "a plan that is not due");
+	t->planned = true;
 	r = take_plan(t, m->plan, err);
 	if (!r)
 		r = check_target(t, m->plan, &obstacles, err);
