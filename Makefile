@@ -27,7 +27,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: build release setup-build setup demo test test-long lint fuzz model bench install clean help
+.PHONY: build release setup-build setup demo test test-long lint fuzz model figures install clean help
 
 help:
 	@echo 'make            build phaul in build/, for development; scripts/setup installs what is missing to do so'
@@ -39,7 +39,7 @@ help:
 	@echo 'make lint       the static checks alone'
 	@echo 'make fuzz       fuzz what a peer may send, SECONDS=300'
 	@echo 'make model      check the model of the handover: exactly one copy runs'
-	@echo 'make bench      measure, into build/bench/results.json (root)'
+	@echo 'make figures    measure freeze and bulk speed, into build/bench/figures.json (root)'
 	@echo 'make clean      remove everything that was built'
 	@echo 'SETUP=no        install nothing on this machine; JOBS=N compilers at a time'
 
@@ -82,7 +82,7 @@ fuzz: setup
 model: setup
 	@test -x model/run || { echo 'there is no model/run in this tree' >&2; exit 1; }; model/run
 
-bench: setup build
+figures: setup build
 	@test -x bench/run || { echo 'there is no bench/run in this tree' >&2; exit 1; }; bench/run
 
 clean:

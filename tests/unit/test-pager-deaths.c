@@ -4,6 +4,7 @@
  * Whatever happens to the pager, the task goes on with the right memory or not at all, and no process is left.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
