@@ -138,6 +138,7 @@ int source_note_freeze(struct source *s, struct error *err);
 
 /* The answer to COMMIT did not come: STAGE_DONE when it runs there, else a failure (s->take_back says which). */
 int source_after_commit(struct source *s, struct error *err);
+
 /* Tasks stopped: makes rsync look into synchronised files that they map for writing, whose time stamps do not tell. */
 int source_touch_mapped(struct source *s, struct error *err);
 
