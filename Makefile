@@ -27,7 +27,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: build release setup-build setup demo test test-long lint fuzz model figures install clean help
+.PHONY: build release setup-build setup demo test test-long test-faults lint fuzz model figures install clean help
 
 help:
 	@echo 'make            build phaul in build/, for development; scripts/setup installs what is missing to do so'
@@ -36,6 +36,7 @@ help:
 	@echo 'make demo       two hosts in namespaces: Redis moves there and back under its clients (root)'
 	@echo 'make test       all tests (root)'
 	@echo 'make test-long  those that take long, too (root)'
+	@echo 'make test-faults  the fault matrix of the handover: about four minutes (root)'
 	@echo 'make lint       the static checks alone'
 	@echo 'make fuzz       fuzz what a peer may send, SECONDS=300'
 	@echo 'make model      check the model of the handover: exactly one copy runs'
@@ -72,6 +73,9 @@ test: setup build
 
 test-long: setup build
 	@tests/run --long
+
+test-faults: setup build
+	@tests/fault/matrix
 
 lint: setup build
 	@tests/lint/run $(BUILD)
