@@ -30,7 +30,7 @@ static const struct verb {
 	{ "status", cli_status, "status [ID]", "migrations of this host, and how to settle them" },
 	{ "resume", cli_resume, "resume ID", "take up a migration that a crash left behind" },
 	{ "resolve", cli_resolve, "resolve ID --keep SIDE", "decide which copy lives when the hosts cannot find out" },
-	{ "cleanup", cli_cleanup, "cleanup", "list, and with --yes remove, what crashes left here" },
+	{ "cleanup", cli_cleanup, "cleanup", "list what crashes left here, and remove it" },
 	{ "version", cli_version, "version", "versions of phaul and CRIU" },
 };
 

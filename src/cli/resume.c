@@ -66,7 +66,7 @@ static const struct option_table resume_table = {
 };
 
 static const struct option_table resolve_table = {
-	"resolve", "ID --keep SIDE",
+	"resolve", "ID",
 	"Decides, on this host, which copy of a workload lives, when the other host cannot be\n"
 	"asked any more. Make sure first that the other copy is dead: phaul cannot. The\n"
 	"decision is recorded. Exit status: 0 done; 1 not done; 2 wrong usage.\n",

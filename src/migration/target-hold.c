@@ -17,6 +17,8 @@
 #include "migration/target-internal.h"
 
 #define STATE(name) PHAUL__WIRE__TARGET_STATE__TARGET_STATE_##name
+#define WORD_OBEYED_MS 10000
+#define LOOK_MS 50
 #define WORD_MS 500	      /* how often the operator's word is looked for */
 #define REJOIN_MS 10000	      /* for handshake and first frame */
 #define RUNNING_HOLD_MS 60000 /* afterwards the journal answers for us */
@@ -69,9 +71,9 @@ static int obey_word(struct target *t, struct error *err)
 {
 	switch (journal_word(t->journals, &t->id)) {
 	case SIDE_SOURCE:
-		return error_set(err, ECANCELED, "the operator keeps the source's copy");
+		return error_set(err, ECANCELED, "the source, or the operator, keeps the source's copy");
 	case SIDE_TARGET:
-		log_warning("the operator keeps the target's copy: it is let go without the source's word");
+		log_warning("it is let go by the word beside the journal");
 		return target_release(t, err);
 	case SIDE_INVALID:
 	case SIDE_MAX:
@@ -114,6 +116,45 @@ static int send_state(struct target *t, Phaul__Wire__TargetState state, bool her
 	return session_send(&t->session, &reply, err);
 }
 
+/* The worker that holds it cannot be reached by its route any more (the service was started again): it looks for a word beside its
+ * journal. The source's is as good as the operator's. */
+static int await_word(struct target *t, enum migration_side keep, enum migration_state wanted, struct error *err)
+{
+	uint64_t deadline = deadline_in_ms(WORD_OBEYED_MS);
+	struct journal_summary s = { 0 };
+	int r = journal_say(t->journals, &t->id, keep, err);
+
+	while (!r) {
+		r = journal_read(t->journals, &t->id, &s, err);
+		if (r < 0 || state_finished(s.state))
+			break;
+		if (clock_now_ns() >= deadline || fd_wait(t->options->cancel_fd, POLLIN, deadline_in_ms(LOOK_MS)) == 1)
+			return error_set(err, EBUSY, "the phaul that holds it does not answer");
+	}
+	if (!r && s.state != wanted)
+		return error_set(err, ECANCELED, "it is %s: %s", state_name(s.state), s.reason);
+	return r;
+}
+
+int target_by_word(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	Phaul__Wire__Running part = PHAUL__WIRE__RUNNING__INIT;
+	CONTROL_OF(running, running, RUNNING, &part);
+	int r;
+
+	t->finished = true;
+	if (m->kind_case == PHAUL__WIRE__CONTROL__KIND_COMMIT) {
+		r = await_word(t, SIDE_TARGET, STATE_RUNNING, err);
+		return r < 0 ? r : session_send(&t->session, &running, err);
+	}
+	if (m->kind_case == PHAUL__WIRE__CONTROL__KIND_ABORT) {
+		r = await_word(t, SIDE_SOURCE, STATE_ABORTED, err);
+		return r < 0 ? r : session_send_ready(&t->session, err);
+	}
+	return error_set(err, EPROTO, "the peer sent %s, which is not due in a session that only settles",
+			 message_name(m->kind_case));
+}
+
 /* For a session that came anew: what the journal says, after what a crash left was settled. */
 static int answer_by_journal(struct target *t, struct error *err)
 {
@@ -127,6 +168,11 @@ static int answer_by_journal(struct target *t, struct error *err)
 		return send_state(t, STATE(NONE), false, "", err);
 	if (s.side != SIDE_TARGET || strcmp(s.peer_identity, t->identity) != 0)
 		return error_set(err, EACCES, "the migration does not belong to %s", t->identity);
+	if (s.driven && s.state == STATE_PREPARED) {
+		t->finished = false;
+		t->by_word = true;
+		return send_state(t, STATE(PREPARED), true, "", err);
+	}
 	if (!state_finished(s.state) && journal_open(t->journals, &t->id, &j, &why) == 0) {
 		if (recover_target(j, SIDE_INVALID, &outcome, &why) < 0)
 			log_warning("%s", why.text);

@@ -22,6 +22,7 @@ struct target {
 	struct uuid id;
 	char id_text[UUID_TEXT_SIZE];
 	bool greeted, planned, check_only;
+	bool by_word;	    /* ... that another worker holds: target_by_word() takes what comes */
 	bool resume_only;   /* a new session that asks for a migration of an old one */
 	char journals[512]; /* directory */
 	char identity[256]; /* of the source, for further channels */
@@ -85,6 +86,9 @@ int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel
 /* Whether this failure only lost the link, and the journal's state outlives that. */
 bool target_holds(const struct target *t, int failure);
 void target_lose_link(struct target *t, const struct error *failure);
+
+/* COMMIT or ABORT for a migration that another worker holds. */
+int target_by_word(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 
 /* Without a link: waits for the source, the operator or a reason to end. 0: look again. */
 int target_hold(struct target *t, struct error *err);

@@ -56,6 +56,8 @@ static int handle_message(struct target *t, struct error *err)
 	if (!t->greeted && m->kind_case != KIND(HELLO))
 		return error_set(err, EPROTO, "the peer began with %s and not with a greeting",
 				 message_name(m->kind_case));
+	if (t->by_word)
+		return target_by_word(t, m, err);
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		if (table[i].kind != m->kind_case)
 			continue;

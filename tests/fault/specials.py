@@ -31,8 +31,8 @@ class SourceAndItsCriu(Special):
     cell = Cell("source+criu", "source-committed", "beta", settle=True, held=True)
 
     def strike(self):
-        self.kill("alpha", "-f", "phaul migrate")
-        self.kill("alpha", "-x", "criu")
+        self.field.run("alpha", "sh", "-c", "kill -9 $(pgrep -x criu) $(pgrep -f 'phaul migrate' | grep -vx $$)", check=False)
+        wait_for("their end", lambda: not self.field.run("alpha", "pgrep", "-x", "criu", check=False).stdout)
         deadline = time.monotonic() + 1
         while time.monotonic() < deadline:
             states = self.states("alpha")

@@ -84,7 +84,6 @@ SPOIL(purpose_unknown, s->hello.purpose = (Phaul__Wire__Purpose)4)
 SPOIL(purpose_resume, s->hello.purpose = PHAUL__WIRE__PURPOSE__PURPOSE_RESUME)
 SPOIL(purpose_negative, s->hello.purpose = (Phaul__Wire__Purpose)-1)
 SPOIL(resume_id_short, s->resume.migration_id.len = 15)
-SPOIL(resume_id_none, s->resume.migration_id.len = 0)
 SPOIL(state_none, s->state.state = PHAUL__WIRE__TARGET_STATE__TARGET_STATE_INVALID)
 SPOIL(state_beyond, s->state.state = (Phaul__Wire__TargetState)7)
 SPOIL(state_aborted, s->state.state = PHAUL__WIRE__TARGET_STATE__TARGET_STATE_ABORTED)
@@ -295,7 +294,6 @@ static const struct rule rules[] = {
 	RULE(FAILURE, "failure.text", text_long),
 	RULE(FAILURE, "failure.text", text_control),
 	RULE(RESUME, "resume.migration_id", resume_id_short),
-	RULE(RESUME, "resume.migration_id", resume_id_none),
 	RULE(STATE, "state.state", state_none),
 	RULE(STATE, "state.state", state_beyond),
 	RULE(STATE, NULL, state_aborted),
