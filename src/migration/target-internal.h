@@ -63,5 +63,8 @@ int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct err
 int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_abort(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 
+/* Whether a file pass may replace that path here; asked in the plan, and again before each pass, whatever the source forces. */
+bool target_may_sync(const struct target *t, const char *path);
+
 /* Undoes everything this migration did here. Only before the resume; idempotent; failures are logged. */
 void target_undo(struct target *t);
