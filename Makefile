@@ -83,7 +83,7 @@ model: setup
 	@test -x model/run || { echo 'there is no model/run in this tree' >&2; exit 1; }; model/run
 
 figures: setup build
-	@test -x bench/run || { echo 'there is no bench/run in this tree' >&2; exit 1; }; bench/run
+	@bench/figures
 
 clean:
 	@rm -rf $(BUILD) $(RELEASE) build-asan $(BUILD).log $(RELEASE).log
