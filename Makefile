@@ -20,7 +20,7 @@ configure = test -e $(1)/build.ninja || { mkdir -p $(1); rm -rf $(1)/meson-priva
 # $(call keep,DIRECTORY,NAME,VALUE): gives an option of one that was configured otherwise this value.
 keep = meson introspect $(1) --buildoptions | python3 -c 'import json, sys; \
 	sys.exit(not any(o["name"] == "$(2)" and str(o["value"]) == "$(3)" for o in json.load(sys.stdin)))' || \
-	meson configure $(1) -D$(2)=$(3)
+	{ meson configure $(1) -D$(2)=$(3) && ninja -C $(1) build.ninja >/dev/null; }
 
 .DEFAULT_GOAL := build
 SHELL := /bin/bash
@@ -87,7 +87,7 @@ model: setup
 	@test -x model/run || { echo 'there is no model/run in this tree' >&2; exit 1; }; model/run
 
 figures: setup build
-	@test -x bench/run || { echo 'there is no bench/run in this tree' >&2; exit 1; }; bench/run
+	@bench/figures
 
 clean:
 	@rm -rf $(BUILD) $(RELEASE) build-asan $(BUILD).log $(RELEASE).log

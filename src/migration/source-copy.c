@@ -4,6 +4,8 @@
  * A round: the tracker says what was written, the sender sends it, the target acknowledges its barrier. What the tracker said
  * last is kept in s->runs until then; when the policy freezes, the pages of the last list are still to be sent, and
  * go together with what was written until the freeze.
+ *
+ * Threads: that of source.c; the pump of a file pass and the senders have their own (stream.c, sender.c).
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -4,6 +4,8 @@
  * Invariants: between the freeze and `committed` every failure leads back to running tasks here (source.c, fail). The
  * journal says `committed` before COMMIT is sent; from then on nothing here lets the tasks run. They are stopped by a second
  * means before that, because CRIU's hold ends when CRIU dies.
+ *
+ * Threads: that of source.c; what is sent while CRIU dumps has one of its own (source-final.c).
  */
 #include <errno.h>
 #include <poll.h>

@@ -1,5 +1,7 @@
 /*
  * The target before anything is kept for a migration: greeting and plan. Nothing here changes the host.
+ *
+ * Threads: that of target.c.
  */
 #include <errno.h>
 #include <fcntl.h>

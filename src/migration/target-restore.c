@@ -1,5 +1,7 @@
 /*
  * The target from BEGIN to the end: store, rounds, file passes, restore held, resume, fill.
+ *
+ * Invariant: the tasks are held until COMMIT. Threads: that of target.c; receivers and pumps have their own (receiver.c, stream.c).
  */
 #include <errno.h>
 #include <stdlib.h>
