@@ -71,10 +71,7 @@ static const struct option_entry entries[] = {
 	  "PROGRAM ID TARGET is run then; exit status 0 says that the target's\ncopy is certainly dead, and it is "
 	  "taken back" },
 	{ "pki", 0, OPTION_TEXT, "DIR", AT(pki), 0, 0, "certificates (default " PKI_DIRECTORY_DEFAULT ")" },
-	{ "state-directory", 0, OPTION_TEXT, "DIR", AT(state_directory), 0, 0,
-	  "journals (default " CLI_STATE_DIRECTORY ")" },
-	{ "run-directory", 0, OPTION_TEXT, "DIR", AT(run_directory), 0, 0,
-	  "work files, best in memory (default " CLI_RUN_DIRECTORY ")" },
+	DIRECTORY_OPTIONS(struct settings),
 	LOG_OPTIONS(struct settings),
 	{ .kind = OPTION_END },
 };

@@ -222,6 +222,39 @@ static void last_stderr_line(const struct criu_job *job, char *text, size_t size
 	}
 }
 
+int job_follow(struct criu_job *job, const char *last, int cancel_fd,
+	       void (*seen)(struct criu_job *job, const CriuRpc__Response *response, bool is_refused_end))
+{
+	uint64_t deadline_ns = DEADLINE_NEVER;
+	bool cancelled = false;
+
+	for (;;) {
+		CriuRpc__Response *response;
+		bool is_notify, is_last;
+		int r = rpc_receive(&job->rpc, cancelled ? -1 : cancel_fd, deadline_ns, &response);
+
+		if (r == -ECANCELED) {
+			cancelled = true;
+			deadline_ns = deadline_in_ms(CANCEL_MS);
+			continue;
+		}
+		if (r < 0)
+			return cancelled && r != -ETIMEDOUT ? -ECANCELED : r;
+		is_notify = response->type == CRIU_RPC__TYPE__NOTIFY;
+		is_last = is_notify && response->notify && response->notify->script &&
+			  strcmp(response->notify->script, last) == 0;
+		seen(job, response, is_last && cancelled);
+		criu_rpc__response__free_unpacked(response, NULL);
+		if (is_last && !cancelled)
+			return 1;
+		if (!is_notify)
+			return cancelled ? -ECANCELED : 0;
+		r = rpc_notify(&job->rpc, !cancelled);
+		if (r < 0)
+			return cancelled ? -ECANCELED : r;
+	}
+}
+
 int job_failed(struct criu_job *job, int number, const char *what, struct error *err)
 {
 	char reason[ERROR_TEXT_MAX / 2] = "";

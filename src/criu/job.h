@@ -84,6 +84,16 @@ void job_fill_options(struct criu_job *job, CriuRpc__Options *options);
 /* Writes the configuration that RPC has no field for; ret: its path. */
 int job_write_config(struct criu_job *job, const char *text, char *ret_path, size_t size, struct error *err);
 
+#define CANCEL_MS 2000 /* what CRIU gets to undo by itself after a cancel */
+
+/*
+ * Answers notifications until the script `last` (1: CRIU waits for its answer) or CRIU's end (0: it failed). After a cancel each one is
+ * refused, which makes CRIU undo what it has done: -ECANCELED then, or -ETIMEDOUT if it did not end in time. `seen` is shown each
+ * response before it is answered; is_refused_end: it is `last`, after a cancel.
+ */
+int job_follow(struct criu_job *job, const char *last, int cancel_fd,
+	       void (*seen)(struct criu_job *job, const CriuRpc__Response *response, bool is_refused_end));
+
 /* Fills err with what, CRIU's first error (or how it died) and the place of the log. Returns the negative errno. */
 int job_failed(struct criu_job *job, int number, const char *what, struct error *err);
 

@@ -15,7 +15,6 @@
 #include "base/log.h"
 #include "criu/job.h"
 
-#define CANCEL_MS 2000
 #define FINISH_MS 60000
 
 static int restore_request(struct criu_job *job, struct error *err)
@@ -34,45 +33,13 @@ static int restore_request(struct criu_job *job, struct error *err)
 }
 
 /* What a notification tells of the root task. A pidfd now, so that its number cannot be mistaken later. */
-static void restore_learn_root(struct criu_job *job, const CriuRpc__Response *response)
+static void restore_learn_root(struct criu_job *job, const CriuRpc__Response *response, bool is_refused_end)
 {
+	(void)is_refused_end;
 	if (!response->notify || !response->notify->has_pid || response->notify->pid <= 0 || job->root_pidfd >= 0)
 		return;
 	job->pid = response->notify->pid;
 	job->root_pidfd = (int)syscall(SYS_pidfd_open, job->pid, 0);
-}
-
-/* Answers notifications until post-restore (1) or CRIU's end (0). After a cancel the next one is refused. */
-static int restore_follow(struct criu_job *job, int cancel_fd)
-{
-	uint64_t deadline_ns = DEADLINE_NEVER;
-	bool cancelled = false;
-
-	for (;;) {
-		CriuRpc__Response *response;
-		bool is_notify, is_end;
-		int r = rpc_receive(&job->rpc, cancelled ? -1 : cancel_fd, deadline_ns, &response);
-
-		if (r == -ECANCELED) {
-			cancelled = true;
-			deadline_ns = deadline_in_ms(CANCEL_MS);
-			continue;
-		}
-		if (r < 0)
-			return cancelled ? -ECANCELED : r;
-		is_notify = response->type == CRIU_RPC__TYPE__NOTIFY;
-		is_end = is_notify && response->notify && response->notify->script &&
-			 strcmp(response->notify->script, "post-restore") == 0;
-		restore_learn_root(job, response);
-		criu_rpc__response__free_unpacked(response, NULL);
-		if (is_end && !cancelled)
-			return 1;
-		if (!is_notify)
-			return cancelled ? -ECANCELED : 0;
-		r = rpc_notify(&job->rpc, !cancelled);
-		if (r < 0)
-			return cancelled ? -ECANCELED : r;
-	}
 }
 
 int criu_restore(struct criu_job *job, int cancel_fd, pid_t *ret_pid, struct error *err)
@@ -84,7 +51,9 @@ int criu_restore(struct criu_job *job, int cancel_fd, pid_t *ret_pid, struct err
 	r = restore_request(job, err);
 	if (r < 0)
 		return r;
-	r = restore_follow(job, cancel_fd);
+	r = job_follow(job, "post-restore", cancel_fd, restore_learn_root);
+	if (r == -ETIMEDOUT) /* there is no deadline but that of a cancel */
+		r = -ECANCELED;
 	if (r > 0) {
 		job->state = JOB_RESTORE_HELD;
 		*ret_pid = job->pid;

@@ -19,6 +19,8 @@
 #include "migration/source-internal.h"
 #include "migration/tasks.h"
 
+#define FILL_BYTES_PER_MS 20000 /* what even a busy target pours in; seen: fifty times that */
+
 /* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. */
 int source_stage_arm(struct source *s, struct error *err)
 {
@@ -249,10 +251,22 @@ int source_stage_settle(struct source *s, struct error *err)
 	return r < 0 ? r : session_send(&s->session, &request, err);
 }
 
+/* The target says nothing until all is filled: give it the time that a slow one may need. A Ctrl-C ends only the wait. */
+static void fill_patience(struct source *s)
+{
+	uint64_t ms = (s->present.pages << PAGE_SHIFT) / FILL_BYTES_PER_MS;
+
+	channel_set_timeout(s->session.control, s->options->timeout_ms + (int64_t)ms);
+	channel_set_cancel_fd(s->session.control, s->options->cancel_fd);
+}
+
 int source_stage_fill(struct source *s, struct error *err)
 {
 	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
-	int r = session_receive(&s->session, PHAUL__WIRE__CONTROL__KIND_FILLED, &reply, err);
+	int r;
+
+	fill_patience(s);
+	r = session_receive(&s->session, PHAUL__WIRE__CONTROL__KIND_FILLED, &reply, err);
 
 	if (r < 0)
 		return error_wrap(err, "the workload runs at the target, but how its memory was filled is not known");

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -88,9 +89,22 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 	return 0;
 }
 
+/* One descriptor for each process and shared memory object of the workload. */
+static void raise_files_limit(void)
+{
+	struct rlimit files;
+
+	if (!getrlimit(RLIMIT_NOFILE, &files) && files.rlim_cur < files.rlim_max) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
 static int make_directories(struct target *t, struct error *err)
 {
 	int r;
+
+	raise_files_limit();
 
 	snprintf(t->work_directory, sizeof(t->work_directory), "%s/%s", t->options->run_directory, t->id_text);
 	snprintf(t->images_directory, sizeof(t->images_directory), "%s/images", t->work_directory);
@@ -185,6 +199,9 @@ int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error
 
 	if (m->sync->path >= t->n_sync_paths || !t->fs_channel)
 		return error_set(err, EPROTO, "the peer wants to bring a path that is not in the plan");
+	if (!target_may_sync(t, t->sync_paths[m->sync->path]))
+		return error_set(err, EPERM, "the target does not let %s be replaced: it belongs to the host",
+				 t->sync_paths[m->sync->path]);
 	r = session_send_ready(&t->session, err);
 	if (r < 0)
 		return r;
