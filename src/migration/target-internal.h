@@ -96,5 +96,8 @@ int target_hold(struct target *t, struct error *err);
 /* A connection of our route waits: if it is a new control channel of the source's, it takes the place of the old one. */
 void target_rejoin(struct target *t);
 
+/* Whether a file pass may replace that path here; asked in the plan, and again before each pass, whatever the source forces. */
+bool target_may_sync(const struct target *t, const char *path);
+
 /* Undoes everything this migration did here. Only before the resume; idempotent; failures are logged. */
 void target_undo(struct target *t);

@@ -325,107 +325,6 @@ static void test_refused_transition(void **state)
 	journal_free(j);
 }
 
-/* What a crash leaves behind can be taken up, by one process at a time. */
-static void test_open(void **state)
-{
-	const struct place *p = *state;
-	struct journal *j = create(p, &subject), *again = NULL;
-	struct journal_summary s;
-	struct error err = { 0 };
-
-	assert_int_equal(journal_note_text(j, "target", "beta:7433", &err), 0);
-	assert_int_equal(journal_enter(j, STATE_COPYING, NULL, &err), 0);
-	assert_int_equal(journal_read(p->directory, &p->id, &s, &err), 0);
-	assert_true(s.driven);
-	assert_int_equal(journal_open(p->directory, &p->id, &again, &err), -EBUSY);
-	journal_free(j);
-	assert_int_equal(journal_read(p->directory, &p->id, &s, &err), 0);
-	assert_false(s.driven);
-	assert_int_equal(journal_open(p->directory, &p->id, &again, &err), 0);
-	assert_int_equal(journal_state(again), STATE_COPYING);
-	assert_int_equal(journal_side(again), SIDE_SOURCE);
-	assert_string_equal(journal_fact(again, "target"), "beta:7433");
-	assert_string_equal(journal_fact(again, "peer_identity"), "beta");
-	assert_string_equal(journal_fact(again, "nothing"), "");
-	assert_int_equal(journal_fact_number(again, "pid"), getpid());
-	assert_int_equal(journal_fact_number(again, "released"), 0);
-	assert_true(journal_same_boot(again));
-	assert_int_equal(journal_mark(again, "released", &err), 0);
-	assert_int_equal(journal_enter(again, STATE_ABORTED, "taken up", &err), 0);
-	journal_free(again);
-	assert_int_equal(journal_read(p->directory, &p->id, &s, &err), 0);
-	assert_int_equal(s.state, STATE_ABORTED);
-	assert_string_equal(s.reason, "taken up");
-}
-
-/* A torn last record is cut off before the next one is written behind it. */
-static void test_open_torn(void **state)
-{
-	const struct place *p = *state;
-	struct journal *j = create(p, &subject);
-	_cleanup_buffer_ struct buffer whole = { 0 };
-	struct journal_summary s;
-	struct error err = { 0 };
-
-	assert_int_equal(journal_enter(j, STATE_COPYING, NULL, &err), 0);
-	journal_free(j);
-	whole = content(p);
-	for (size_t cut = 1; cut < 40; cut += 13) {
-		overwrite(p, whole.data, whole.length - cut);
-		assert_int_equal(journal_open(p->directory, &p->id, &j, &err), 0);
-		assert_int_equal(journal_state(j), STATE_PLANNED);
-		assert_int_equal(journal_enter(j, STATE_ABORTED, NULL, &err), 0);
-		journal_free(j);
-		assert_int_equal(journal_read(p->directory, &p->id, &s, &err), 0);
-		assert_int_equal(s.state, STATE_ABORTED);
-		assert_false(s.torn);
-	}
-}
-
-static void test_word(void **state)
-{
-	const struct place *p = *state;
-	struct error err = { 0 };
-
-	journal_free(create(p, &subject));
-	assert_int_equal(journal_word(p->directory, &p->id), SIDE_INVALID);
-	assert_int_equal(journal_say(p->directory, &p->id, SIDE_TARGET, &err), 0);
-	assert_int_equal(journal_word(p->directory, &p->id), SIDE_TARGET);
-	assert_int_equal(journal_say(p->directory, &p->id, SIDE_SOURCE, &err), 0);
-	assert_int_equal(journal_word(p->directory, &p->id), SIDE_SOURCE);
-}
-
-/* Finished ones go, the oldest first; an unfinished one never does. */
-static void test_expire(void **state)
-{
-	const struct place *p = *state;
-	struct journal_summary *list = NULL;
-	struct uuid old = { .bytes = { 0, 1, 2, 3, 4, 5, 0x70 } }, unfinished = { .bytes = { 0, 1, 2, 3, 4, 6, 0x70 } };
-	struct journal *j = NULL;
-	struct error err = { 0 };
-	size_t n = 0;
-
-	old.bytes[8] = unfinished.bytes[8] = 0x80;
-	for (size_t i = 0; i < JOURNAL_KEEP + 5; i++) {
-		struct uuid id;
-
-		assert_int_equal(uuid_new(&id), 0);
-		assert_int_equal(journal_create(p->directory, &id, &subject, &j, &err), 0);
-		assert_int_equal(journal_enter(j, STATE_ABORTED, NULL, &err), 0);
-		journal_free(j);
-	}
-	assert_int_equal(journal_create(p->directory, &old, &subject, &j, &err), 0);
-	assert_int_equal(journal_enter(j, STATE_ABORTED, NULL, &err), 0);
-	journal_free(j);
-	assert_int_equal(journal_create(p->directory, &unfinished, &subject, &j, &err), 0);
-	journal_free(j);
-	journal_expire(p->directory);
-	assert_int_equal(journal_list(p->directory, &list, &n, &err), 0);
-	assert_int_equal(n, JOURNAL_KEEP + 1);
-	assert_memory_equal(list[0].id.bytes, unfinished.bytes, 16);
-	free(list);
-}
-
 static void test_odd_texts(void **state)
 {
 	const struct place *p = *state;
@@ -566,20 +465,11 @@ static void test_full_disk(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_records),
-		TEST(test_summary),
-		TEST(test_existing_id),
-		TEST(test_torn),
-		TEST(test_torn_first),
-		TEST(test_damage_in_the_middle),
-		cmocka_unit_test(test_table),
-		TEST(test_refused_transition),
-		TEST(test_open),
-		TEST(test_open_torn),
-		TEST(test_word),
-		TEST(test_expire),
-		TEST(test_odd_texts),
-		TEST(test_list),
+		TEST(test_records),	      TEST(test_summary),
+		TEST(test_existing_id),	      TEST(test_torn),
+		TEST(test_torn_first),	      TEST(test_damage_in_the_middle),
+		cmocka_unit_test(test_table), TEST(test_refused_transition),
+		TEST(test_odd_texts),	      TEST(test_list),
 		TEST(test_full_disk),
 	};
 
