@@ -221,17 +221,22 @@ static void test_pagemap_words(void **state)
 		PAGEMAP_SWAPPED | PAGEMAP_GUARD | PAGEMAP_SOFT_DIRTY,
 		PAGEMAP_SWAPPED,
 	};
+	struct scan_request all = { .at = 0x10000 }, own = { .at = 0x10000, .own_only = true },
+			    own_written = { .at = 0x10000, .own_only = true, .written_only = true };
 	struct scan_region r[ARRAY_SIZE(words)];
 
 	(void)state;
-	assert_int_equal(scan_parse_words(words, ARRAY_SIZE(words), 0x10000, false, false, r), 4);
+	assert_int_equal(scan_parse_words(words, ARRAY_SIZE(words), &all, 12345, r), 4);
 	assert_true(r[0].start == 0x11000 && r[0].end == 0x13000 && !r[0].categories);
 	assert_true(r[1].start == 0x13000 && r[1].end == 0x15000 && r[1].categories == SCAN_IS_WRITTEN);
 	assert_true(r[2].start == 0x16000 && r[2].end == 0x17000 && r[2].categories == SCAN_IS_WRITTEN);
 	assert_true(r[3].start == 0x18000 && r[3].end == 0x19000 && !r[3].categories);
-	assert_int_equal(scan_parse_words(words, ARRAY_SIZE(words), 0x10000, true, true, r), 1);
+	assert_int_equal(scan_parse_words(words, ARRAY_SIZE(words), &own_written, 12345, r), 1);
 	assert_true(r[0].start == 0x13000 && r[0].end == 0x15000);
-	assert_int_equal(scan_parse_words(words, ARRAY_SIZE(words), 0x10000, true, false, r), 3);
+	assert_int_equal(scan_parse_words(words, ARRAY_SIZE(words), &own, 0, r), 3);
+	assert_true(r[0].start == 0x11000 && r[0].end == 0x13000);
+	assert_int_equal(scan_parse_words(words, ARRAY_SIZE(words), &own, 12345, r), 3);
+	assert_true(r[0].start == 0x11000 && r[0].end == 0x12000); /* the zero page is nobody's */
 }
 
 int main(void)
