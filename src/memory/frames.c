@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/page.h"
 #include "memory/kernel-api.h"
@@ -112,30 +113,47 @@ static int note_table(struct frame_list *l, uint64_t number, size_t first, const
 	return 0;
 }
 
-static bool has_witness(const struct frame_table *table, size_t first, const uint64_t *words, size_t n)
+/* The word of any page of the process: from those at hand, or, beyond the mapping that is being scanned, from the kernel. */
+static uint64_t word_at(const struct scan_request *q, const uint64_t *words, size_t n, uint64_t page)
+{
+	uint64_t i = page - (q->at >> PAGE_SHIFT), word = 0; /* wraps for pages before */
+
+	if (i < n)
+		return words[i];
+	if (pread(q->pagemap_fd, &word, sizeof(word), (off_t)(page << 3)) != (ssize_t)sizeof(word))
+		return 0;
+	return word;
+}
+
+static bool has_witness(const struct frame_table *table, const struct scan_request *q, const uint64_t *words, size_t n)
 {
 	for (size_t k = 0; table && k < FRAME_WITNESSES; k++) {
-		size_t i = (size_t)table->page[k] - first;
+		uint64_t word;
 
-		if ((table->known & 1U << k) && table->page[k] >= first && i < n && !(words[i] & PAGEMAP_SOFT_DIRTY) &&
-		    (words[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) && frame_of(words[i]) == table->frame[k])
+		if (!(table->known & 1U << k))
+			continue;
+		word = word_at(q, words, n, table->number * TABLE_PAGES + table->page[k]);
+		if (!(word & PAGEMAP_SOFT_DIRTY) && (word & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) &&
+		    frame_of(word) == table->frame[k])
 			return true;
 	}
 	return false;
 }
 
-int frames_mark_moved(struct frames *f, uint64_t start, uint64_t *words, size_t n, uint64_t zero_frame, bool note)
+int frames_mark_moved(const struct scan_request *q, uint64_t *words, size_t n, uint64_t zero_frame)
 {
+	struct frames *f = q->frames;
+
 	for (size_t i = 0, part; i < n; i += part) {
-		uint64_t at = (start >> PAGE_SHIFT) + i, number = at / TABLE_PAGES;
+		uint64_t at = (q->at >> PAGE_SHIFT) + i, number = at / TABLE_PAGES;
 		size_t first = at % TABLE_PAGES;
 		int r;
 
 		part = MIN(n - i, (size_t)TABLE_PAGES - first);
-		r = note ? note_table(&f->now, number, first, words + i, part, zero_frame) : 0;
+		r = q->note_frames ? note_table(&f->now, number, first, words + i, part, zero_frame) : 0;
 		if (r < 0)
 			return r;
-		if (has_witness(find_table(&f->before, number), first, words + i, part))
+		if (has_witness(find_table(&f->before, number), q, words, n))
 			continue;
 		for (size_t k = i; k < i + part; k++)
 			if (scan_word_populated(words[k], true, zero_frame))

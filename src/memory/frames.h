@@ -30,11 +30,14 @@ struct frames {
 	struct frame_list before, now; /* of the last round, and of the one that is under way */
 };
 
+struct scan_request;
+
 /*
- * Looks at the pagemap words of private memory from `start` on; within a round with ascending addresses. Pages of a page table
- * that came from elsewhere get PAGEMAP_SOFT_DIRTY. note: remember the frames for the next round. 0 or -ENOMEM.
+ * Looks at the n pagemap words of private memory from q->at on; within a round with ascending addresses. Pages of a page table
+ * that came from elsewhere get PAGEMAP_SOFT_DIRTY; q->note_frames: the frames are remembered in q->frames for the next
+ * round. The tasks must be stopped. 0 or -ENOMEM.
  */
-int frames_mark_moved(struct frames *f, uint64_t start, uint64_t *words, size_t n, uint64_t zero_frame, bool note);
+int frames_mark_moved(const struct scan_request *q, uint64_t *words, size_t n, uint64_t zero_frame);
 
 /* A round with note begins, ends: what it noted takes the place of what was. */
 void frames_begin(struct frames *f);

@@ -149,7 +149,7 @@ static int scan_by_words(struct scanner *s, struct scan_request *q)
 		return -ESRCH;
 	n = (size_t)got / sizeof(*s->words);
 	if (q->frames) {
-		int r = frames_mark_moved(q->frames, q->at, s->words, n, s->zero_frame, q->note_frames);
+		int r = frames_mark_moved(q, s->words, n, s->zero_frame);
 
 		if (r < 0)
 			return r;

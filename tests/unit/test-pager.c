@@ -26,8 +26,10 @@
 #include "base/fd.h"
 #include "memory/pager.h"
 #include "pager-task.h"
+#include "slowdown.h"
 
-#define MIB_PAGES 256ULL
+/* Fewer where the machine is slow: the sizes below are MiB elsewhere. */
+#define MIB_PAGES (256ULL / test_slowdown())
 #define DEADLINE_MS 20000
 
 static char directory[64], socket_path[128];
@@ -346,7 +348,7 @@ static bool kill_pager(struct rig *rig, uint64_t *seed, pid_t *last, bool at_wor
 	return !kill(*last, SIGKILL);
 }
 
-#define KILLS 50
+#define KILLS (test_slowdown() > 1 ? 25 : 50)
 
 static void test_killed(void **state)
 {
