@@ -1,32 +1,47 @@
-# The front of the build: meson and ninja do the work in build/. `make help` lists the targets.
+# The front of the build: meson and ninja do the work. `make help` lists the targets.
 #
+# build/ is for development and the tests: it has the points at which tests stop or break a migration (test_hooks).
+# build-release/ is what `make install` puts on the machine: optimized, with its assertions, without those points.
 # What is missing on the machine is installed by scripts/setup (Debian and relatives; needs root for that); SETUP=no leaves the machine
 # as it is. SECONDS=N is how long `make fuzz` runs.
 
 PREFIX ?= /usr/local
 DESTDIR ?=
 BUILD := build
+RELEASE := build-release
 JOBS ?= $(shell nproc)
 SETUP ?= yes
 SECONDS ?= 300
 # Prints what the compiler says and nothing else.
-NINJA := ninja -C $(BUILD) -j $(JOBS) --quiet | { grep -v '^ninja: no work to do' || :; }
+ninja = ninja -C $(1) -j $(JOBS) --quiet | { grep -v '^ninja: no work to do' || :; }
+# $(call configure,DIRECTORY,OPTIONS): one whose set-up was interrupted has no build.ninja and is made anew.
+configure = test -e $(1)/build.ninja || { mkdir -p $(1); rm -rf $(1)/meson-private $(1)/meson-info; \
+	meson setup $(1) $(2) >$(1).log 2>&1 || { cat $(1).log >&2; exit 1; }; mv $(1).log $(1)/setup.log; }
+# $(call keep,DIRECTORY,NAME,VALUE): gives an option of one that was configured otherwise this value.
+keep = meson introspect $(1) --buildoptions | python3 -c 'import json, sys; \
+	sys.exit(not any(o["name"] == "$(2)" and str(o["value"]) == "$(3)" for o in json.load(sys.stdin)))' || \
+	meson configure $(1) -D$(2)=$(3)
 
 .DEFAULT_GOAL := build
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: build setup-build setup demo test bench fuzz install clean help
+.PHONY: build release setup-build setup demo test test-long lint fuzz model figures install clean help
 
 help:
-	@echo 'make            build phaul; scripts/setup installs what is missing to do so'
+	@echo 'make            build phaul in build/, for development; scripts/setup installs what is missing to do so'
+	@echo 'make release    build what is installed, in build-release/'
+	@echo 'make install    install it into PREFIX=/usr/local, below DESTDIR='
 	@echo 'make demo       two hosts in namespaces: Redis moves there and back under its clients (root)'
 	@echo 'make test       all tests (root)'
+	@echo 'make test-long  those that take long, too (root)'
+	@echo 'make lint       the static checks alone'
 	@echo 'make fuzz       fuzz what a peer may send, SECONDS=300'
-	@echo 'make install    into PREFIX=/usr/local, below DESTDIR='
+	@echo 'make model      check the model of the handover: exactly one copy runs'
+	@echo 'make figures    measure freeze and bulk speed, into build/bench/figures.json (root)'
 	@echo 'make clean      remove everything that was built'
-	@echo 'SETUP=no        install nothing on this machine'
+	@echo 'SETUP=no        install nothing on this machine; JOBS=N compilers at a time'
 
 # Quiet when nothing is missing; a machine without apt may have it all by other means, and then meson decides.
 setup-build:
@@ -35,12 +50,19 @@ setup-build:
 setup:
 	@test "$(SETUP)" = no || scripts/setup --check >/dev/null 2>&1 || scripts/setup
 
-# A set-up that was interrupted leaves no build.ninja: it is made anew.
 build: setup-build
-	@test -e $(BUILD)/build.ninja || { rm -rf $(BUILD)/meson-private $(BUILD)/meson-info; \
-		meson setup $(BUILD) --prefix=$(abspath $(PREFIX)) >$(BUILD).log 2>&1 || { cat $(BUILD).log >&2; exit 1; }; \
-		mv $(BUILD).log $(BUILD)/setup.log; }
-	@$(NINJA)
+	@$(call configure,$(BUILD),-Dtest_hooks=true)
+	@$(call keep,$(BUILD),test_hooks,True)
+	@$(call ninja,$(BUILD))
+
+# The prefix is compiled in (where libphaul-criu.so is), so another one means to configure again.
+release: setup-build
+	@$(call configure,$(RELEASE),--buildtype=release -Db_ndebug=false -Dtests=false --prefix=$(abspath $(PREFIX)))
+	@$(call keep,$(RELEASE),prefix,$(abspath $(PREFIX)))
+	@$(call ninja,$(RELEASE))
+
+install: release
+	@DESTDIR=$(if $(DESTDIR),$(abspath $(DESTDIR))) meson install -C $(RELEASE) --no-rebuild --quiet
 
 demo: setup build
 	@tests/demo/demo
@@ -48,14 +70,20 @@ demo: setup build
 test: setup build
 	@tests/run
 
+test-long: setup build
+	@tests/run --long
+
+lint: setup build
+	@tests/lint/run $(BUILD)
+
 fuzz: setup
 	@tests/fuzz/run $(SECONDS)
 
-# The prefix is compiled in (where libphaul-criu.so is), so another one means to configure again.
-install: build
-	@meson introspect $(BUILD) --buildoptions | grep -q '"value": "$(abspath $(PREFIX))"' || \
-		{ meson configure $(BUILD) --prefix=$(abspath $(PREFIX)) && $(NINJA) >/dev/null; }
-	@DESTDIR=$(if $(DESTDIR),$(abspath $(DESTDIR))) meson install -C $(BUILD) --no-rebuild --quiet
+model: setup
+	@test -x model/run || { echo 'there is no model/run in this tree' >&2; exit 1; }; model/run
+
+figures: setup build
+	@test -x bench/run || { echo 'there is no bench/run in this tree' >&2; exit 1; }; bench/run
 
 clean:
-	@rm -rf $(BUILD) build-asan $(BUILD).log
+	@rm -rf $(BUILD) $(RELEASE) build-asan $(BUILD).log $(RELEASE).log

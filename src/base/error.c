@@ -10,11 +10,15 @@
 #include <stdarg.h>
 #include <string.h>
 
-static void error_tidy(char *text)
+void error_tidy(char *text)
 {
-	for (char *p = text; *p; p++)
-		if ((unsigned char)*p < ' ' || *p == 127)
+	for (unsigned char *p = (unsigned char *)text; *p; p++) {
+		if (*p < ' ' || *p == 127)
 			*p = ' ';
+		/* In UTF-8 C2 80 .. C2 9F are control characters too, which some terminals obey. */
+		if (*p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f)
+			p[0] = p[1] = ' ';
+	}
 }
 
 int error_set(struct error *err, int number, const char *fmt, ...)

@@ -25,3 +25,6 @@ int error_errno(struct error *err, int number, const char *fmt, ...) _printf_(3,
 
 /* Puts "context: " before what err says and returns -err->number. */
 int error_wrap(struct error *err, const char *fmt, ...) _printf_(2, 3);
+
+/* Control characters become spaces: one line stays one line, and no terminal obeys what a peer or a file is called. */
+void error_tidy(char *text);

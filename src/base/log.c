@@ -75,9 +75,7 @@ void log_write(enum log_level level, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	/* What a peer or a program said may be in it: one line stays one line, and no terminal obeys it. */
-	for (char *p = text; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
+	error_tidy(text);
 	if ((int)level <= log_level) {
 		n = snprintf(line, sizeof(line), "%sphaul%s%s: %s%s\n", log_live ? "\r\033[K" : "", name ? " " : "",
 			     name ? name : "", level == LOG_WARNING ? "warning: " : "", text);

@@ -19,8 +19,6 @@
 
 #define ENVIRONMENT_EXTRA_MAX 16
 
-extern char **environ;
-
 /* The environment of this process with the extra strings in front (the first match wins in getenv). */
 static char **environment_with(const char *const *extra)
 {

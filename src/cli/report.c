@@ -34,7 +34,9 @@ static void set_bool(json_t *object, const char *key, bool value)
 /* To the microsecond: what is behind it is noise. */
 static void set_ms(json_t *object, const char *key, uint64_t ns)
 {
-	json_object_set_new(object, key, json_real((double)(ns / 1000) / 1000));
+	uint64_t us = ns / 1000;
+
+	json_object_set_new(object, key, json_real((double)us / 1000));
 }
 
 /* Takes the object over. */

@@ -101,7 +101,7 @@ int criu_version(int *ret_version, struct error *err)
 {
 	CriuRpc__Request request = CRIU_RPC__REQUEST__INIT;
 	_cleanup_close_ int errors_fd = errors_open();
-	CriuRpc__Response *response;
+	CriuRpc__Response *response = NULL;
 	int r;
 
 	request.type = CRIU_RPC__TYPE__VERSION;
@@ -122,7 +122,7 @@ int criu_check(struct error *err)
 	CriuRpc__Request request = CRIU_RPC__REQUEST__INIT;
 	CriuRpc__Options options = CRIU_RPC__OPTIONS__INIT;
 	_cleanup_close_ int errors_fd = errors_open();
-	CriuRpc__Response *response;
+	CriuRpc__Response *response = NULL;
 	char reason[ERROR_TEXT_MAX / 2];
 	int r;
 
@@ -147,7 +147,7 @@ int criu_lazy_supported(struct error *err)
 	CriuRpc__Request request = CRIU_RPC__REQUEST__INIT;
 	CriuRpc__Features features = CRIU_RPC__FEATURES__INIT;
 	_cleanup_close_ int errors_fd = errors_open();
-	CriuRpc__Response *response;
+	CriuRpc__Response *response = NULL;
 	int r;
 
 	request.type = CRIU_RPC__TYPE__FEATURE_CHECK;
@@ -185,7 +185,7 @@ static int ask_cpuinfo(const char *directory, bool dump, int errors_fd, CriuRpc_
 int criu_cpuinfo_dump(const char *directory, struct error *err)
 {
 	_cleanup_close_ int errors_fd = errors_open();
-	CriuRpc__Response *response;
+	CriuRpc__Response *response = NULL;
 	char reason[ERROR_TEXT_MAX / 2];
 	int r = ask_cpuinfo(directory, true, errors_fd, &response, err);
 
@@ -202,7 +202,7 @@ int criu_cpuinfo_dump(const char *directory, struct error *err)
 int criu_cpuinfo_check(const char *directory, struct error *err)
 {
 	_cleanup_close_ int errors_fd = errors_open();
-	CriuRpc__Response *response;
+	CriuRpc__Response *response = NULL;
 	char reason[ERROR_TEXT_MAX / 2];
 	int r = ask_cpuinfo(directory, false, errors_fd, &response, err);
 

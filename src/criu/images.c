@@ -78,11 +78,13 @@ struct lazy_list {
 
 static int lazy_append(struct lazy_list *list, int32_t pid, uint64_t start, uint64_t end)
 {
-	struct criu_lazy_range *last = list->n ? &list->ranges[list->n - 1] : NULL;
+	if (list->n) {
+		struct criu_lazy_range *last = &list->ranges[list->n - 1];
 
-	if (last && last->image_pid == pid && last->end == start) {
-		last->end = end;
-		return 0;
+		if (last->image_pid == pid && last->end == start) {
+			last->end = end;
+			return 0;
+		}
 	}
 	if (list->n == list->allocated) {
 		size_t allocated = list->allocated ? list->allocated * 2 : 64;
@@ -181,7 +183,7 @@ static int lazy_read_all(const char *images_directory, const char *prefix,
 		int end = 0, r;
 
 		/* pagemap-shmem-ID.img has no lazy pages and does not match. */
-		if (strncmp(e->d_name, prefix, n) || sscanf(e->d_name + n, "%d.img%n", &pid, &end) != 1 || !end ||
+		if (strncmp(e->d_name, prefix, n) != 0 || sscanf(e->d_name + n, "%d.img%n", &pid, &end) != 1 || !end ||
 		    e->d_name[n + (size_t)end])
 			continue;
 		r = take(dirfd(d), e->d_name, pid, &list);

@@ -32,7 +32,7 @@ static int job_handshake(struct criu_job *job, const char *program, struct error
 	r = rpc_send(&job->rpc, &request);
 	if (!r)
 		r = rpc_receive(&job->rpc, -1, deadline_in_ms(START_MS), &response);
-	if (r < 0)
+	if (r)
 		return error_errno(err, -r, "%s does not answer (its messages are in %s)", program, job->errors_path);
 	version = response->version ? response->version->major * 10000 + response->version->minor * 100 +
 					      response->version->sublevel

@@ -176,7 +176,7 @@ static int check_fd(void *context, const struct scan_fd *s)
 	case S_IFSOCK:
 		return ends_add(&w->sockets, &end);
 	case S_IFIFO:
-		if (strncmp(s->target, "pipe:", strlen("pipe:")))
+		if (strncmp(s->target, "pipe:", strlen("pipe:")) != 0)
 			return check_file(w, s);
 		end.sides = (s->flags & O_ACCMODE) == O_RDONLY ? 1 : (s->flags & O_ACCMODE) == O_WRONLY ? 2 : 3;
 		return ends_add(&w->pipes, &end);

@@ -39,6 +39,8 @@ int obstacles_add(struct obstacles *o, enum obstacle_kind kind, bool at_target, 
 	vsnprintf(one.what, sizeof(one.what), fmt, ap);
 	va_end(ap);
 	snprintf(one.cure, sizeof(one.cure), "%s", cure ? cure : "");
+	error_tidy(one.what); /* names of files and programs are in it; a peer takes none with control characters */
+	error_tidy(one.cure);
 	if (obstacles_have(o, &one))
 		return 0;
 	/* A refusal must never be lost behind a crowd of warnings. */

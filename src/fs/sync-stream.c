@@ -60,7 +60,7 @@ static bool option_allowed(const char *text)
 {
 	static const char *const allowed[] = { "--delete",	 "--delete-before", "--delete-during", "--delete-delay",
 					       "--delete-after", "--numeric-ids",   "--inplace",       "--sparse",
-					       "--force-delete", "--stats",	    "--no-r" };
+					       "--force-delete", "--stats",	    "--no-r",	       "-@-1" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(allowed); i++)
 		if (!strcmp(text, allowed[i]))
@@ -78,7 +78,7 @@ int sync_header_decode(const uint8_t *data, size_t length, struct sync_header *r
 	for (size_t at = 0; at < length - 1; at += strlen(ret->text + at) + 1) {
 		char *option = ret->text + at;
 
-		if (!at && strcmp(option, "--server"))
+		if (!at && strcmp(option, "--server") != 0)
 			return error_set(err, EINVAL,
 					 "the source asks for something other than an rsync server: \"%.64s\"", option);
 		if (at && !option_allowed(option))
@@ -187,9 +187,9 @@ int sync_stream_main(int argc, char **argv)
 	const char *const *options;
 	int first = 4, last, stream_fd;
 
-	while (first < argc && strcmp(argv[first], "--server"))
+	while (first < argc && strcmp(argv[first], "--server") != 0)
 		first++;
-	for (last = first; last < argc && strcmp(argv[last], "."); last++)
+	for (last = first; last < argc && strcmp(argv[last], ".") != 0; last++)
 		;
 	if (argc < 5 || last >= argc) {
 		fprintf(stderr, "%s is started by rsync, not by hand\n", SYNC_VERB);

@@ -113,6 +113,7 @@ int sync_send_start(const char *path, int stream_fd, struct sync **ret, struct e
 				     "--numeric-ids",
 				     "--delete",
 				     "--inplace",
+				     "--modify-window=-1", /* nanoseconds: a second sees many writes */
 				     "--stats",
 				     "--no-human-readable",
 				     "-e",

@@ -242,6 +242,19 @@ int dedup_note(struct dedup_index *d, uint32_t space, uint64_t address, const st
 	return r;
 }
 
+void dedup_forget(struct dedup_index *d, uint32_t space, uint64_t address, uint64_t pages)
+{
+	pthread_mutex_lock(&d->lock);
+	for (uint64_t i = 0; i < pages && d->n_contents; i++) {
+		struct place *p = find_place(d, space, address + (i << PAGE_SHIFT));
+
+		/* The place itself stays, empty: it may well be noted again. */
+		if (p)
+			place_leave(d, p);
+	}
+	pthread_mutex_unlock(&d->lock);
+}
+
 bool dedup_find(struct dedup_index *d, const struct page_hash *hash, struct page_reference *ret)
 {
 	const struct content *c;

@@ -33,6 +33,10 @@ void dedup_free(struct dedup_index *d);
  * Thread-safe. 0 or -ENOMEM. */
 int dedup_note(struct dedup_index *d, uint32_t space, uint64_t address, const struct page_hash *hash);
 
+/* The pages from (space, address) on were sent as something that is not remembered (private memory took the place of a file,
+ * say): no reference may lead there any more. Thread-safe. */
+void dedup_forget(struct dedup_index *d, uint32_t space, uint64_t address, uint64_t pages);
+
 /* A place at the target with these bytes, if any. */
 bool dedup_find(struct dedup_index *d, const struct page_hash *hash, struct page_reference *ret);
 

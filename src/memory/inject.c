@@ -243,7 +243,7 @@ static int fetch_userfaultfd(struct injection *j, const struct user_regs_struct 
 
 static int inject_in_stop(struct injection *j)
 {
-	struct user_regs_struct saved;
+	struct user_regs_struct saved = { 0 };
 	uint64_t mask, all = UINT64_MAX;
 	int r = registers_get(j->tid, &saved), restored;
 

@@ -116,7 +116,7 @@ static void mark_range(struct draft *d, uint64_t start, uint64_t end)
 
 int pager_map_forget(struct pager_state *s, struct pager_member *m, uint64_t start, uint64_t end, uint64_t done)
 {
-	struct draft d;
+	struct draft d = { 0 };
 	int r = draft_begin(s, m, &d);
 
 	if (r < 0)
@@ -132,7 +132,7 @@ int pager_map_move(struct pager_state *s, struct pager_member *m, uint64_t from,
 		   uint64_t done)
 {
 	uint64_t from_end = from + length, to_end = to + length;
-	struct draft d;
+	struct draft d = { 0 };
 	int r = draft_begin(s, m, &d);
 
 	if (r < 0)

@@ -49,7 +49,7 @@ static int listen_at(struct pager *p, const char *path, int *ret, struct error *
 	    (size_t)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", p->directory_fd,
 			     name) >= sizeof(address.sun_path))
 		return error_set(err, EINVAL, "%s cannot be the name of the pager's socket", path);
-	strcpy(p->socket_name, name);
+	memcpy(p->socket_name, name, strlen(name) + 1);
 	unlinkat(p->directory_fd, name, 0);
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 4) < 0)
 		return error_errno(err, errno, "cannot listen on %s", path);

@@ -40,7 +40,7 @@ void scanner_free(struct scanner *s);
 
 /* Fills s->regions with the next populated pages (PRESENT or SWAPPED), ascending; categories holds SCAN_IS_WRITTEN or not.
  * Returns how many, 0 at the end of the range, or a negative errno (-ESRCH: that memory is gone). */
-int scan_step(struct scanner *s, struct scan_request *request);
+int scan_step(struct scanner *s, struct scan_request *q);
 
 /* Whether the kernel knows PAGEMAP_SCAN. */
 bool scan_has_ioctl(void);

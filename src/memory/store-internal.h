@@ -14,7 +14,7 @@
 #define WINDOW_WORDS (WINDOW_PAGES / 64)
 #define WINDOW_BUCKETS 64
 
-/* What one may cost beside the pages it holds; a peer that scatters pages meets the limit of the store by them. */
+/* Their number whatever the limit; their bytes count against it, so a peer that scatters pages meets it by them. */
 #define WINDOWS_MAX 65536
 
 typedef _Atomic uint64_t bitmap_word;
@@ -41,8 +41,8 @@ struct store_scratch {
 struct store {
 	uint64_t limit_bytes;
 	_Atomic uint64_t data_pages;
-	pthread_mutex_t lock; /* creation of spaces, windows, mappings; the scratch list */
-	size_t n_windows;
+	pthread_mutex_t lock;	  /* creation of spaces, windows, mappings; the scratch list */
+	_Atomic size_t n_windows; /* changed under the lock, read by anybody */
 	struct store_scratch *scratch;
 	struct store_space *_Atomic spaces[SPACES_MAX + 1];
 };

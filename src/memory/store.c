@@ -87,6 +87,12 @@ static int make_space(struct store *s, uint32_t space, struct store_space **ret,
 	return 0;
 }
 
+static int over_limit(const struct store *s, struct error *err)
+{
+	return error_set(err, ENOSPC, "the memory received exceeds the limit of %llu MiB set for it; raise it",
+			 (unsigned long long)(s->limit_bytes >> 20));
+}
+
 /* Under the lock. */
 static int make_window(struct store *s, struct store_space *sp, uint64_t address, struct store_window **ret,
 		       struct error *err)
@@ -94,6 +100,9 @@ static int make_window(struct store *s, struct store_space *sp, uint64_t address
 	struct store_window *_Atomic *bucket = &sp->buckets[window_bucket(address)];
 	struct store_window *w;
 
+	/* A window costs as much as 17 pages, even if the page in it is one of zeros, which costs nothing. */
+	if (s->limit_bytes && (s->n_windows + 1) * sizeof(*w) + s->data_pages * PAGE_BYTES > s->limit_bytes)
+		return over_limit(s, err);
 	if (s->n_windows >= WINDOWS_MAX)
 		return error_set(err, ENOSPC, "the pages received are spread over more than %d GiB of addresses",
 				 WINDOWS_MAX);
@@ -159,10 +168,10 @@ static int check_limit(struct store *s, struct store_window *w, uint32_t first, 
 {
 	uint64_t more = n - bitmap_count(w->data, first, n);
 
-	if (!s->limit_bytes || !more || (s->data_pages + more) * PAGE_BYTES <= s->limit_bytes)
+	if (!s->limit_bytes || !more ||
+	    (s->data_pages + more) * PAGE_BYTES + s->n_windows * sizeof(*w) <= s->limit_bytes)
 		return 0;
-	return error_set(err, ENOSPC, "the memory received exceeds the limit of %llu MiB set for it; raise it",
-			 (unsigned long long)(s->limit_bytes >> 20));
+	return over_limit(s, err);
 }
 
 static void mark_data(struct store *s, struct store_window *w, uint32_t first, uint32_t n)

@@ -50,7 +50,7 @@ int hook_reached(const char *side, const char *point, int cancel_fd, struct erro
 		return 0;
 	length = (size_t)snprintf(name, sizeof(name), "%s-%s", side, point);
 	for (const char *p = wanted; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
-		if (strncmp(p, name, length) || p[length] != '=')
+		if (strncmp(p, name, length) != 0 || p[length] != '=')
 			continue;
 		log_info("test hook %.*s", (int)strcspn(p, ","), p);
 		switch (p[length + 1]) {

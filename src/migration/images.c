@@ -16,6 +16,8 @@
 
 #define REFERENCES_MAX ((FRAME_CHUNK_MAX - FRAME_OFFSET_BYTES) / FRAME_REFERENCE_BYTES)
 #define DATA_PAGES_MAX (FRAME_CHUNK_MAX / PAGE_BYTES)
+#define ROOM_SHARE 9 / 10    /* of what is free in the file system of the images */
+#define FILE_COST PAGE_BYTES /* what a file takes beside its bytes, or more */
 
 static int send_frame(struct session *s, enum frame_type type, const void *fixed, size_t fixed_bytes, const void *body,
 		      size_t body_bytes, struct error *err)
@@ -145,11 +147,29 @@ int images_send(struct session *s, const char *directory, bool pages, struct ded
 
 int image_sink_open(const char *directory, struct store *store, struct image_sink *ret, struct error *err)
 {
-	int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_close_ int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	uint64_t free_bytes;
+	int r;
 
 	if (fd < 0)
 		return error_errno(err, errno, "cannot open the image directory %s", directory);
-	*ret = (struct image_sink){ .directory_fd = fd, .file_fd = -1, .store = store };
+	r = dir_free_bytes(directory, &free_bytes);
+	if (r < 0)
+		return error_errno(err, -r, "cannot ask for the room in %s", directory);
+	*ret = (struct image_sink){
+		.directory_fd = TAKE_FD(fd), .file_fd = -1, .store = store, .room = free_bytes * ROOM_SHARE
+	};
+	return 0;
+}
+
+static int sink_take_room(struct image_sink *sink, uint64_t bytes, struct error *err)
+{
+	if (bytes > sink->room)
+		return error_set(
+			err, ENOSPC,
+			"CRIU's images take more than nine tenths of what was free for them at the target; make "
+			"room in its run directory");
+	sink->room -= bytes;
 	return 0;
 }
 
@@ -170,6 +190,8 @@ static int sink_begin(struct image_sink *sink, uint32_t length, const uint8_t *b
 
 	if (!r)
 		r = frame_decode_image_begin(body, length, &sink->size, sink->name, err);
+	if (!r)
+		r = sink_take_room(sink, FILE_COST, err);
 	if (r < 0)
 		return r;
 	sink->received = 0;
@@ -186,6 +208,10 @@ static int sink_begin(struct image_sink *sink, uint32_t length, const uint8_t *b
  * twice. */
 static int sink_write(struct image_sink *sink, const void *data, size_t n, uint64_t offset, struct error *err)
 {
+	int r = sink_take_room(sink, n, err);
+
+	if (r < 0)
+		return r;
 	if (offset != sink->received)
 		return error_set(err, EPROTO, "the peer sent the pieces of the image %s out of order", sink->name);
 	while (n) {

@@ -25,11 +25,12 @@ struct image_sink {
 	int file_fd;	  /* owned; -1: none open */
 	char name[FRAME_NAME_MAX + 1];
 	uint64_t size, received;
+	uint64_t room; /* bytes of all files together that may still come */
 	uint32_t files;
 	struct store *store;
 };
 
-/* Opens an empty directory for images. */
+/* Opens an empty directory for images. What they may take is a share of what is free there now: the file system is the host's. */
 int image_sink_open(const char *directory, struct store *store, struct image_sink *ret, struct error *err);
 
 /* Takes one IMAGE_* frame. -ENOSPC says where room is missing; -EBADMSG: a reference names other content than the source

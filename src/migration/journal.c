@@ -119,13 +119,15 @@ static int journal_append(struct journal *j, json_t *record, struct error *err)
 /* json_string() refuses what is not UTF-8: such bytes are shown as '?'. */
 static json_t *json_text(const char *text)
 {
-	json_t *value = json_string(text ? text : "");
 	char plain[512];
+	json_t *value;
 	size_t i = 0;
 
+	text = text ? text : "";
+	value = json_string(text);
 	if (value)
 		return value;
-	for (; text[i] && i < sizeof(plain) - 1; i++)
+	for (; i < sizeof(plain) - 1 && text[i]; i++)
 		plain[i] = (unsigned char)text[i] < 128 ? text[i] : '?';
 	plain[i] = 0;
 	return json_string(plain);

@@ -15,6 +15,17 @@ struct policy_limits {
 	uint64_t fixed_ns; /* what a freeze takes beside its pages: CRIU, images, restore */
 };
 
+/* What is known before a freeze of what it takes beside its pages. */
+struct policy_freeze {
+	uint32_t processes;
+	uint64_t scan_ns; /* what the last look at all page tables took; one more is taken in the freeze */
+	uint64_t round_trip_ns;
+	uint64_t ran_ns, waited_ns; /* how long we ran so far, and how long we waited for a processor that others had */
+};
+
+/* The fixed part: CRIU's dump and restore, its images, the round trips of the handover, on a machine as busy as it was so far. */
+uint64_t policy_fixed_ns(const struct policy_freeze *f);
+
 /* One round that is over. */
 struct policy_round {
 	uint64_t pages;	      /* sent in it */

@@ -156,8 +156,11 @@ static void thread_count(struct sender_thread *t, const struct page_segment *seg
 static int thread_note(struct sender_thread *t, const struct page_run *run, const uint8_t *data, uint64_t pages,
 		       struct error *err)
 {
-	if (!run->in_images)
+	if (!run->in_images) {
+		/* What stood there before may have been remembered; a reference to it would now name other bytes. */
+		dedup_forget(t->sender->dedup, run->space, run->address, pages);
 		return 0;
+	}
 	for (uint64_t i = 0; i < pages; i++) {
 		struct page_hash hash = page_hash_of(data + (i << PAGE_SHIFT));
 		int r = dedup_note(t->sender->dedup, run->space, run->address + (i << PAGE_SHIFT), &hash);

@@ -6,6 +6,7 @@
  * go together with what was written until the freeze.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "fs/sync.h"
 #include "migration/convert.h"
@@ -21,16 +23,19 @@
 
 #define PROGRESS_MS 200
 #define DIAL_TIMEOUT_MS 10000
-#define KEEP_ALIVE_MS 3000
+#define KEEP_ALIVE_MS 500 /* less than the shortest --timeout of a target, 1 s */
 #define ABORT_ANSWER_MS 5000
-#define FREEZE_FIXED_MS 60 /* CRIU, images and restore of a small tree: seen 40-70 ms (docs/benchmarks.md) */
 
 static int open_further_channel(struct source *s, enum frame_channel_kind kind, uint32_t index, struct channel **ret,
 				struct error *err)
 {
-	struct dial_options dial = { .identity = s->identity,
-				     .timeout_ms = MIN(s->options->timeout_ms, (int64_t)DIAL_TIMEOUT_MS),
-				     .cancel_fd = s->options->cancel_fd };
+	struct dial_options dial = {
+		.identity = s->identity,
+		.timeout_ms = MIN(s->options->timeout_ms, (int64_t)DIAL_TIMEOUT_MS),
+		.cancel_fd = s->options->cancel_fd,
+		/* Memory goes to the host that the plan was made with, and to no other of the authority. */
+		.expected_name = s->identity ? channel_peer_identity(s->session.control) : NULL
+	};
 	uint8_t frame[FRAME_HEADER_BYTES + FRAME_CHANNEL_BYTES];
 	int r = endpoint_dial(&s->options->target, &dial, s->route, ret, err);
 
@@ -118,7 +123,8 @@ static int run_pass(struct source *s, const char *path, const int pair[2], struc
 	int r = sync_send_start(path, pair[1], &sync, err), p = 0;
 
 	if (!r)
-		r = stream_thread_start(s->fs_channel, pair[0], s->options->cancel_fd, &pump, err);
+		r = stream_thread_start(s->fs_channel, pair[0], s->options->cancel_fd, s->options->timeout_ms, &pump,
+					err);
 	if (!r) {
 		struct error pumped = { 0 };
 
@@ -126,7 +132,8 @@ static int run_pass(struct source *s, const char *path, const int pair[2], struc
 		/* The end of rsync ends the pump, whichever way rsync ended. */
 		shutdown(pair[1], SHUT_RDWR);
 		p = stream_thread_join(pump, &pumped);
-		if (!r && p < 0) {
+		/* A broken channel is the cause, rsync's end what followed. */
+		if (p < 0) {
 			r = p;
 			*err = pumped;
 		}
@@ -151,7 +158,7 @@ int source_sync_pass(struct source *s, uint32_t path, struct error *err)
 	r = run_pass(s, s->options->sync_paths[path], pair, err);
 	close(pair[0]);
 	close(pair[1]);
-	if (r == -ECANCELED)
+	if (r == -ECANCELED || r == -ETIMEDOUT)
 		return r;
 	/* The target's half knows better what went wrong there (a full disk, say); here rsync only sees a broken pipe. */
 	t = session_receive(&s->session, PHAUL__WIRE__CONTROL__KIND_SYNC_DONE, NULL, &theirs);
@@ -207,6 +214,7 @@ static const char *tracker_name(enum tracker_kind kind)
 static int collect(struct source *s, struct error *err)
 {
 	_cleanup_free_ pid_t *pids = NULL, *image_pids = NULL;
+	uint64_t before = clock_now_ns();
 	size_t n;
 	int r = s->driver->processes(&s->workload, &pids, &image_pids, &n, err);
 
@@ -215,7 +223,10 @@ static int collect(struct source *s, struct error *err)
 	if (r < 0)
 		return r;
 	page_runs_free(&s->runs);
-	return tracker_collect(s->tracker, TRACKER_ROUND, &s->runs, err);
+	r = tracker_collect(s->tracker, TRACKER_ROUND, &s->runs, err);
+	s->scan_ns = clock_now_ns() - before;
+	s->n_processes = (uint32_t)n;
+	return r;
 }
 
 static int start_tracking(struct source *s, struct error *err)
@@ -323,11 +334,40 @@ static int end_round(struct source *s, struct error *err)
 	return STAGE_AGAIN;
 }
 
+/* How long this thread ran, and how long it waited while it could have run (Documentation/scheduler/sched-stats.rst). Zeros when
+ * the kernel does not say. */
+static void read_waiting(struct policy_freeze *f)
+{
+	_cleanup_buffer_ struct buffer text = { 0 };
+	unsigned long long ran, waited;
+
+	if (fd_read_file(AT_FDCWD, "/proc/thread-self/schedstat", 4096, &text) < 0 || !text.length ||
+	    sscanf((const char *)text.data, "%llu %llu", &ran, &waited) != 2)
+		return;
+	f->ran_ns = ran;
+	f->waited_ns = waited;
+}
+
+static enum policy_decision decide(struct source *s)
+{
+	struct policy_freeze freeze = { .processes = s->n_processes,
+					.scan_ns = s->scan_ns,
+					.round_trip_ns = s->round_trip_ns };
+	struct policy_limits limits = { .max_downtime_ns = s->options->max_downtime_ms * NS_PER_MS,
+					.max_rounds = MIN(s->options->max_rounds, (uint32_t)MIGRATION_ITERATIONS_MAX) };
+	enum policy_decision decision;
+
+	read_waiting(&freeze);
+	limits.fixed_ns = policy_fixed_ns(&freeze);
+	decision = policy_decide(&limits, s->rounds, (uint32_t)s->result.n_iterations, &s->result.predicted_frozen_ns);
+	log_info("round %u left %llu pages, the freeze would take %llu ms (%llu without them): %s", s->round,
+		 (unsigned long long)s->runs.pages, (unsigned long long)(s->result.predicted_frozen_ns / NS_PER_MS),
+		 (unsigned long long)(limits.fixed_ns / NS_PER_MS), policy_explain(decision));
+	return decision;
+}
+
 int source_stage_copy(struct source *s, struct error *err)
 {
-	struct policy_limits limits = { .max_downtime_ns = s->options->max_downtime_ms * NS_PER_MS,
-					.max_rounds = MIN(s->options->max_rounds, (uint32_t)MIGRATION_ITERATIONS_MAX),
-					.fixed_ns = FREEZE_FIXED_MS * NS_PER_MS };
 	int r;
 
 	if (!s->tracker) {
@@ -350,12 +390,18 @@ int source_stage_copy(struct source *s, struct error *err)
 		r = keep_alive(s, err);
 		return r < 0 ? r : STAGE_AGAIN;
 	}
-	s->event->decision =
-		policy_decide(&limits, s->rounds, (uint32_t)s->result.n_iterations, &s->result.predicted_frozen_ns);
-	log_info("round %u left %llu pages, the freeze would take %llu ms: %s", s->round,
-		 (unsigned long long)s->runs.pages, (unsigned long long)(s->result.predicted_frozen_ns / NS_PER_MS),
-		 policy_explain(s->event->decision));
-	if (s->event->decision != POLICY_AGAIN)
+	/* Told first, done when we are called again. */
+	if (!s->decided) {
+		s->decided = true;
+		s->decision = decide(s);
+		s->event->kind = EVENT_DECISION;
+		s->event->round = s->round;
+		s->event->decision = s->decision;
+		s->event->estimate_ns = s->result.predicted_frozen_ns;
+		return STAGE_AGAIN;
+	}
+	s->decided = false;
+	if (s->decision != POLICY_AGAIN)
 		return STAGE_DONE;
 	return start_round(s, err);
 }

@@ -249,6 +249,7 @@ static void *final_main(void *arg)
 	struct source *s = arg;
 	_cleanup_close_ int fd = open(s->hidden_path, O_WRONLY | O_CLOEXEC); /* until CRIU's side opens */
 
+	s->final_opened = true;
 	if (fd < 0 || s->final_canceled)
 		return NULL;
 	s->final_result = take_final(s, &s->final_error);
@@ -269,9 +270,12 @@ int source_final_end(struct source *s, int dumped, struct error *err)
 {
 	_cleanup_close_ int fd = -1;
 
-	/* If CRIU never asked, the thread still waits for somebody to open the pipe. */
+	/* If CRIU never asked, the thread still waits for somebody to open the pipe. If it did ask, the pipe is the thread's and
+	 * CRIU's alone: a reader that never reads would keep the thread from noticing that CRIU has died. Each side sets its
+	 * flag before it looks at the other's, so a thread that comes past its open(2) only now writes nothing. */
 	s->final_canceled = true;
-	fd = open(s->hidden_path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (!s->final_opened)
+		fd = open(s->hidden_path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	pthread_join(s->final_thread, NULL);
 	if (dumped < 0)
 		return dumped;

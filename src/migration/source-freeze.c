@@ -112,6 +112,8 @@ static int send_rest(struct source *s, struct error *err)
 	if (!r)
 		r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);
 	log_debug("images sent, %u files", s->images.files);
+	if (!r && s->driver_options.n_synced_paths)
+		r = source_touch_mapped(s, err);
 	for (uint32_t i = 0; i < s->driver_options.n_synced_paths && !r; i++) {
 		uint64_t before = clock_now_ns();
 

@@ -66,6 +66,10 @@ struct source {
 	struct page_runs runs; /* of the round under way, or about to be */
 	uint32_t round;
 	bool round_under_way;
+	bool decided; /* the decision after the last round was told, and is to be acted on */
+	enum policy_decision decision;
+	uint64_t scan_ns; /* of the last look at the page tables */
+	uint32_t n_processes;
 	uint64_t round_started_ns;
 	struct policy_round rounds[MIGRATION_ITERATIONS_MAX];
 	uint64_t progress_ns, progress_bytes;
@@ -76,7 +80,7 @@ struct source {
 	char hidden_path[544];
 	struct present_list present;
 	pthread_t final_thread;
-	_Atomic bool final_canceled;
+	_Atomic bool final_canceled, final_opened;
 	bool final_taken, hidden;
 	int final_result;
 	struct error final_error;
@@ -120,6 +124,9 @@ void source_undo_finish(struct source *s);
  * through. */
 int source_final_begin(struct source *s, struct error *err);
 int source_final_end(struct source *s, int dumped, struct error *err);
+
+/* Tasks stopped: makes rsync look into synchronised files that they map for writing, whose time stamps do not tell. */
+int source_touch_mapped(struct source *s, struct error *err);
 
 /* Joins one pass of path number `path` to the target, blocking. */
 int source_sync_pass(struct source *s, uint32_t path, struct error *err);

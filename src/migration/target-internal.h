@@ -21,7 +21,7 @@ struct target {
 	/* from HELLO and PLAN */
 	struct uuid id;
 	char id_text[UUID_TEXT_SIZE];
-	bool greeted, check_only;
+	bool greeted, planned, check_only;
 	const struct driver_ops *driver;
 	struct workload workload;
 	struct net_address addresses[MIGRATION_ADDRESSES_MAX];

@@ -179,8 +179,10 @@ int target_on_plan(struct target *t, const Phaul__Wire__Control *m, struct error
 	struct obstacles obstacles = { 0 };
 	int r;
 
-	if (t->driver)
+	/* Not t->driver: a plan for a type that we do not know leaves none. */
+	if (t->planned)
 		return error_set(err, EPROTO, "the peer sent two plans");
+	t->planned = true;
 	r = take_plan(t, m->plan, err);
 	if (!r)
 		r = check_target(t, m->plan, &obstacles, err);

@@ -41,7 +41,7 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 	uint8_t bytes[FRAME_HEADER_BYTES], body[FRAME_CHANNEL_BYTES];
 	_cleanup_channel_ struct channel *channel = NULL;
 	enum frame_channel_kind kind;
-	struct frame_header header;
+	struct frame_header header = { 0 };
 	uint32_t index;
 	int r = route_receive(t->route, t->options->cancel_fd, deadline_ns, &channel, err);
 
@@ -49,7 +49,7 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 		return r;
 	channel_set_timeout(channel, t->options->timeout_ms);
 	/* Another host of our authority is still not this migration's source. */
-	if (strcmp(channel_peer_identity(channel), channel_peer_identity(t->session.control)))
+	if (strcmp(channel_peer_identity(channel), channel_peer_identity(t->session.control)) != 0)
 		return error_set(err, EACCES, "%s opened a channel of a session that belongs to %s",
 				 channel_peer(channel), channel_peer(t->session.control));
 	r = channel_read(channel, bytes, sizeof(bytes), err);
@@ -140,7 +140,7 @@ static int run_pass(struct target *t, const char *path, const int pair[2], struc
 	int r, p;
 
 	/* The source pumps in any case, so do we: a refusal ends its rsync, and then it reads why. */
-	r = stream_thread_start(t->fs_channel, pair[0], t->options->cancel_fd, &pump, err);
+	r = stream_thread_start(t->fs_channel, pair[0], t->options->cancel_fd, t->options->timeout_ms, &pump, err);
 	if (r < 0)
 		return r;
 	r = sync_receive_start(path, pair[1], &sync, err);
@@ -148,7 +148,8 @@ static int run_pass(struct target *t, const char *path, const int pair[2], struc
 		r = sync_finish(sync, t->options->cancel_fd, DEADLINE_NEVER, NULL, err);
 	shutdown(pair[1], SHUT_RDWR);
 	p = stream_thread_join(pump, &pumped);
-	if (!r && p < 0) {
+	/* A broken channel is the cause, rsync's end what followed. */
+	if (p < 0) {
 		r = p;
 		*err = pumped;
 	}

@@ -189,7 +189,7 @@ int target_run(struct channel *control, struct route *route, const uint8_t route
 	channel_set_cancel_fd(control, options->cancel_fd);
 	while (!t.finished && r >= 0)
 		r = handle_frame(&t, err);
-	if (r < 0 && r == -ECONNRESET && !t.journal) {
+	if (r == -ECONNRESET && !t.journal) {
 		/* A check, or a source that left before it began: nothing to undo. */
 		r = 0;
 	} else if (r < 0) {

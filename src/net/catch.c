@@ -80,7 +80,7 @@ int net_criu_table_remove(const char *table, struct error *err)
 	static const char prefix[] = "CRIU-";
 	size_t length = strlen(table);
 
-	if (strncmp(table, prefix, strlen(prefix)) || length <= strlen(prefix) || length >= TABLE_NAME_MAX ||
+	if (strncmp(table, prefix, strlen(prefix)) != 0 || length <= strlen(prefix) || length >= TABLE_NAME_MAX ||
 	    strspn(table + strlen(prefix), "0123456789abcdefABCDEF-") != length - strlen(prefix))
 		return error_set(err, EINVAL, "\"%.64s\" is not the name of a table of CRIU's", table);
 	return remove_table(table, err);

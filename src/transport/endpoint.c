@@ -21,6 +21,9 @@
 #define KEEPALIVE_IDLE_S 15
 #define KEEPALIVE_INTERVAL_S 5
 #define KEEPALIVE_COUNT 6
+/* What may lie in a socket beyond what the link is carrying. Without it megabytes do, and what is asked after them is answered when a
+ * slow link has carried them: too late for a timeout, and too late for an abort. */
+#define NOT_SENT_BYTES (512 << 10)
 #define USER_TIMEOUT_MS 60000 /* also bounds how long a peer may leave its window closed */
 
 /* Digits only, 1 to 65535. */
@@ -101,7 +104,7 @@ int endpoint_parse(const char *text, struct endpoint *ret, struct error *err)
 			*at = 0;
 			if (strlen(rest) >= sizeof(e.user) || !plain_word(rest, "._-+"))
 				return bad_endpoint(text, "the user's name is not usable", err);
-			strcpy(e.user, rest);
+			memcpy(e.user, rest, strlen(rest) + 1);
 			rest = at + 1;
 		}
 	} else if (strstr(copy, "://")) {
@@ -116,7 +119,7 @@ int endpoint_parse(const char *text, struct endpoint *ret, struct error *err)
 		return bad_endpoint(text, "the host is missing", err);
 	if (strlen(host) >= sizeof(e.host) || !plain_word(host, "._-:%"))
 		return bad_endpoint(text, "the host's name is not usable", err);
-	strcpy(e.host, host);
+	memcpy(e.host, host, strlen(host) + 1);
 	*ret = e;
 	return 0;
 }
@@ -185,6 +188,7 @@ void tcp_tune(int fd)
 		{ IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S },
 		{ IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT },
 		{ IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS },
+		{ IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOT_SENT_BYTES },
 	};
 
 	/* None is needed for correctness, and some are refused on sockets that are not TCP (in tests). */

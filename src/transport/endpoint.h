@@ -114,7 +114,7 @@ struct route;
 int route_open_tls(int listener_fd, struct tls_identity *identity, struct route **ret, struct error *err);
 
 /* For `phaul receive`: makes the socket run_directory/ROUTE.sock (0600). */
-int route_open_ssh(const char *run_directory, const uint8_t route[ROUTE_BYTES], struct route **ret, struct error *err);
+int route_open_ssh(const char *run_directory, const uint8_t id[ROUTE_BYTES], struct route **ret, struct error *err);
 
 /* The next channel of this session. -ETIMEDOUT, -ECANCELED (cancel_fd). */
 int route_receive(struct route *r, int cancel_fd, uint64_t deadline_ns, struct channel **ret, struct error *err);

@@ -20,4 +20,4 @@ struct x509_request {
 };
 
 int x509_new_key(EVP_PKEY **ret, struct error *err);
-int x509_sign(const struct x509_request *request, X509 **ret, struct error *err);
+int x509_sign(const struct x509_request *q, X509 **ret, struct error *err);

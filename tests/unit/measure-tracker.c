@@ -136,7 +136,7 @@ static void measure_reading(pid_t pid, const struct page_runs *runs)
 		if (reader_read(pid, ranges, BATCH, data, NULL, &err) < 0)
 			die(&err);
 	}
-	printf("%-34s %.2f GB/s\n", "reading every other page", (double)(area_bytes / 2) / (ms_since(begin) * 1e6));
+	printf("%-34s %.2f GB/s\n", "reading every other page", (double)area_bytes / 2 / (ms_since(begin) * 1e6));
 }
 
 static void touch(const struct child *c, const char *what)

@@ -1,5 +1,5 @@
 /*
- * For test-pager.c: a process in the role of CRIU's restore and of the restored task. It registers a region
+ * For the tests of the pager: a process in the role of CRIU's restore and of the restored task. It registers a region
  * with a userfaultfd of its own, hands it over by CRIU's handshake, waits for the go and runs a body that checks its memory.
  *
  * Every page of the region has known contents: page_word(page, i), or zeros for pages that hold none.

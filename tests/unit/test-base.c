@@ -115,6 +115,11 @@ static void test_error_sentence(void **state)
 	assert_string_equal(err.text, "cannot open x y: No such file or directory");
 	assert_int_equal(error_wrap(&err, "beta"), -ENOENT);
 	assert_string_equal(err.text, "beta: cannot open x y: No such file or directory");
+	/* ESC, and the C1 controls as UTF-8 has them; other letters stay. */
+	error_set(&err, EIO,
+		  "a\x1b[2Jb\xc2\x9b"
+		  "c\xc3\xa4\xc2\xa7");
+	assert_string_equal(err.text, "a [2Jb  c\xc3\xa4\xc2\xa7");
 	assert_int_equal(error_set(NULL, EPERM, "nobody listens"), -EPERM);
 }
 

@@ -19,7 +19,7 @@ static void write_hidden(const struct workload *w)
 
 	assert_non_null(f);
 	fprintf(f, "%d %llx %llx\n", w->pid, (unsigned long long)w->shared->memory,
-		(unsigned long long)(w->shared->memory + w->shared->memory_bytes));
+		(unsigned long long)w->shared->memory + w->shared->memory_bytes);
 	fclose(f);
 }
 

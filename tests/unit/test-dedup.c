@@ -31,6 +31,32 @@ static void test_hash(void **state)
 	assert_true(a.low != b.low && a.high != b.high);
 }
 
+/* A place that was forgotten gives no reference, whichever of a content's places it was, and can be noted again. */
+static void test_forget(void **state)
+{
+	struct page_hash one = hash_of_number(1), two = hash_of_number(2);
+	struct page_reference found;
+	struct dedup_index *d;
+
+	(void)state;
+	assert_int_equal(dedup_new(&d, NULL), 0);
+	assert_int_equal(dedup_note(d, 1, 0x1000, &one), 0);
+	assert_int_equal(dedup_note(d, 1, 0x2000, &two), 0);
+	assert_int_equal(dedup_note(d, 2, 0x2000, &one), 0);
+	dedup_forget(d, 1, 0x1000, 2);
+	assert_false(dedup_find(d, &two, &found));
+	assert_false(dedup_is_current(d, 1, 0x1000, &one));
+	assert_true(dedup_find(d, &one, &found));
+	assert_int_equal(found.space, 2);
+	dedup_forget(d, 2, 0, 16);
+	assert_false(dedup_find(d, &one, &found));
+	dedup_forget(d, 3, 0x1000, 1); /* never heard of */
+	assert_int_equal(dedup_note(d, 1, 0x2000, &two), 0);
+	assert_true(dedup_find(d, &two, &found));
+	assert_int_equal(found.address, 0x2000);
+	dedup_free(d);
+}
+
 #define MODEL_PLACES 3000
 #define MODEL_CONTENTS 200
 
@@ -163,6 +189,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hash),
+		cmocka_unit_test(test_forget),
 		cmocka_unit_test(test_against_model),
 		cmocka_unit_test(test_replaced_is_gone),
 		cmocka_unit_test(test_same_content_everywhere),

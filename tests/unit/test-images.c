@@ -263,6 +263,32 @@ static void test_pieces(void **state)
 	assert_int_equal(take(w, FRAME_IMAGE_DATA, 0, page, sizeof(page), &err), -EPROTO);
 }
 
+/* The file system of the images is the host's: a peer fills neither it nor its table of files. */
+static void test_room(void **state)
+{
+	static const uint8_t page[PAGE_BYTES];
+	struct world *w = *state;
+	struct error err = { 0 };
+	char name[32];
+	int r = 0, files = 0;
+
+	assert_true(w->sink.room > 0);
+	w->sink.room = 8 * PAGE_BYTES;
+	assert_int_equal(begin(w, "large.img", 100 * PAGE_BYTES, &err), 0);
+	for (uint64_t at = 0; !r && at < 100 * PAGE_BYTES; at += PAGE_BYTES)
+		r = take(w, FRAME_IMAGE_DATA, at, page, sizeof(page), &err);
+	assert_int_equal(r, -ENOSPC);
+	assert_int_equal(w->sink.received, 7 * PAGE_BYTES);
+	w->sink.received = w->sink.size;
+	w->sink.room = 8 * PAGE_BYTES;
+	for (r = 0; !r && files < 100; files += !r) {
+		snprintf(name, sizeof(name), "empty-%d.img", files);
+		r = begin(w, name, 0, &err);
+	}
+	assert_int_equal(r, -ENOSPC);
+	assert_int_equal(files, 8);
+}
+
 /* As many bytes as the file is long, but twice at one place and never at another. */
 static void test_overlapping(void **state)
 {
@@ -318,8 +344,9 @@ static void test_references(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_directory), TEST(test_false_reference), TEST(test_hostile_names),
-		TEST(test_pieces),    TEST(test_overlapping),	  TEST(test_references),
+		TEST(test_directory),  TEST(test_false_reference), TEST(test_hostile_names),
+		TEST(test_pieces),     TEST(test_overlapping),	   TEST(test_room),
+		TEST(test_references),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

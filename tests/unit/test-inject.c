@@ -348,7 +348,7 @@ static int namespaced(int fd, void *argument)
 	if (!inner) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		child_receive(fd);
-		_exit(getpid() != 1);
+		_exit(getpid() == 1 ? 0 : 1);
 	}
 	child_send(fd, (uint64_t)inner);
 	if (waitpid(inner, &(int){ 0 }, 0) != inner)

@@ -109,9 +109,9 @@ static void open_many(void)
 	if (open(path, O_RDWR | O_CREAT, 0600) < 0 || unlink(path) < 0 || open("/dev/urandom", O_RDONLY) < 0)
 		_exit(1);
 	if (syscall(SYS_memfd_create, "x", 0) < 0 || open("/proc/self/status", O_RDONLY) < 0 ||
-	    socket(AF_NETLINK, SOCK_RAW, 0) < 0)
+	    socket(AF_NETLINK, SOCK_RAW, 0) < 0 ||
+	    mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
 		_exit(1);
-	mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 }
 
 static void with_zombie(void)

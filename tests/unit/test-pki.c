@@ -305,7 +305,7 @@ static void test_after_a_crash(void **state)
 	dir = opendir(p->directory);
 	assert_non_null(dir);
 	while ((entry = readdir(dir)))
-		if (entry->d_name[0] == '.' && strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
+		if (entry->d_name[0] == '.' && strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
 			fail_msg("%s was left behind", entry->d_name);
 }
 

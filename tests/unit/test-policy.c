@@ -312,12 +312,48 @@ static void test_absurd_histories(void **state)
 		check_random(&seed, 64);
 }
 
+/* The part of a freeze that is not pages. */
+static void test_fixed_part(void **state)
+{
+	static const struct {
+		const char *name;
+		struct policy_freeze freeze;
+		uint64_t ms;
+	} rows[] = {
+		{ "one process, nothing measured", { .processes = 1 }, 50 },
+		{ "none counts as one", { 0 }, 50 },
+		{ "each further process", { .processes = 11 }, 190 },
+		{ "a large memory is looked through", { .processes = 1, .scan_ns = 40 * NS_PER_MS }, 90 },
+		{ "a slow link is crossed three times", { .processes = 1, .round_trip_ns = 20 * NS_PER_MS }, 110 },
+		{ "idle: ran, never waited", { .processes = 1, .ran_ns = NS_PER_S }, 50 },
+		{ "busy: waited as long as it ran",
+		  { .processes = 1, .ran_ns = NS_PER_S, .waited_ns = NS_PER_S },
+		  100 },
+		{ "what was measured under the load is not multiplied by it",
+		  { .processes = 1,
+		    .ran_ns = 1,
+		    .waited_ns = 1,
+		    .scan_ns = 10 * NS_PER_MS,
+		    .round_trip_ns = 10 * NS_PER_MS },
+		  140 },
+		{ "overloaded: bounded", { .processes = 1, .ran_ns = 1, .waited_ns = 1000 }, 400 },
+		{ "nonsense stays a number",
+		  { .processes = UINT32_MAX, .scan_ns = UINT64_MAX },
+		  UINT64_MAX / NS_PER_MS },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (policy_fixed_ns(&rows[i].freeze) / NS_PER_MS != rows[i].ms)
+			fail_msg("%s: %llu ms", rows[i].name,
+				 (unsigned long long)(policy_fixed_ns(&rows[i].freeze) / NS_PER_MS));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_histories),
-		cmocka_unit_test(test_explanations),
-		cmocka_unit_test(test_random_histories),
+		cmocka_unit_test(test_histories),	 cmocka_unit_test(test_fixed_part),
+		cmocka_unit_test(test_explanations),	 cmocka_unit_test(test_random_histories),
 		cmocka_unit_test(test_absurd_histories),
 	};
 

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "memory/store-internal.h"
 #include "memory/store.h"
 
 #define HIGH_ADDRESS 0x7ffffffde000ULL
@@ -173,6 +174,24 @@ static void test_missing_page(void **state)
 	store_free(s);
 }
 
+/* Zeros cost nothing, but to know of them does: one frame may name 16 TiB. */
+static void test_scattered_zeros(void **state)
+{
+	struct error err = { 0 };
+	struct store *s;
+	uint32_t fits = 0;
+
+	(void)state;
+	assert_int_equal(store_new(8ULL << 20, &s, NULL), 0);
+	while (fits < 1024 && !store_put_zero(s, 1 + fits, (uint64_t)fits << 30, 1, &err))
+		fits++;
+	assert_int_equal(err.number, ENOSPC);
+	assert_in_range(fits, 100, 128); /* 8 MiB hold 128 maps of 64 KiB */
+	assert_int_equal(store_put_zero(s, 1, 0, UINT32_MAX, &err), -ENOSPC);
+	assert_int_equal(store_bytes(s), 0);
+	store_free(s);
+}
+
 static void test_limit(void **state)
 {
 	static uint8_t data[8 * PAGE_BYTES];
@@ -182,7 +201,9 @@ static void test_limit(void **state)
 	struct store *s;
 
 	(void)state;
-	assert_int_equal(store_new(10 * PAGE_BYTES, &s, NULL), 0);
+	/* 10 pages, and the maps of one GiB of each of two spaces. */
+	assert_int_equal(store_new(10 * PAGE_BYTES + 2 * sizeof(struct store_window), &s, NULL), 0);
+	assert_int_equal(store_put_zero(s, 2, 0, 1, NULL), 0);
 	assert_int_equal(store_put(s, 1, 0, 8, ENCODING_RAW, data, sizeof(data), &err), 0);
 	/* The same pages again take nothing more. */
 	assert_int_equal(store_put(s, 1, 0, 8, ENCODING_RAW, data, sizeof(data), &err), 0);
@@ -305,7 +326,8 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_against_model), cmocka_unit_test(test_missing_page), cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_against_model), cmocka_unit_test(test_missing_page),
+		cmocka_unit_test(test_limit),	      cmocka_unit_test(test_scattered_zeros),
 		cmocka_unit_test(test_bad_input),     cmocka_unit_test(test_threads),
 	};
 

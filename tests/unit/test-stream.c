@@ -3,6 +3,7 @@
  * peers that break off or send something else. Each side is a pump, a writer and a reader, in threads of their own.
  */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "migration/stream.h"
 #include "wire/frame.h"
@@ -28,6 +30,7 @@ struct side {
 	struct channel *channel; /* not owned */
 	int pump_fd, local_fd;
 	int cancel_fd;
+	int64_t silence_ms;
 	size_t send_bytes, chunk; /* written in pieces of up to that many bytes */
 	uint32_t seed;
 	pthread_t pump, writer, reader;
@@ -81,7 +84,7 @@ static void *pump_main(void *arg)
 {
 	struct side *s = arg;
 
-	s->result = stream_pump(s->channel, s->pump_fd, s->cancel_fd, &s->err);
+	s->result = stream_pump(s->channel, s->pump_fd, s->cancel_fd, s->silence_ms, &s->err);
 	if (s->result < 0)
 		channel_shutdown(s->channel);
 	close_fd(&s->pump_fd);
@@ -97,6 +100,7 @@ static void side_open(struct side *s, struct channel *channel, size_t send_bytes
 			    .pump_fd = fds[0],
 			    .local_fd = fds[1],
 			    .cancel_fd = -1,
+			    .silence_ms = -1,
 			    .send_bytes = send_bytes,
 			    .chunk = chunk,
 			    .seed = seed };
@@ -257,6 +261,70 @@ static void test_cancel(void **state)
 	close(cancel);
 }
 
+/* rsync says nothing for longer than the silence that is allowed: the pumps are there, and the pass goes on. */
+static void test_quiet_is_not_gone(void **state)
+{
+	struct pair *p = *state;
+	struct side a, b;
+
+	side_open(&a, p->a, 100000, 4096, 1);
+	side_open(&b, p->b, 100000, 4096, 2);
+	a.peer_seed = b.seed;
+	b.peer_seed = a.seed;
+	a.silence_ms = b.silence_ms = 1000;
+	pump_start(&a);
+	pump_start(&b);
+	assert_int_equal(fd_wait(a.local_fd, POLLIN, deadline_in_ms(2500)), 0);
+	local_start(&a);
+	local_start(&b);
+	pthread_join(a.pump, NULL);
+	pthread_join(b.pump, NULL);
+	local_join(&a);
+	local_join(&b);
+	check_side(&a, &b);
+	check_side(&b, &a);
+}
+
+/* A peer that was stopped: its connection lives, but nobody speaks. Whoever runs rsync on our side sees the end of the socket. */
+static void test_stopped_peer(void **state)
+{
+	struct pair *p = *state;
+	struct stream_thread *t;
+	struct error err = { 0 };
+	uint64_t before = clock_now_ns();
+	int fds[2];
+	char byte;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	assert_int_equal(stream_thread_start(p->a, fds[0], -1, 700, &t, &err), 0);
+	assert_int_equal(fd_wait(fds[1], POLLIN, deadline_in_ms(PATIENCE_MS)), 1);
+	assert_int_equal(recv(fds[1], &byte, 1, 0), 0);
+	assert_true(clock_now_ns() - before >= 700 * NS_PER_MS);
+	assert_int_equal(stream_thread_join(t, &err), -ETIMEDOUT);
+	assert_non_null(strstr(err.text, "beta was silent for 0.7 s"));
+	close(fds[0]);
+	close(fds[1]);
+}
+
+/* The same when the link breaks. */
+static void test_broken_link_ends_rsync(void **state)
+{
+	struct pair *p = *state;
+	struct stream_thread *t;
+	struct error err = { 0 };
+	int fds[2];
+	char byte;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	assert_int_equal(stream_thread_start(p->a, fds[0], -1, -1, &t, &err), 0);
+	channel_shutdown(p->b);
+	assert_int_equal(fd_wait(fds[1], POLLIN, deadline_in_ms(PATIENCE_MS)), 1);
+	assert_int_equal(recv(fds[1], &byte, 1, 0), 0);
+	assert_int_equal(stream_thread_join(t, &err), -ECONNRESET);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 /* What a peer may do wrong: hang up, send another kind of frame, send what is no frame, or half of one. */
 static void test_bad_peers(void **state)
 {
@@ -305,8 +373,9 @@ static void test_bad_peers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_bulk_both_ways), TEST(test_uneven), TEST(test_passes),
-		TEST(test_killed_helper),  TEST(test_cancel), cmocka_unit_test(test_bad_peers),
+		TEST(test_bulk_both_ways),    TEST(test_uneven),       TEST(test_passes),
+		TEST(test_quiet_is_not_gone), TEST(test_stopped_peer), TEST(test_broken_link_ends_rsync),
+		TEST(test_killed_helper),     TEST(test_cancel),       cmocka_unit_test(test_bad_peers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

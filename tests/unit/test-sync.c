@@ -296,8 +296,9 @@ static void test_hostile_options(void **state)
 					       "--copy-devices",
 					       "-e.a/b",
 					       "-re.a b" };
-	static const char *const honest[] = { "--server", "-logDtpHAXSre.iLsfxCIvu", "--delete", "--numeric-ids",
-					      "--inplace" };
+	static const char *const honest[] = { "--server",  "-logDtpHAXSre.iLsfxCIvu",
+					      "--delete",  "--numeric-ids",
+					      "--inplace", "-@-1" };
 	struct sync_header h;
 	struct error err;
 

@@ -54,7 +54,9 @@ static void *write_arena(void *argument)
 
 static void map_slot(char *slot)
 {
-	mmap(slot, SLOT_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	if (mmap(slot, SLOT_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+		 0) != slot)
+		_exit(1);
 }
 
 static void change_slot(unsigned int *seed)
@@ -159,7 +161,7 @@ static void compare_page(pid_t pid, uint64_t at, bool present, int store)
 		return; /* nothing there can be read (a guard): the restored process cannot either */
 	if (present)
 		assert_true(pread(store, ours, PAGE_BYTES, (off_t)at) >= 0);
-	if (memcmp(theirs, present ? ours : zeros, PAGE_BYTES))
+	if (memcmp(theirs, present ? ours : zeros, PAGE_BYTES) != 0)
 		fail_msg("page %lx, %s the present map, is not what the process has", (unsigned long)at,
 			 present ? "in" : "outside");
 }

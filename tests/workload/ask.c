@@ -86,17 +86,18 @@ int main(int argc, char **argv)
 		text_add(&text, "%s%s", i > optind + 1 ? " " : "", argv[i]);
 	text_add(&text, "\n");
 	const char *to = optind < argc ? argv[optind] : "";
-	struct sockaddr_in address;
+	union tcp_address address;
 	bool is_unix = strncmp(to, "unix:", 5) == 0;
 	bool is_inet = strncmp(to, "udp:", 4) == 0 || strncmp(to, "tcp:", 4) == 0;
 	if (argc - optind < 2 || text.cut || (!is_unix && !is_inet)) {
 		complain("needs unix:PATH, udp:ADDR:PORT or tcp:ADDR:PORT, and a command");
 		return EXIT_USAGE;
 	}
-	if (is_inet && parse_address("the address", to + 4, true, &address) < 0)
+	if (is_inet && (to[0] == 'u' ? parse_address("the address", to + 4, true, &address.in)
+				     : parse_tcp_address("the address", to + 4, &address)) < 0)
 		return EXIT_USAGE;
 	_cleanup_close_ int fd = is_unix	? unix_connect(to + 5)
-				 : to[0] == 'u' ? udp_connect(&address)
+				 : to[0] == 'u' ? udp_connect(&address.in)
 						: tcp_connect(&address);
 	int r = fd < 0 ? fd : 0;
 	if (r == 0 && send(fd, command, text.length, MSG_NOSIGNAL) < 0)

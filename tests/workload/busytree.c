@@ -34,7 +34,7 @@
 
 struct tree_options {
 	struct beat_options beats;
-	struct sockaddr_in listen_at;
+	union tcp_address listen_at;
 	uint64_t children;
 	uint64_t round_ticks;
 	uint64_t tick_ms;
@@ -174,7 +174,7 @@ static int tree_open(struct tree *tree)
 	}
 	if (r == 0 && options->ghost_dir)
 		r = ghost_open(tree);
-	if (r == 0 && options->listen_at.sin_family) {
+	if (r == 0 && options->listen_at.any.sa_family) {
 		tree->listen_fd = tcp_listen(&options->listen_at);
 		r = tree->listen_fd < 0 ? tree->listen_fd : 0;
 	}
@@ -362,7 +362,7 @@ static int option_take(struct tree_options *options, int key, const char *argume
 		options->ghost_dir = argument;
 		return 0;
 	case 'l':
-		return parse_address("--listen", argument, true, &options->listen_at);
+		return parse_tcp_address("--listen", argument, &options->listen_at);
 	case 'z':
 		options->zombie = true;
 		return 0;

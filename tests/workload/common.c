@@ -164,7 +164,38 @@ bad:
 	return -EINVAL;
 }
 
+int parse_tcp_address(const char *what, const char *text, union tcp_address *ret_address)
+{
+	char host[INET6_ADDRSTRLEN];
+	const char *end = text[0] == '[' ? strstr(text, "]:") : NULL;
+	size_t length = end ? (size_t)(end - text) - 1 : 0;
+	union tcp_address address = { .in6 = { .sin6_family = AF_INET6 } };
+	uint64_t port;
+	if (text[0] != '[')
+		return parse_address(what, text, true, &ret_address->in);
+	if (!end || length >= sizeof(host))
+		goto bad;
+	memcpy(host, text + 1, length);
+	host[length] = 0;
+	if (inet_pton(AF_INET6, host, &address.in6.sin6_addr) != 1)
+		goto bad;
+	int r = parse_number(what, end + 2, 0, 65535, &port);
+	if (r < 0)
+		return r;
+	address.in6.sin6_port = htons((uint16_t)port);
+	*ret_address = address;
+	return 0;
+bad:
+	complain("%s needs an IPv6 [ADDR]:PORT, not '%s'", what, text);
+	return -EINVAL;
+}
+
 /* ---- sockets ---- */
+
+static socklen_t tcp_length(const union tcp_address *address)
+{
+	return address->any.sa_family == AF_INET6 ? sizeof(address->in6) : sizeof(address->in);
+}
 
 int udp_socket(const struct sockaddr_in *local)
 {
@@ -181,29 +212,29 @@ int udp_socket(const struct sockaddr_in *local)
 	return taken;
 }
 
-int tcp_listen(const struct sockaddr_in *local)
+int tcp_listen(const union tcp_address *local)
 {
-	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	_cleanup_close_ int fd = socket(local->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int)) < 0 ||
 	    setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &(int){ 1 }, sizeof(int)) < 0)
 		return -errno;
-	if (bind(fd, (const struct sockaddr *)local, sizeof(*local)) < 0 || listen(fd, 128) < 0)
+	if (bind(fd, &local->any, tcp_length(local)) < 0 || listen(fd, 128) < 0)
 		return -errno;
 	int taken = fd;
 	fd = -1;
 	return taken;
 }
 
-int tcp_connect(const struct sockaddr_in *remote)
+int tcp_connect(const union tcp_address *remote)
 {
-	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	_cleanup_close_ int fd = socket(remote->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int)) < 0)
 		return -errno;
-	if (connect(fd, (const struct sockaddr *)remote, sizeof(*remote)) < 0)
+	if (connect(fd, &remote->any, tcp_length(remote)) < 0)
 		return -errno;
 	int taken = fd;
 	fd = -1;

@@ -107,6 +107,16 @@ int parse_number(const char *what, const char *text, uint64_t low, uint64_t high
 /* "ADDR:PORT"; or "ADDR" alone when `need_port` is false (port 0 then). IPv4. */
 int parse_address(const char *what, const char *text, bool need_port, struct sockaddr_in *ret_address);
 
+/* For TCP, IPv6 too. Family 0: none given. */
+union tcp_address {
+	struct sockaddr any;
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+};
+
+/* "ADDR:PORT" or "[ADDR6]:PORT". */
+int parse_tcp_address(const char *what, const char *text, union tcp_address *ret_address);
+
 /* Text that grows within a given array; what does not fit is cut and `cut` says so. */
 struct text {
 	char *bytes; /* ends with NUL */
@@ -120,9 +130,9 @@ void text_add(struct text *text, const char *format, ...) __attribute__((format(
 void text_add_json_string(struct text *text, const char *string);
 
 int udp_socket(const struct sockaddr_in *local);
-int tcp_listen(const struct sockaddr_in *local);
+int tcp_listen(const union tcp_address *local);
 /* Connected, TCP_NODELAY. Blocking connect. */
-int tcp_connect(const struct sockaddr_in *remote);
+int tcp_connect(const union tcp_address *remote);
 
 void close_fd(int *fd);
 #define _cleanup_close_ __attribute__((cleanup(close_fd)))

@@ -41,7 +41,7 @@ int console_close(struct console *console, const char *path);
 
 /* The two kinds of observer. */
 struct echo_options {
-	struct sockaddr_in to;
+	union tcp_address to;
 	uint64_t interval_ms;
 	uint64_t over_ms;
 	const char *control;

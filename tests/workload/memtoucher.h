@@ -53,7 +53,7 @@ struct toucher {
 	unsigned fork_turns;
 };
 
-void *toucher_main(void *toucher);
+void *toucher_main(void *argument);
 
 struct churner {
 	const struct settings *settings;
@@ -61,7 +61,7 @@ struct churner {
 	pthread_t thread;
 };
 
-void *churner_main(void *churner);
+void *churner_main(void *argument);
 
 /* ---- sharing.c: memory that two processes write ---- */
 
@@ -89,6 +89,6 @@ struct kinds {
 #define MAIN_STACK_PAGES 8
 
 int kinds_init(struct kinds *kinds, const struct settings *settings, struct state *state, void *main_stack);
-void *kinds_main(void *kinds);
+void *kinds_main(void *argument);
 /* The same for the second process, which owns its copy of the "cow" region only. Never returns. */
 _Noreturn void kinds_child(struct kinds *kinds, struct owner owner, pid_t parent);

@@ -193,7 +193,7 @@ int main(int argc, char **argv)
 			r = parse_address("--listen", optarg, true, &listen_at);
 			break;
 		case 't':
-			r = parse_address("--tcp", optarg, true, &echo.to);
+			r = parse_tcp_address("--tcp", optarg, &echo.to);
 			break;
 		case 'c':
 			echo.control = optarg;
@@ -216,7 +216,7 @@ int main(int argc, char **argv)
 	}
 	if (r < 0)
 		return EXIT_USAGE;
-	if (optind != argc || !listen_at.sin_family == !echo.to.sin_family) {
+	if (optind != argc || !listen_at.sin_family == !echo.to.any.sa_family) {
 		complain("needs either --listen ADDR:PORT or --tcp ADDR:PORT, and no other arguments; see --help");
 		return EXIT_USAGE;
 	}
@@ -227,7 +227,7 @@ int main(int argc, char **argv)
 	static struct observer observer;
 	observer.tally.gap_ns = echo.over_ms * NS_PER_MS;
 	observer.tally.alive_ns = alive_ms * NS_PER_MS;
-	r = echo.to.sin_family ? echo_observe(&echo, &stop)
-			       : observe_beats(&observer, &listen_at, echo.control, echo.json);
+	r = echo.to.any.sa_family ? echo_observe(&echo, &stop)
+				  : observe_beats(&observer, &listen_at, echo.control, echo.json);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

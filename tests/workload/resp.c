@@ -18,7 +18,7 @@ int resp_open(const struct sockaddr_in *address, struct resp *ret_resp)
 {
 	/* Short, so that a stopped program notices; a reply may take many of them. */
 	struct timeval patience = { .tv_usec = 100000 };
-	struct resp resp = { .fd = tcp_connect(address) };
+	struct resp resp = { .fd = tcp_connect(&(union tcp_address){ .in = *address }) };
 	if (resp.fd < 0)
 		return resp.fd;
 	resp.in = malloc(RESP_BUFFER_BYTES);

@@ -119,7 +119,7 @@ static void server_accept(struct server *server)
 	}
 }
 
-static int server_open(struct server *server, const struct sockaddr_in *address, uint64_t tick_ms)
+static int server_open(struct server *server, const union tcp_address *address, uint64_t tick_ms)
 {
 	struct itimerspec every = { .it_interval = { .tv_sec = (time_t)(tick_ms / 1000),
 						     .tv_nsec = (long)(tick_ms % 1000 * NS_PER_MS) } };
@@ -174,7 +174,7 @@ int main(int argc, char **argv)
 						 { "tick-ms", required_argument, NULL, 't' },
 						 { "help", no_argument, NULL, 'h' },
 						 { NULL, 0, NULL, 0 } };
-	struct sockaddr_in address = { 0 };
+	union tcp_address address = { 0 };
 	uint64_t tick_ms = 10;
 	int key;
 	program_name("tcpecho");
@@ -184,11 +184,11 @@ int main(int argc, char **argv)
 			     "Echoes lines; answers \"ticks\" with the count of its periodic timer.");
 			return EXIT_SUCCESS;
 		}
-		if ((key == 'l' && parse_address("--listen", optarg, true, &address) < 0) ||
+		if ((key == 'l' && parse_tcp_address("--listen", optarg, &address) < 0) ||
 		    (key == 't' && parse_number("--tick-ms", optarg, 1, 60000, &tick_ms) < 0) || key == '?')
 			return EXIT_USAGE;
 	}
-	if (!address.sin_family || optind != argc) {
+	if (!address.any.sa_family || optind != argc) {
 		complain("%s", optind != argc ? "takes no arguments, only options" : "--listen ADDR:PORT is missing");
 		return EXIT_USAGE;
 	}
