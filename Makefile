@@ -38,6 +38,7 @@ help:
 	@echo 'make test-long  those that take long, too (root)'
 	@echo 'make test-faults  the fault matrix of the handover: about four minutes (root)'
 	@echo 'make lint       the static checks alone'
+	@echo 'make model      verify the model of the handover with SPIN'
 	@echo 'make fuzz       fuzz what a peer may send, SECONDS=300'
 	@echo 'make model      check the model of the handover: exactly one copy runs'
 	@echo 'make figures    measure freeze and bulk speed, into build/bench/figures.json (root)'
@@ -79,6 +80,9 @@ test-faults: setup build
 
 lint: setup build
 	@tests/lint/run $(BUILD)
+
+model: setup
+	@model/run
 
 fuzz: setup
 	@tests/fuzz/run $(SECONDS)
