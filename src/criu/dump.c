@@ -58,7 +58,7 @@ static int dump_give_up(struct criu_job *job, int number, struct error *err)
 	close_fd(&job->pages_fd);
 	rpc_finish(&job->rpc, number == ETIMEDOUT ? clock_now_ns() : deadline_in_ms(CANCEL_MS));
 	if (WIFSIGNALED(job->rpc.process.status))
-		tree_end_tcp_repair(job->pid);
+		criu_end_tcp_repair(job->pid);
 	job->state = JOB_FAILED;
 	if (number == ETIMEDOUT) /* there is no deadline but that of a cancel */
 		number = ECANCELED;
@@ -127,8 +127,9 @@ static int dump_finish(struct criu_job *job, bool success)
 	}
 	close_fd(&job->pages_fd);
 	rpc_finish(&job->rpc, deadline_ns);
-	if (WIFSIGNALED(job->rpc.process.status))
-		tree_end_tcp_repair(job->pid);
+	/* Tasks that are to be killed keep it: connections under repair end without a word to the peer. */
+	if (WIFSIGNALED(job->rpc.process.status) && !success)
+		criu_end_tcp_repair(job->pid);
 	return r < 0 ? r : answer;
 }
 

@@ -84,23 +84,6 @@ static int copy_options(struct criu_job *job, const struct criu_options *options
 	return 0;
 }
 
-uint64_t process_start_ticks(pid_t pid)
-{
-	_cleanup_buffer_ struct buffer b = { 0 };
-	unsigned long long ticks = 0;
-	char path[64], *p;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	if (fd_read_file(AT_FDCWD, path, 4096, &b) < 0 || buffer_append(&b, "", 1) < 0)
-		return 0;
-	p = strrchr((char *)b.data, ')');
-	for (int field = 2; p && field < 22; field++)
-		p = strchr(p + 1, ' ');
-	if (p)
-		ticks = strtoull(p + 1, NULL, 10);
-	return ticks;
-}
-
 static int job_spawn(struct criu_job *job, const char *hidden_ranges, struct error *err)
 {
 	struct criu_options wanted = job->options;
@@ -301,6 +284,16 @@ pid_t criu_program_pid(const struct criu_job *job)
 const char *criu_log_path(const struct criu_job *job)
 {
 	return job->log_path;
+}
+
+bool criu_alive(struct criu_job *job)
+{
+	return job->rpc.process.pid && process_wait(&job->rpc.process, 0) == 0;
+}
+
+bool criu_restore_released(const struct criu_job *job)
+{
+	return job->released;
 }
 
 bool criu_preload_acted(const struct criu_job *job)

@@ -68,6 +68,7 @@ struct criu_job {
 	char **external;
 	int images_fd, work_fd;
 	int pages_fd;		/* our end of the page server's socket */
+	bool released;		/* the restored tasks were let go, or may have been */
 	int root_pidfd;		/* the restored root task, once CRIU named it */
 	pid_t pid;		/* root of the tree, for both kinds */
 	uint64_t started_ticks; /* when CRIU was started, in the unit of /proc/PID/stat's start time */
@@ -109,14 +110,5 @@ bool preload_wanted(const struct criu_options *options, bool *ret_want_limits);
 /* Kills CRIU, whatever it does, and every task that its restore made. */
 void restore_kill(struct criu_job *job);
 
-/*
- * A CRIU that dies while it holds a dump leaves established TCP connections in repair mode, in which the program cannot
- * read or write. Ends that mode in all tasks of the tree.
- */
-void tree_end_tcp_repair(pid_t root);
-
 /* Appends the children of every thread of pid to pids, which holds n of max; returns how many there are now. */
 size_t tree_children(pid_t pid, pid_t *pids, size_t n, size_t max);
-
-/* Start time of a process as in field 22 of /proc/PID/stat, in ticks since boot; 0: gone. */
-uint64_t process_start_ticks(pid_t pid);

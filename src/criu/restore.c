@@ -8,9 +8,11 @@
  * Threads: the job's. Source: criu/cr-restore.c (restore_root_task), criu/cr-service.c.
  */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "base/log.h"
 #include "criu/job.h"
 
 #define FINISH_MS 60000
@@ -79,10 +81,15 @@ static int restore_finish(struct criu_job *job, bool success)
 		r = rpc_receive(&job->rpc, -1, deadline_ns, &response);
 		if (r < 0)
 			break;
-		if (response->type == CRIU_RPC__TYPE__NOTIFY)
-			r = rpc_notify(&job->rpc, true); /* network-unlock, pre-resume, post-resume */
-		else
+		if (response->type == CRIU_RPC__TYPE__NOTIFY) { /* network-unlock, pre-resume, post-resume */
+			/* CRIU detaches from the tasks whatever we answer to this one. */
+			if (response->notify && response->notify->script &&
+			    !strcmp(response->notify->script, "pre-resume"))
+				job->released = true;
+			r = rpc_notify(&job->rpc, true);
+		} else {
 			answer = response->success;
+		}
 		criu_rpc__response__free_unpacked(response, NULL);
 	}
 	return r < 0 ? r : answer;
@@ -104,6 +111,12 @@ int criu_restore_resume(struct criu_job *job, struct error *err)
 	}
 	if (r == 0 || r == -ECONNRESET || r == -EPIPE)
 		process_wait(&job->rpc.process, deadline_in_ms(CANCEL_MS));
+	/* A CRIU that died after it let them go has done its work. */
+	if (job->released && job->root_pidfd >= 0 && !criu_alive(job) && fd_wait(job->root_pidfd, POLLIN, 0) == 0) {
+		log_warning("CRIU ended early, but the restored tasks run");
+		job->state = JOB_RESTORE_RESUMED;
+		return 0;
+	}
 	restore_kill(job);
 	job->state = JOB_RESTORE_UNDONE;
 	return job_failed(job, r < 0 && r != -ECONNRESET && r != -EPIPE ? -r : EIO,

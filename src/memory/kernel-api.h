@@ -50,6 +50,7 @@ struct scan_argument {
 #define PAGEMAP_FILE (1ULL << 61)
 #define PAGEMAP_GUARD (1ULL << 58)
 #define PAGEMAP_SOFT_DIRTY (1ULL << 55)
+#define PAGEMAP_FRAME_MASK ((1ULL << 55) - 1) /* page frame, or place in the swap; 0 without CAP_SYS_ADMIN */
 
 /* userfaultfd features (Linux 5.19, 6.4, 6.7). */
 #define UFFD_WP_HUGETLBFS_SHMEM (1ULL << 12)

@@ -54,6 +54,7 @@ int scanner_init(struct scanner *s, bool use_ioctl)
 	s->guard = use_ioctl && !probe_scan(SCAN_IS_GUARD);
 	s->regions = calloc(SCAN_REGIONS, sizeof(*s->regions));
 	s->words = use_ioctl ? NULL : calloc(SCAN_WORDS, sizeof(*s->words));
+	s->zero_frame = use_ioctl ? 0 : scan_find_zero_frame();
 	if (s->regions && (use_ioctl || s->words))
 		return 0;
 	scanner_free(s);
@@ -87,17 +88,43 @@ static int scan_by_ioctl(struct scanner *s, struct scan_request *q)
 	return n;
 }
 
-size_t scan_parse_words(const uint64_t *words, size_t n, uint64_t start, bool own_only, bool written_only,
+/* The zero page has no mark of its own in pagemap words: it looks like an anonymous page. */
+uint64_t scan_find_zero_frame(void)
+{
+	_cleanup_close_ int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	volatile char *page = mmap(NULL, PAGE_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t word = 0;
+
+	if (page == MAP_FAILED)
+		return 0;
+	(void)*page;
+	if (fd < 0 || pread(fd, &word, sizeof(word), (off_t)((uintptr_t)page >> PAGE_SHIFT << 3)) != sizeof(word))
+		word = 0;
+	munmap((void *)page, PAGE_BYTES);
+	return word & PAGEMAP_PRESENT ? word & PAGEMAP_FRAME_MASK : 0;
+}
+
+bool scan_word_populated(uint64_t word, bool own_only, uint64_t zero_frame)
+{
+	if (!(word & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) || (word & PAGEMAP_GUARD))
+		return false;
+	if (!own_only)
+		return true;
+	if ((word & PAGEMAP_FILE))
+		return false;
+	return !zero_frame || !(word & PAGEMAP_PRESENT) || (word & PAGEMAP_FRAME_MASK) != zero_frame;
+}
+
+size_t scan_parse_words(const uint64_t *words, size_t n, const struct scan_request *q, uint64_t zero_frame,
 			struct scan_region *ret)
 {
+	uint64_t start = q->at;
 	size_t found = 0;
 
 	for (size_t i = 0; i < n; i++, start += PAGE_BYTES) {
 		uint64_t categories = words[i] & PAGEMAP_SOFT_DIRTY ? SCAN_IS_WRITTEN : 0;
 
-		if (!(words[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) || (words[i] & PAGEMAP_GUARD))
-			continue;
-		if ((own_only && (words[i] & PAGEMAP_FILE)) || (written_only && !categories))
+		if (!scan_word_populated(words[i], q->own_only, zero_frame) || (q->written_only && !categories))
 			continue;
 		if (found && ret[found - 1].end == start && ret[found - 1].categories == categories)
 			ret[found - 1].end = start + PAGE_BYTES;
@@ -121,7 +148,13 @@ static int scan_by_words(struct scanner *s, struct scan_request *q)
 	if (got < (ssize_t)sizeof(*s->words)) /* the memory is gone: the file ends */
 		return -ESRCH;
 	n = (size_t)got / sizeof(*s->words);
-	got = (ssize_t)scan_parse_words(s->words, n, q->at, q->own_only, q->written_only, s->regions);
+	if (q->frames) {
+		int r = frames_mark_moved(q, s->words, n, s->zero_frame);
+
+		if (r < 0)
+			return r;
+	}
+	got = (ssize_t)scan_parse_words(s->words, n, q, s->zero_frame, s->regions);
 	q->at += n << PAGE_SHIFT;
 	return (int)got;
 }

@@ -18,7 +18,7 @@ static int areas_add(struct areas *a, const struct area *area)
 	struct area *last = a->n_areas ? &a->areas[a->n_areas - 1] : NULL;
 
 	if (last && !last->object && !area->object && last->end == area->start && last->armed == area->armed &&
-	    last->lazy == area->lazy && last->of_file == area->of_file) {
+	    last->lazy == area->lazy && last->of_file == area->of_file && last->unwritable == area->unwritable) {
 		last->end = area->end;
 		return 0;
 	}
@@ -45,6 +45,7 @@ static bool classify(struct tracker *t, const struct tracked *p, const struct ma
 	if (!e || e->kind == INODE_DEVICE || e->kind == INODE_INVALID)
 		return false;
 	ret->of_file = !map->shared;
+	ret->huge = e->kind == INODE_HUGETLB;
 	if (!map->shared)
 		return true;
 	if (e->kind == INODE_FILE)
@@ -104,8 +105,13 @@ static int arm_all(struct tracker *t, struct tracked *p, struct area *areas, siz
 	for (size_t from = 0, to; from < n; from = to) {
 		int r;
 
-		for (to = from + 1; to < n && areas[to].start == areas[to - 1].end; to++)
+		to = from + 1;
+		if (areas[from].huge && t->ops->blind_to_huge) {
+			areas[from].unwritable = true;
 			continue;
+		}
+		while (to < n && areas[to].start == areas[to - 1].end && !(areas[to].huge && t->ops->blind_to_huge))
+			to++;
 		r = arm_run(t, p, areas, from, to);
 		if (r < 0)
 			return r;
@@ -113,10 +119,11 @@ static int arm_all(struct tracker *t, struct tracked *p, struct area *areas, siz
 	return 0;
 }
 
-/* What is armed (or seen, when it cannot be written) now and was not before becomes fresh. */
+/* What is armed (or seen, when it cannot be written) now and was not before becomes fresh. Private memory where shared was is
+ * new, whatever it says itself: its first pages may have been taken for those of the shared object. */
 static int note_fresh(struct tracked *p, const struct area *areas, size_t n)
 {
-	struct range_set armed = { 0 }, unwritable = { 0 };
+	struct range_set armed = { 0 }, private = { 0 }, unwritable = { 0 };
 	int r = 0;
 
 	for (size_t i = 0; i < n && !r; i++) {
@@ -124,7 +131,8 @@ static int note_fresh(struct tracked *p, const struct area *areas, size_t n)
 			continue;
 		for (uint64_t at = areas[i].start; at < areas[i].end && !r;) {
 			bool known;
-			uint64_t end = range_set_part(&p->armed, at, areas[i].end, &known);
+			uint64_t end = range_set_part(areas[i].object ? &p->armed : &p->armed_private, at, areas[i].end,
+						      &known);
 
 			if (!known)
 				r = range_set_add(&p->fresh, at, end);
@@ -132,17 +140,22 @@ static int note_fresh(struct tracked *p, const struct area *areas, size_t n)
 		}
 		if (!r)
 			r = range_set_add(&armed, areas[i].start, areas[i].end);
+		if (!r && !areas[i].object)
+			r = range_set_add(&private, areas[i].start, areas[i].end);
 		if (!r && areas[i].unwritable)
 			r = range_set_add(&unwritable, areas[i].start, areas[i].end);
 	}
 	if (r < 0) {
 		range_set_free(&armed);
+		range_set_free(&private);
 		range_set_free(&unwritable);
 		return r;
 	}
 	range_set_free(&p->armed);
+	range_set_free(&p->armed_private);
 	range_set_free(&p->unwritable);
 	p->armed = armed;
+	p->armed_private = private;
 	p->unwritable = unwritable;
 	return 0;
 }
@@ -157,7 +170,7 @@ static int keep_armed(struct tracked *p, const struct area *area)
 		part.start = at;
 		part.offset = area->offset + (at - area->start);
 		part.end = range_set_part(&p->armed, at, area->end, &part.armed);
-		part.unwritable = area->object && range_set_contains(&p->unwritable, at);
+		part.unwritable = (area->object || area->huge) && range_set_contains(&p->unwritable, at);
 		r = areas_add(&p->areas, &part);
 		if (r < 0)
 			return r;

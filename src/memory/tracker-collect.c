@@ -63,6 +63,10 @@ static int scan_part(struct collection *c, const struct area *area, uint64_t sta
 
 	if (area->unwritable && !fresh)
 		return 0;
+	if (c->tracker->ops->blind_to_moves && area->armed && !area->object) {
+		q.frames = &c->process->frames;
+		q.note_frames = round;
+	}
 	while ((n = scan_step(s, &q)) > 0)
 		for (int i = 0; i < n; i++) {
 			int r = note_region(c, area, fresh, &s->regions[i]);
@@ -94,12 +98,16 @@ static void *scan_process(void *argument)
 	struct tracked *p = c->process;
 	bool held = c->pass == TRACKER_ROUND && p->attached && ops->begin;
 
-	if (held)
+	if (held) {
+		frames_begin(&p->frames);
 		ops->begin(p);
+	}
 	for (size_t i = 0; i < p->areas.n_areas && !c->result; i++)
 		c->result = scan_area(c, &p->areas.areas[i]);
-	if (held)
+	if (held) {
 		ops->finish(p);
+		frames_end(&p->frames);
+	}
 	return NULL;
 }
 

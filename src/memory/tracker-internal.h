@@ -19,9 +19,11 @@
 struct area {
 	uint64_t start, end;
 	bool armed;		    /* writes are noticed; otherwise every populated page counts as written */
-	bool unwritable;	    /* a shared mapping that can never be written through: reported once, then never */
+	bool unwritable;	    /* needs no tracking: reported once, then never. A shared mapping that can never be
+				     * written through, or what CRIU's images bring and the kernel does not track */
 	bool lazy;		    /* CRIU restores it lazily: belongs into the present map */
 	bool of_file;		    /* private, but a file lies beneath */
+	bool huge;		    /* hugetlb */
 	struct inode_entry *object; /* of shared memory; NULL: private */
 	uint64_t offset;	    /* in the object */
 };
@@ -58,12 +60,14 @@ struct tracked {
 	int reason_number;
 	char reason[512]; /* why not attached, or which range is not */
 	struct areas areas;
-	struct range_set armed;	     /* what is registered, as of the last update */
-	struct range_set fresh;	     /* mapped since the last collect: everything populated is reported */
-	struct range_set unwritable; /* the part of armed that needs no arming: see struct area */
+	struct range_set armed;		/* what is registered, as of the last update */
+	struct range_set armed_private; /* the part of it that was private memory */
+	struct range_set fresh;		/* mapped since the last collect: everything populated is reported */
+	struct range_set unwritable;	/* the part of armed that needs no arming: see struct area */
 	struct range_set present;
 	bool present_valid; /* filled by the last collect, which was the final pass */
 	struct direct_io direct_io;
+	struct frames frames;
 	pid_t *stopped; /* soft-dirty: threads held during a scan */
 	size_t n_stopped;
 	bool all_stopped;
@@ -71,7 +75,9 @@ struct tracked {
 
 struct tracker_ops {
 	enum tracker_kind kind;
-	bool use_ioctl; /* needs PAGEMAP_SCAN, and arms by it */
+	bool use_ioctl;	     /* needs PAGEMAP_SCAN, and arms by it */
+	bool blind_to_huge;  /* hugetlb pages are not tracked (CRIU's images have them all) */
+	bool blind_to_moves; /* page tables that mremap(2) moves whole keep their marks: see frames.h */
 	/* Makes p->attached true or fails with the reason; maps are the current ones. */
 	int (*attach)(struct tracked *p, const struct maps *maps, struct error *err);
 	/* Arms [start, end) of mappings that touch each other: 0, -ESRCH (that memory is gone: exec or exit), -ENOENT

@@ -6,6 +6,9 @@
  * for the length of a scan. Where that fails (a thread that does not stop), nothing is cleared, and the pages written come again
  * in the next round. New mappings are soft-dirty from the start.
  *
+ * What the kernel does not tell (seen on Linux 6.1), and who sees to it: page tables that mremap(2) moves whole keep their bits
+ * (frames.h); the zero page looks like any other (scan.c); hugetlb pages have no bit (tracker-areas.c).
+ *
  * Threads: begin, scan and finish run in one thread that ends afterwards, which lets go of threads that never stopped.
  */
 #include <dirent.h>
@@ -56,6 +59,10 @@ bool tracker_soft_dirty_works(struct error *err)
 	*page = 2;
 	dirty_seen = page_is_soft_dirty((const void *)page);
 	munmap((void *)page, PAGE_BYTES);
+	if (clean_seen && dirty_seen && !scan_find_zero_frame()) {
+		error_set(err, EPERM, "soft-dirty tracking needs CAP_SYS_ADMIN, to tell the zero page from others");
+		return false;
+	}
 	if (clean_seen && dirty_seen)
 		return true;
 	error_set(err, EOPNOTSUPP, "this kernel has no soft-dirty tracking (CONFIG_MEM_SOFT_DIRTY)");
@@ -155,6 +162,8 @@ static void soft_dirty_release(struct tracked *p, bool alive)
 
 const struct tracker_ops tracker_soft_dirty_ops = {
 	.kind = TRACKER_SOFT_DIRTY,
+	.blind_to_huge = true,
+	.blind_to_moves = true,
 	.attach = soft_dirty_attach,
 	.arm = soft_dirty_arm,
 	.begin = soft_dirty_begin,

@@ -143,6 +143,8 @@ static void forget_memory(struct tracked *p)
 {
 	close_fd(&p->pagemap_fd);
 	range_set_free(&p->armed);
+	range_set_free(&p->armed_private);
+	frames_free(&p->frames);
 	range_set_free(&p->fresh);
 	range_set_free(&p->unwritable);
 	range_set_free(&p->present);

@@ -1,5 +1,7 @@
 /*
  * The target before anything is kept for a migration: greeting and plan. Nothing here changes the host.
+ *
+ * Threads: that of target.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,9 +37,12 @@ int target_on_hello(struct target *t, const Phaul__Wire__Control *m, struct erro
 	memcpy(t->id.bytes, hello->migration_id.data, sizeof(t->id.bytes));
 	uuid_format(&t->id, t->id_text);
 	t->check_only = hello->purpose == PHAUL__WIRE__PURPOSE__PURPOSE_CHECK;
+	t->resume_only = hello->purpose == PHAUL__WIRE__PURPOSE__PURPOSE_RESUME;
 	t->greeted = true;
 	log_info("%s of %s wants to %s", channel_peer(t->session.control), hello->host,
-		 t->check_only ? "check" : "migrate");
+		 t->resume_only	 ? "settle"
+		 : t->check_only ? "check"
+				 : "migrate");
 	uname(&name);
 	part.version = FRAME_VERSION;
 	part.software = (char *)PHAUL_VERSION;
@@ -221,8 +226,8 @@ int target_on_plan(struct target *t, const Phaul__Wire__Control *m, struct error
 	int r;
 
 	/* Not t->driver: a plan for a type that we do not know leaves none. */
-	if (t->planned)
-		return error_set(err, EPROTO, "the peer sent two plans");
+	if (t->planned || t->resume_only)
+		return error_set(err, EPROTO, "the peer sent %s", t->planned ? "two plans" : "a plan that is not due");
 	t->planned = true;
 	r = take_plan(t, m->plan, err);
 	if (!r)

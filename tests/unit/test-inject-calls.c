@@ -23,6 +23,7 @@
 #include "base/fd.h"
 #include "child.h"
 #include "inject-helpers.h"
+#include "slowdown.h"
 
 /* System calls in which a child waits. Each tells first that it will wait, and exits with 0 when all was right. */
 
@@ -30,7 +31,7 @@ static bool took_ms(uint64_t begin_ns, uint64_t ms)
 {
 	uint64_t took = (clock_now_ns() - begin_ns) / NS_PER_MS;
 
-	return took >= ms && took < ms + 150;
+	return took >= ms && took < ms + 150 * test_slowdown();
 }
 
 static int wait_nanosleep(int fd, void *argument)

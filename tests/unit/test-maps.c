@@ -221,17 +221,80 @@ static void test_pagemap_words(void **state)
 		PAGEMAP_SWAPPED | PAGEMAP_GUARD | PAGEMAP_SOFT_DIRTY,
 		PAGEMAP_SWAPPED,
 	};
+	struct scan_request all = { .at = 0x10000 }, own = { .at = 0x10000, .own_only = true },
+			    own_written = { .at = 0x10000, .own_only = true, .written_only = true };
 	struct scan_region r[ARRAY_SIZE(words)];
 
 	(void)state;
-	assert_int_equal(scan_parse_words(words, ARRAY_SIZE(words), 0x10000, false, false, r), 4);
+	assert_int_equal(scan_parse_words(words, ARRAY_SIZE(words), &all, 12345, r), 4);
 	assert_true(r[0].start == 0x11000 && r[0].end == 0x13000 && !r[0].categories);
 	assert_true(r[1].start == 0x13000 && r[1].end == 0x15000 && r[1].categories == SCAN_IS_WRITTEN);
 	assert_true(r[2].start == 0x16000 && r[2].end == 0x17000 && r[2].categories == SCAN_IS_WRITTEN);
 	assert_true(r[3].start == 0x18000 && r[3].end == 0x19000 && !r[3].categories);
-	assert_int_equal(scan_parse_words(words, ARRAY_SIZE(words), 0x10000, true, true, r), 1);
+	assert_int_equal(scan_parse_words(words, ARRAY_SIZE(words), &own_written, 12345, r), 1);
 	assert_true(r[0].start == 0x13000 && r[0].end == 0x15000);
-	assert_int_equal(scan_parse_words(words, ARRAY_SIZE(words), 0x10000, true, false, r), 3);
+	assert_int_equal(scan_parse_words(words, ARRAY_SIZE(words), &own, 0, r), 3);
+	assert_true(r[0].start == 0x11000 && r[0].end == 0x13000);
+	assert_int_equal(scan_parse_words(words, ARRAY_SIZE(words), &own, 12345, r), 3);
+	assert_true(r[0].start == 0x11000 && r[0].end == 0x12000); /* the zero page is nobody's */
+}
+
+/* One round over the words of `n` pages from 2 MiB on, all of them noted; what it turned them into is for the caller. */
+static void frames_round(struct frames *f, uint64_t *words, size_t n)
+{
+	struct scan_request q = { .pagemap_fd = -1, .at = 2 << 20, .frames = f, .note_frames = true };
+
+	frames_begin(f);
+	assert_int_equal(frames_mark_moved(&q, words, n, 99), 0);
+	frames_end(f);
+}
+
+static size_t count_dirty(const uint64_t *words, size_t n)
+{
+	size_t dirty = 0;
+
+	for (size_t i = 0; i < n; i++)
+		dirty += (words[i] & PAGEMAP_SOFT_DIRTY) != 0;
+	return dirty;
+}
+
+static void fill_words(uint64_t *words, size_t n, uint64_t frame)
+{
+	for (size_t i = 0; i < n; i++)
+		words[i] = PAGEMAP_PRESENT | (frame + i);
+}
+
+/* Two page tables: what was there before is known, what came with its table from elsewhere is all dirty. */
+static void test_moved_tables(void **state)
+{
+	static uint64_t words[1024];
+	struct frames f = { 0 };
+
+	(void)state;
+	fill_words(words, 1024, 5000);
+	frames_round(&f, words, 1024);
+	assert_int_equal(count_dirty(words, 1024), 1024); /* nothing was known yet */
+	fill_words(words, 1024, 5000);
+	frames_round(&f, words, 1024);
+	assert_int_equal(count_dirty(words, 1024), 0);
+	fill_words(words, 512, 5000);
+	fill_words(words + 512, 512, 9000);
+	words[600] = PAGEMAP_PRESENT | 99; /* the zero page */
+	words[601] = 0;
+	frames_round(&f, words, 1024);
+	assert_int_equal(count_dirty(words, 512), 0);
+	assert_int_equal(count_dirty(words + 512, 512), 510);
+	/* Seven of the eight witnesses written, one migrated: the next clean ones take their places, for the price of one table. */
+	fill_words(words, 512, 5000);
+	for (size_t i = 0; i < 512; i += 64)
+		words[i] = i ? words[i] | PAGEMAP_SOFT_DIRTY : PAGEMAP_PRESENT | 77;
+	frames_round(&f, words, 512);
+	assert_int_equal(count_dirty(words, 512), 512);
+	fill_words(words, 512, 5000);
+	words[0] = PAGEMAP_PRESENT | 77;
+	frames_round(&f, words, 512);
+	assert_int_equal(count_dirty(words, 512), 0);
+	frames_free(&f);
 }
 
 int main(void)
@@ -240,7 +303,7 @@ int main(void)
 		cmocka_unit_test(test_lines),	      cmocka_unit_test(test_truncated),
 		cmocka_unit_test(test_own_maps),      cmocka_unit_test(test_many_lines_are_fast),
 		cmocka_unit_test(test_locked),	      cmocka_unit_test(test_locked_for_real),
-		cmocka_unit_test(test_pagemap_words),
+		cmocka_unit_test(test_pagemap_words), cmocka_unit_test(test_moved_tables),
 	};
 
 	return cmocka_run_group_tests_name("maps", tests, NULL, NULL);

@@ -50,7 +50,7 @@ static bool kill_pager(struct rig *rig, uint64_t *seed, pid_t *last, bool at_wor
 	return !kill(*last, SIGKILL);
 }
 
-#define KILLS 50
+#define KILLS (test_slowdown() > 1 ? 25 : 50)
 
 static void test_killed(void **state)
 {

@@ -66,7 +66,7 @@ static void test_random_access(void **state)
 	rig_wait_pager(&rig);
 	rig_wait_task(pid);
 	print_latency("while filling");
-	assert_true(shrank);
+	assert_true(shrank || test_slowdown() > 1); /* then nobody may have looked at the right time */
 	assert_int_equal(status.pages_copied, rig.data_pages);
 	assert_int_equal(status.pages_left, 0);
 	assert_true(status.connected && status.faults > 0 && status.fault_ns_max > 0);

@@ -49,6 +49,7 @@ static int spacious(int fd, void *argument)
 	char *area = map_pages(4ULL << 30, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
 
 	(void)argument;
+	madvise(area, 4ULL << 30, MADV_NOHUGEPAGE); /* one page shall be one */
 	child_send(fd, (uintptr_t)area);
 	child_receive(fd);
 	area[1ULL << 30] = 1;
@@ -117,7 +118,11 @@ static void test_mappings_change(void **state)
 		struct page_runs runs = collect(t, TRACKER_ROUND, &c, 1);
 
 		assert_int_equal(reported(&runs, fresh, AREA_BYTES), PAGES);
-		assert_int_equal(reported(&runs, area, AREA_BYTES), 1);
+		assert_int_equal(reported(&runs, area + 11 * PAGE_BYTES, 2 * PAGE_BYTES), 0);
+		assert_int_equal(reported(&runs, area + 13 * PAGE_BYTES, PAGE_BYTES), 1);
+		/* Soft-dirty: others come again when the new mapping has become one with theirs. */
+		if (tracker_kind_of(t) != TRACKER_SOFT_DIRTY)
+			assert_int_equal(reported(&runs, area, AREA_BYTES), 1);
 		page_runs_free(&runs);
 	}
 	stop_child(&c);
@@ -250,11 +255,94 @@ static void test_processes_come_and_go(void **state)
 	page_runs_free(&runs);
 	assert_int_equal(tracker_spaces(t, &spaces), 2);
 	assert_int_equal(spaces[0].id, 2);
-	assert_int_equal(spaces[1].id, 3);
+	assert_true(spaces[1].id >= 3); /* on some kernels the zombie got an id before it was found to be one */
 	assert_int_equal(tracker_untracked(t, NULL), 0);
 	tracker_free(t);
 	for (int i = 0; i < 3; i++)
 		child_end(&c[i]);
+}
+
+/* Whole page tables are moved by mremap(2) onto memory that was tracked before; nothing is written. */
+#define MOVED_BYTES (4ULL << 20)
+#define TABLE_BYTES (2ULL << 20)
+
+static int mover(int fd, void *argument)
+{
+	char *area = map_pages(4 * MOVED_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1), *to, *from;
+
+	(void)argument;
+	madvise(area, 4 * MOVED_BYTES, MADV_NOHUGEPAGE);
+	to = (char *)(((uintptr_t)area + TABLE_BYTES - 1) & ~(TABLE_BYTES - 1));
+	from = to + 2 * MOVED_BYTES;
+	memset(to, 1, MOVED_BYTES);
+	memset(from, 2, MOVED_BYTES);
+	child_send(fd, (uintptr_t)to);
+	child_receive(fd);
+	if (mremap(from, MOVED_BYTES, MOVED_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, to) != to)
+		return 1;
+	child_send(fd, 0);
+	child_receive(fd);
+	return 0;
+}
+
+static void test_moved_onto_tracked(void **state)
+{
+	struct child c = child_start(mover, NULL);
+	struct tracker *t = new_tracker();
+	uint64_t area = child_receive(c.fd);
+
+	(void)state;
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, MOVED_BYTES), MOVED_BYTES / PAGE_BYTES);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, 4 * MOVED_BYTES - TABLE_BYTES), 0);
+	child_ask(&c, 1);
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, MOVED_BYTES), MOVED_BYTES / PAGE_BYTES);
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, MOVED_BYTES), 0);
+	tracker_free(t);
+	child_end(&c);
+}
+
+/* Private memory in the place of shared memory, between an update and its collect: all of it is new. */
+static int replacer(int fd, void *argument)
+{
+	char *area = map_pages(AREA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
+
+	(void)argument;
+	memset(area, 1, AREA_BYTES);
+	child_send(fd, (uintptr_t)area);
+	child_receive(fd);
+	if (mmap(area, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != area)
+		return 1;
+	memset(area, 2, AREA_BYTES);
+	child_send(fd, 0);
+	child_receive(fd);
+	return 0;
+}
+
+static void test_private_replaces_shared(void **state)
+{
+	struct child c = child_start(replacer, NULL);
+	struct tracker *t = new_tracker();
+	uint64_t area = child_receive(c.fd), private_pages = 0;
+	struct error err = { 0 };
+	struct page_runs runs;
+
+	(void)state;
+	assert_int_equal(collect_reported(t, TRACKER_ROUND, &c, area, AREA_BYTES), PAGES);
+	assert_int_equal(tracker_update(t, TRACKER_ROUND, &c.pid, &c.pid, 1, &err), 0);
+	child_ask(&c, 1);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(tracker_collect(t, TRACKER_ROUND, &runs, &err), 0);
+		for (size_t k = 0; k < runs.n_runs; k++)
+			if (runs.runs[k].space == 1 && runs.runs[k].address >= area &&
+			    runs.runs[k].address < area + AREA_BYTES)
+				private_pages += runs.runs[k].pages;
+		page_runs_free(&runs);
+		assert_int_equal(tracker_update(t, TRACKER_ROUND, &c.pid, &c.pid, 1, &err), 0);
+	}
+	assert_int_equal(private_pages, PAGES);
+	tracker_free(t);
+	child_end(&c);
 }
 
 static void test_none_reports_everything(void **state)
@@ -294,10 +382,11 @@ int main(void)
 		cmocka_unit_test(test_probe_is_honest),		cmocka_unit_test(test_reports_what_is_written),
 		cmocka_unit_test(test_untouched_costs_nothing), cmocka_unit_test(test_mappings_change),
 		cmocka_unit_test(test_shared_memory_is_one),	cmocka_unit_test(test_private_file_pages),
+		cmocka_unit_test(test_moved_onto_tracked),	cmocka_unit_test(test_private_replaces_shared),
 		cmocka_unit_test(test_processes_come_and_go),	cmocka_unit_test(test_none_reports_everything),
 	};
 
-	if (kernel_cannot(TRACKER_WRITE_PROTECT))
+	if (kernel_cannot())
 		return 0;
 	return cmocka_run_group_tests_name("tracker", tests, NULL, NULL);
 }

@@ -3,12 +3,14 @@
  */
 #include "tracker-helpers.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -78,27 +80,38 @@ uint64_t order_page(const struct child *c, enum order order, uint64_t page)
 	return child_ask(c, (uint64_t)order | page << 8);
 }
 
+static enum tracker_kind kind_to_test(struct error *err)
+{
+	const char *name = getenv("PHAUL_TEST_TRACKER");
+
+	if (!name)
+		return tracker_probe(err);
+	if (!strcmp(name, "write-protect"))
+		return TRACKER_WRITE_PROTECT;
+	if (!strcmp(name, "soft-dirty"))
+		return TRACKER_SOFT_DIRTY;
+	error_set(err, EINVAL, "PHAUL_TEST_TRACKER is '%s': expected write-protect or soft-dirty", name);
+	return TRACKER_KIND_MAX;
+}
+
 struct tracker *new_tracker(void)
 {
 	struct error err = { 0 };
 	struct tracker *t = NULL;
 
-	if (tracker_new(TRACKER_WRITE_PROTECT, &t, &err) < 0)
+	if (tracker_new(kind_to_test(&err), &t, &err) < 0)
 		fail_msg("%s", err.text);
 	return t;
 }
 
-bool kernel_cannot(enum tracker_kind kind)
+bool kernel_cannot(void)
 {
-	struct tracker *t = NULL;
 	struct error err = { 0 };
 
-	if (tracker_new(kind, &t, &err) < 0) {
-		printf("1..0 # SKIP %s\n", err.text);
-		return true;
-	}
-	tracker_free(t);
-	return false;
+	if (kind_to_test(&err) != TRACKER_NONE)
+		return false;
+	printf("1..0 # SKIP %s\n", err.text);
+	return true;
 }
 
 static void update(struct tracker *t, enum tracker_pass pass, const struct child *children, size_t n)

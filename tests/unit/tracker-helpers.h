@@ -28,10 +28,11 @@ char *map_pages(uint64_t bytes, int protection, int flags, int fd);
 int pliable(int fd, void *argument);
 uint64_t order_page(const struct child *c, enum order order, uint64_t page);
 
-/* For main(): true when this kernel has no such tracker; the TAP line that says so is printed. (cmocka's skip() counts as a
- * failure with meson.) */
-bool kernel_cannot(enum tracker_kind kind);
+/* For main(): true when this kernel has no tracker to test; the TAP line that says so is printed. (cmocka's skip() counts as
+ * a failure with meson.) */
+bool kernel_cannot(void);
 
+/* The best this kernel has, or what PHAUL_TEST_TRACKER names: write-protect, soft-dirty. */
 struct tracker *new_tracker(void);
 
 /* Updates and collects; the caller frees. */
