@@ -71,9 +71,6 @@ int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct err
 int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_abort(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 
-/* Whether a file pass may replace that path here; asked in the plan, and again before each pass, whatever the source forces. */
-bool target_may_sync(const struct target *t, const char *path);
-
 int target_on_resume(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 
 /* What COMMIT leads to; also by the operator's word, without an answer. */
