@@ -87,9 +87,6 @@ model: setup
 fuzz: setup
 	@tests/fuzz/run $(SECONDS)
 
-model: setup
-	@test -x model/run || { echo 'there is no model/run in this tree' >&2; exit 1; }; model/run
-
 figures: setup build
 	@bench/figures
 
