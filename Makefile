@@ -20,14 +20,14 @@ configure = test -e $(1)/build.ninja || { mkdir -p $(1); rm -rf $(1)/meson-priva
 # $(call keep,DIRECTORY,NAME,VALUE): gives an option of one that was configured otherwise this value.
 keep = meson introspect $(1) --buildoptions | python3 -c 'import json, sys; \
 	sys.exit(not any(o["name"] == "$(2)" and str(o["value"]) == "$(3)" for o in json.load(sys.stdin)))' || \
-	meson configure $(1) -D$(2)=$(3)
+	{ meson configure $(1) -D$(2)=$(3) && ninja -C $(1) build.ninja >/dev/null; }
 
 .DEFAULT_GOAL := build
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: build release setup-build setup demo test test-long lint fuzz model figures install clean help
+.PHONY: build release setup-build setup demo test test-long test-faults lint fuzz model figures install clean help
 
 help:
 	@echo 'make            build phaul in build/, for development; scripts/setup installs what is missing to do so'
@@ -36,7 +36,9 @@ help:
 	@echo 'make demo       two hosts in namespaces: Redis moves there and back under its clients (root)'
 	@echo 'make test       all tests (root)'
 	@echo 'make test-long  those that take long, too (root)'
+	@echo 'make test-faults  the fault matrix of the handover: about four minutes (root)'
 	@echo 'make lint       the static checks alone'
+	@echo 'make model      verify the model of the handover with SPIN'
 	@echo 'make fuzz       fuzz what a peer may send, SECONDS=300'
 	@echo 'make model      check the model of the handover: exactly one copy runs'
 	@echo 'make figures    measure freeze and bulk speed, into build/bench/figures.json (root)'
@@ -73,17 +75,20 @@ test: setup build
 test-long: setup build
 	@tests/run --long
 
+test-faults: setup build
+	@tests/fault/matrix
+
 lint: setup build
 	@tests/lint/run $(BUILD)
+
+model: setup
+	@model/run
 
 fuzz: setup
 	@tests/fuzz/run $(SECONDS)
 
-model: setup
-	@test -x model/run || { echo 'there is no model/run in this tree' >&2; exit 1; }; model/run
-
 figures: setup build
-	@test -x bench/run || { echo 'there is no bench/run in this tree' >&2; exit 1; }; bench/run
+	@bench/figures
 
 clean:
 	@rm -rf $(BUILD) $(RELEASE) build-asan $(BUILD).log $(RELEASE).log

@@ -49,6 +49,24 @@ int fd_read_full(int fd, void *data, size_t length)
 	return 0;
 }
 
+int fd_pread_full(int fd, void *data, size_t length, uint64_t offset)
+{
+	uint8_t *p = data;
+
+	while (length) {
+		ssize_t n = pread(fd, p, length, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		p += n;
+		offset += (size_t)n;
+		length -= (size_t)n;
+	}
+	return 0;
+}
+
 int fd_write_full(int fd, const void *data, size_t length)
 {
 	const uint8_t *p = data;

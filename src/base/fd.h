@@ -15,6 +15,9 @@
 int fd_read_full(int fd, void *data, size_t length);
 int fd_write_full(int fd, const void *data, size_t length);
 
+/* Exactly `length` bytes at `offset`, or -EIO when the file ends before. */
+int fd_pread_full(int fd, void *data, size_t length, uint64_t offset);
+
 /* Waits for `events` of poll(2); 1 ready, 0 the deadline passed, or a negative errno. */
 int fd_wait(int fd, short events, uint64_t deadline_ns);
 

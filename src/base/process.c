@@ -240,3 +240,20 @@ finish:
 	close_fd(&errors[1]);
 	return r;
 }
+
+uint64_t process_start_ticks(pid_t pid)
+{
+	_cleanup_buffer_ struct buffer b = { 0 };
+	unsigned long long ticks = 0;
+	char path[64], *p;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (fd_read_file(AT_FDCWD, path, 4096, &b) < 0 || buffer_append(&b, "", 1) < 0)
+		return 0;
+	p = strrchr((char *)b.data, ')');
+	for (int field = 2; p && field < 22; field++)
+		p = strchr(p + 1, ' ');
+	if (p)
+		ticks = strtoull(p + 1, NULL, 10);
+	return ticks;
+}

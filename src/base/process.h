@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/error.h"
@@ -50,3 +51,6 @@ void process_free(struct process *p);
 /* Runs to the end within deadline; standard output is appended to `output` and, when the program fails, the
  * last line of its stderr is quoted in err. Either buffer may be NULL. 0, the exit status (> 0) or a negative errno. */
 int process_run(const char *const *argv, struct buffer *output, uint64_t deadline_ns, struct error *err);
+
+/* Start time of a process as in field 22 of /proc/PID/stat, in ticks since boot: with it a pid names one process only; 0: gone. */
+uint64_t process_start_ticks(pid_t pid);

@@ -24,6 +24,9 @@ int cli_serve(int argc, char **argv);
 int cli_receive(int argc, char **argv);
 int cli_pki(int argc, char **argv);
 int cli_status(int argc, char **argv);
+int cli_resume(int argc, char **argv);
+int cli_resolve(int argc, char **argv);
+int cli_cleanup(int argc, char **argv);
 int cli_version(int argc, char **argv);
 
 /* Says what is wrong with the command line, in one line on stderr; returns CLI_USAGE. */

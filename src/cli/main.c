@@ -28,6 +28,9 @@ static const struct verb {
 	{ "receive", cli_receive, "receive", "take in one workload; started through ssh" },
 	{ "pki", cli_pki, "pki init | issue NAME", "certificates for the hosts" },
 	{ "status", cli_status, "status [ID]", "migrations of this host, and how to settle them" },
+	{ "resume", cli_resume, "resume ID", "take up a migration that a crash left behind" },
+	{ "resolve", cli_resolve, "resolve ID --keep SIDE", "decide which copy lives when the hosts cannot find out" },
+	{ "cleanup", cli_cleanup, "cleanup", "list what crashes left here, and remove it" },
 	{ "version", cli_version, "version", "versions of phaul and CRIU" },
 };
 

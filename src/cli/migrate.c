@@ -13,6 +13,7 @@
 #include "cli/options.h"
 #include "cli/show.h"
 #include "driver/driver.h"
+#include "migration/handover.h"
 #include "transport/pki.h"
 #include "wire/message.h"
 
@@ -20,11 +21,12 @@
 #define DOWNTIME_MAX_MS 3600000
 #define TIMEOUT_MAX_S 86400
 #define TIMEOUT_DEFAULT_S 30
+#define RECONNECT_DEFAULT_S (RECONNECT_TIMEOUT_MS_DEFAULT / 1000)
 
 struct settings {
 	struct log_options log;
-	const char *to, *pki, *state_directory, *run_directory, *tracker, *mode;
-	uint64_t max_downtime, max_rounds, channels, timeout;
+	const char *fence, *to, *pki, *state_directory, *run_directory, *tracker, *mode;
+	uint64_t max_downtime, max_rounds, channels, timeout, reconnect;
 	const char *addresses[MIGRATION_ADDRESSES_MAX + 1];
 	const char *sync[MIGRATION_SYNC_PATHS_MAX + 1];
 	bool json, keep_images, shell_job, force, skip_cpu_check, skip_criu_check, pre_copy, compress;
@@ -62,11 +64,14 @@ static const struct option_entry entries[] = {
 	{ "json", 0, OPTION_SET, NULL, AT(json), 0, 0, "one JSON object per line on standard output" },
 	{ "timeout", 0, OPTION_NUMBER, "SECONDS", AT(timeout), 1, TIMEOUT_MAX_S,
 	  "give up when the target is silent for so long (default 30)" },
+	{ "reconnect-timeout", 0, OPTION_NUMBER, "SECONDS", AT(reconnect), 0, TIMEOUT_MAX_S,
+	  "look for a target that was lost in the handover for so long, while\nthe workload stays stopped (default "
+	  "60)" },
+	{ "fence", 0, OPTION_TEXT, "PROGRAM", AT(fence), 0, 0,
+	  "PROGRAM ID TARGET is run then; exit status 0 says that the target's\ncopy is certainly dead, and it is "
+	  "taken back" },
 	{ "pki", 0, OPTION_TEXT, "DIR", AT(pki), 0, 0, "certificates (default " PKI_DIRECTORY_DEFAULT ")" },
-	{ "state-directory", 0, OPTION_TEXT, "DIR", AT(state_directory), 0, 0,
-	  "journals (default " CLI_STATE_DIRECTORY ")" },
-	{ "run-directory", 0, OPTION_TEXT, "DIR", AT(run_directory), 0, 0,
-	  "work files, best in memory (default " CLI_RUN_DIRECTORY ")" },
+	DIRECTORY_OPTIONS(struct settings),
 	LOG_OPTIONS(struct settings),
 	{ .kind = OPTION_END },
 };
@@ -177,6 +182,8 @@ static int make_options(const struct settings *s, struct migration_options *o, s
 	o->max_rounds = (uint32_t)s->max_rounds;
 	o->channels = (uint32_t)s->channels;
 	o->timeout_ms = (int64_t)s->timeout * 1000;
+	o->reconnect_ms = (int64_t)s->reconnect * 1000;
+	o->fence = s->fence;
 	o->tracker = s->tracker;
 	return r;
 }
@@ -218,6 +225,7 @@ static int migrate(const struct option_table *table, bool check_only, int argc, 
 			      .max_rounds = POLICY_MAX_ROUNDS_DEFAULT,
 			      .channels = MIGRATION_CHANNELS_DEFAULT,
 			      .timeout = TIMEOUT_DEFAULT_S,
+			      .reconnect = RECONNECT_DEFAULT_S,
 			      .pre_copy = true,
 			      .compress = true };
 	struct migration_options options = { .check_only = check_only };

@@ -51,6 +51,21 @@ struct log_options {
 /* A path that --log-file names is opened, the level set. */
 int log_options_apply(const struct log_options *options, struct error *err);
 
+/* The two directories that everything which migrates has; settings must hold both as `const char *`. cli.h names the defaults. */
+#define DIRECTORY_OPTIONS(settings)                                                                                    \
+	{ "state-directory",                                                                                           \
+	  0,                                                                                                           \
+	  OPTION_TEXT,                                                                                                 \
+	  "DIR",                                                                                                       \
+	  offsetof(settings, state_directory),                                                                         \
+	  0,                                                                                                           \
+	  0,                                                                                                           \
+	  "journals (default " CLI_STATE_DIRECTORY ")" },                                                              \
+	{                                                                                                              \
+		"run-directory", 0, OPTION_TEXT, "DIR", offsetof(settings, run_directory), 0, 0,                       \
+			"work files, best in memory (default " CLI_RUN_DIRECTORY ")"                                   \
+	}
+
 #define LOG_OPTIONS(settings)                                                                                          \
 	{ "log-file",                                                                                                  \
 	  0,                                                                                                           \

@@ -29,10 +29,7 @@ static const struct option_entry entries[] = {
 	{ "join", 0, OPTION_TEXT, "ROUTE", AT(join), 0, 0, "be a further channel of the session with this name" },
 	{ "timeout", 0, OPTION_NUMBER, "SECONDS", AT(timeout), 1, TIMEOUT_MAX_S,
 	  "give up when the source is silent for so long (default 30)" },
-	{ "state-directory", 0, OPTION_TEXT, "DIR", AT(state_directory), 0, 0,
-	  "journals (default " CLI_STATE_DIRECTORY ")" },
-	{ "run-directory", 0, OPTION_TEXT, "DIR", AT(run_directory), 0, 0,
-	  "work files, best in memory (default " CLI_RUN_DIRECTORY ")" },
+	DIRECTORY_OPTIONS(struct settings),
 	LOG_OPTIONS(struct settings),
 	{ .kind = OPTION_END },
 };

@@ -205,6 +205,7 @@ int report_summary(const struct journal_summary *s, struct buffer *out)
 	set_text(object, "peer_identity", s->peer_identity);
 	set_text(object, "reason", s->reason);
 	set_text(object, "time", s->time);
+	set_bool(object, "driven", s->driven);
 	set_bool(object, "torn", s->torn);
 	return append(object, out);
 }

@@ -41,10 +41,7 @@ static const struct option_entry entries[] = {
 	  "give up when a source is silent for so long (default 30)" },
 	{ "ready-fd", 0, OPTION_NUMBER, "FD", AT(ready_fd), 1, FD_MAX,
 	  "write \"port N\" to this descriptor once it listens" },
-	{ "state-directory", 0, OPTION_TEXT, "DIR", AT(state_directory), 0, 0,
-	  "journals (default " CLI_STATE_DIRECTORY ")" },
-	{ "run-directory", 0, OPTION_TEXT, "DIR", AT(run_directory), 0, 0,
-	  "work files, best in memory (default " CLI_RUN_DIRECTORY ")" },
+	DIRECTORY_OPTIONS(struct settings),
 	LOG_OPTIONS(struct settings),
 	{ .kind = OPTION_END },
 };

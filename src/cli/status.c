@@ -37,50 +37,77 @@ static const struct option_table table = {
 	entries
 };
 
-bool status_finished(enum migration_state state)
-{
-	return state == STATE_SETTLED || state == STATE_RUNNING || state == STATE_ABORTED;
-}
-
-const char *status_explain(const struct journal_summary *s)
+static const char *explain_source(const struct journal_summary *s)
 {
 	switch (s->state) {
 	case STATE_PLANNED:
 	case STATE_COPYING:
-	case STATE_RECEIVING:
-		return s->side == SIDE_SOURCE ? "Under way, or interrupted before the freeze: the workload runs here."
-					      : "Under way, or interrupted: the workload runs at the source. What came "
-						"here is of no use.";
 	case STATE_FROZEN:
-		return "Under way, or interrupted in the freeze: nothing was handed over, the target will not run it. "
-		       "If no "
-		       "phaul migrate goes on here and its processes are stopped, continue them with kill -CONT.";
+		return s->driven ? "Under way: the workload runs here."
+				 : "Interrupted before the handover: it runs here. Undo what is left of it, here and "
+				   "at the target: "
+				   "phaul resume ID.";
 	case STATE_COMMITTED:
-		return "It was handed over, and the target's answer did not come: the processes here stay stopped. Ask "
-		       "the "
-		       "target: phaul status with the same ID. If it says running, kill the stopped processes here; "
-		       "only if it says aborted, continue them with kill -CONT. While the target cannot be asked, "
-		       "leave both.";
-	case STATE_PREPARED:
-		return "It is complete here but not handed over yet. Ask the source: phaul status with the same ID. If "
-		       "that "
-		       "says aborted, nothing runs here and nothing is lost.";
-	case STATE_RESUMING:
-		return "It was handed over to this host, and the record of its start is missing: look whether its "
-		       "processes "
-		       "run here. If they do, kill the stopped ones at the source.";
+		return s->driven ? "Under way: it was handed over, and the target's answer is awaited. The processes "
+				   "here stay "
+				   "stopped."
+				 : "It was handed over, and the target's answer did not come: the processes here stay "
+				   "stopped. Ask "
+				   "again: phaul resume ID. If the target is gone for good: phaul resolve ID --keep "
+				   "source.";
 	case STATE_SETTLED:
 		return "Done: it runs at the target.";
-	case STATE_RUNNING:
-		return "Done: it was handed over and runs here.";
 	case STATE_ABORTED:
-		return s->side == SIDE_SOURCE ? "It was not moved; the source went on."
-					      : "It did not come here; the source went on.";
+		return "It was not moved; the source went on.";
 	case STATE_INVALID:
+	case STATE_RECEIVING:
+	case STATE_PREPARED:
+	case STATE_RESUMING:
+	case STATE_RUNNING:
 	case STATE_MAX:
 		break;
 	}
 	return "The journal names no state.";
+}
+
+static const char *explain_target(const struct journal_summary *s)
+{
+	switch (s->state) {
+	case STATE_PLANNED:
+	case STATE_RECEIVING:
+		return s->driven ? "Under way: the workload runs at the source."
+				 : "Interrupted: the workload runs at the source. Remove what came here: phaul resume "
+				   "ID.";
+	case STATE_PREPARED:
+		return s->driven ? "It is complete here and held; the source has not handed it over yet, or cannot be "
+				   "reached: it "
+				   "is waited for. If the source is gone for good: phaul resolve ID --keep target."
+				 : "It was complete here, but not handed over, and what was restored is gone with "
+				   "phaul. phaul "
+				   "resume ID says so to the source when it asks.";
+	case STATE_RESUMING:
+		return s->driven ? "Under way: it was handed over and is let go."
+				 : "It was handed over to this host, and the record of its start is missing: phaul "
+				   "resume ID looks "
+				   "whether it runs here.";
+	case STATE_RUNNING:
+		return "Done: it was handed over and runs here.";
+	case STATE_ABORTED:
+		return "It did not come here; the source went on.";
+	case STATE_INVALID:
+	case STATE_COPYING:
+	case STATE_FROZEN:
+	case STATE_COMMITTED:
+	case STATE_SETTLED:
+	case STATE_MAX:
+		break;
+	}
+	return "The journal names no state.";
+}
+
+const char *status_explain(const struct journal_summary *s)
+{
+	return s->side == SIDE_SOURCE ? explain_source(s) : explain_target(s);
 }
 
 static void print_summary(const struct journal_summary *s)
@@ -92,8 +119,12 @@ static void print_summary(const struct journal_summary *s)
 	printf("%s  %s  %s %s %s %s\n", id, state_name(s->state), s->type,
 	       text_clean(s->workload, workload, sizeof(workload)), s->side == SIDE_SOURCE ? "to" : "from",
 	       text_clean(s->peer, peer, sizeof(peer)));
-	printf("    %s; since %s%s\n", s->side == SIDE_SOURCE ? "this host is the source" : "this host is the target",
-	       s->time, s->torn ? "; its last record is incomplete" : "");
+	printf("    %s; since %s%s%s\n", s->side == SIDE_SOURCE ? "this host is the source" : "this host is the target",
+	       s->time,
+	       state_finished(s->state) ? ""
+	       : s->driven		? "; a phaul works on it"
+					: "; left behind",
+	       s->torn ? "; its last record is incomplete" : "");
 	if (s->reason[0])
 		printf("    because: %s\n", text_clean(s->reason, reason, sizeof(reason)));
 	printf("    %s\n", status_explain(s));
@@ -122,7 +153,7 @@ static int show_all(const char *directory, bool json, struct error *err)
 
 	for (int finished = 0; finished < 2; finished++)
 		for (size_t i = 0; i < n && r >= 0; i++)
-			if (status_finished(list[i].state) == (finished != 0))
+			if (state_finished(list[i].state) == (finished != 0))
 				r = show(&list[i], json, err);
 	if (!r && !n && !json)
 		puts("no migrations");

@@ -75,6 +75,26 @@ pid_t criu_pid(const struct criu_job *job);	    /* the root of the tree; 0: not 
 pid_t criu_program_pid(const struct criu_job *job); /* the CRIU child itself; 0: ended */
 const char *criu_log_path(const struct criu_job *job);
 
+/* Whether the CRIU child lives: with it, the hold on the tasks. */
+bool criu_alive(struct criu_job *job);
+
+/* After criu_restore_resume() has failed: false when no restored task can have run. */
+bool criu_restore_released(const struct criu_job *job);
+
+/*
+ * A CRIU that dies while it holds a dump leaves established TCP connections in repair mode, in which the program cannot
+ * read or write. Ends that mode in all tasks of the tree.
+ */
+void criu_end_tcp_repair(pid_t root);
+
+/* The other way: what this process's TCP connections do from now on, its end included, the peers do not hear of. */
+void criu_silence_connections(pid_t pid);
+
+/* Kills what a restore from these images left behind when its CRIU was killed, by the images' pids: tasks that are younger than CRIU, which
+ * started at started_ticks, and not younger than until_ticks (process_start_ticks()): a pid may be somebody else's by now. Not for
+ * trees with a pid namespace of their own. */
+void criu_restore_wipe(const char *images_directory, uint64_t started_ticks, uint64_t until_ticks);
+
 /* Ends a job that was started or is in any state: a dump is rolled back, a restore aborted. */
 void criu_free(struct criu_job *job);
 

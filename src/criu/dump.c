@@ -20,7 +20,6 @@
 
 #include "criu/job.h"
 
-#define CANCEL_MS 2000	/* what CRIU gets to undo by itself after a cancel */
 #define FINISH_MS 60000 /* killing or releasing a tree */
 #define PAGES_CLOSE 0x1023
 
@@ -59,7 +58,7 @@ static int dump_give_up(struct criu_job *job, int number, struct error *err)
 	close_fd(&job->pages_fd);
 	rpc_finish(&job->rpc, number == ETIMEDOUT ? clock_now_ns() : deadline_in_ms(CANCEL_MS));
 	if (WIFSIGNALED(job->rpc.process.status))
-		tree_end_tcp_repair(job->pid);
+		criu_end_tcp_repair(job->pid);
 	job->state = JOB_FAILED;
 	if (number == ETIMEDOUT) /* there is no deadline but that of a cancel */
 		number = ECANCELED;
@@ -68,44 +67,12 @@ static int dump_give_up(struct criu_job *job, int number, struct error *err)
 	return job_failed(job, number, "dump the tree", err);
 }
 
-static bool is_script(const CriuRpc__Response *response, const char *script)
+/* After a cancel at the very end the page server comes next: let it find the session closed. */
+static void dump_seen(struct criu_job *job, const CriuRpc__Response *response, bool is_refused_end)
 {
-	return response->type == CRIU_RPC__TYPE__NOTIFY && response->notify && response->notify->script &&
-	       strcmp(response->notify->script, script) == 0;
-}
-
-/* Answers notifications until post-dump (1) or the end (0: CRIU failed). After a cancel each notification is
- * refused, which makes CRIU undo what it has done. */
-static int dump_follow(struct criu_job *job, int cancel_fd)
-{
-	uint64_t deadline_ns = DEADLINE_NEVER;
-	bool cancelled = false;
-
-	for (;;) {
-		CriuRpc__Response *response;
-		bool is_notify, is_end;
-		int r = rpc_receive(&job->rpc, cancelled ? -1 : cancel_fd, deadline_ns, &response);
-
-		if (r == -ECANCELED) {
-			cancelled = true;
-			deadline_ns = deadline_in_ms(CANCEL_MS);
-			continue;
-		}
-		if (r < 0)
-			return cancelled && r != -ETIMEDOUT ? -ECANCELED : r;
-		is_notify = response->type == CRIU_RPC__TYPE__NOTIFY;
-		is_end = is_script(response, "post-dump");
-		criu_rpc__response__free_unpacked(response, NULL);
-		if (is_end && !cancelled)
-			return 1;
-		if (!is_notify)
-			return cancelled ? -ECANCELED : 0;
-		if (is_end)
-			close_fd(&job->pages_fd); /* the page server comes next: let it find the session closed */
-		r = rpc_notify(&job->rpc, !cancelled);
-		if (r < 0)
-			return cancelled ? -ECANCELED : r;
-	}
+	(void)response;
+	if (is_refused_end)
+		close_fd(&job->pages_fd);
 }
 
 int criu_dump(struct criu_job *job, pid_t pid, int cancel_fd, struct error *err)
@@ -120,7 +87,7 @@ int criu_dump(struct criu_job *job, pid_t pid, int cancel_fd, struct error *err)
 	r = dump_request(job, pid, err);
 	if (r < 0)
 		return r;
-	r = dump_follow(job, cancel_fd);
+	r = job_follow(job, "post-dump", cancel_fd, dump_seen);
 	if (r <= 0)
 		return dump_give_up(job, r < 0 && r != -ECONNRESET && r != -EPIPE ? -r : EIO, err);
 	job->state = JOB_DUMP_HELD;
@@ -160,8 +127,9 @@ static int dump_finish(struct criu_job *job, bool success)
 	}
 	close_fd(&job->pages_fd);
 	rpc_finish(&job->rpc, deadline_ns);
-	if (WIFSIGNALED(job->rpc.process.status))
-		tree_end_tcp_repair(job->pid);
+	/* Tasks that are to be killed keep it: connections under repair end without a word to the peer. */
+	if (WIFSIGNALED(job->rpc.process.status) && !success)
+		criu_end_tcp_repair(job->pid);
 	return r < 0 ? r : answer;
 }
 

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/array.h"
 #include "base/fd.h"
 #include "criu-images.pb-c.h"
 #include "criu/criu.h"
@@ -86,15 +87,8 @@ static int lazy_append(struct lazy_list *list, int32_t pid, uint64_t start, uint
 			return 0;
 		}
 	}
-	if (list->n == list->allocated) {
-		size_t allocated = list->allocated ? list->allocated * 2 : 64;
-		struct criu_lazy_range *grown = reallocarray(list->ranges, allocated, sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		list->ranges = grown;
-		list->allocated = allocated;
-	}
+	if (array_grow(&list->ranges, list->n, &list->allocated, 64, sizeof(*list->ranges)) < 0)
+		return -ENOMEM;
 	list->ranges[list->n++] = (struct criu_lazy_range){ .image_pid = pid, .start = start, .end = end };
 	return 0;
 }

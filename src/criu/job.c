@@ -84,23 +84,6 @@ static int copy_options(struct criu_job *job, const struct criu_options *options
 	return 0;
 }
 
-uint64_t process_start_ticks(pid_t pid)
-{
-	_cleanup_buffer_ struct buffer b = { 0 };
-	unsigned long long ticks = 0;
-	char path[64], *p;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	if (fd_read_file(AT_FDCWD, path, 4096, &b) < 0 || buffer_append(&b, "", 1) < 0)
-		return 0;
-	p = strrchr((char *)b.data, ')');
-	for (int field = 2; p && field < 22; field++)
-		p = strchr(p + 1, ' ');
-	if (p)
-		ticks = strtoull(p + 1, NULL, 10);
-	return ticks;
-}
-
 static int job_spawn(struct criu_job *job, const char *hidden_ranges, struct error *err)
 {
 	struct criu_options wanted = job->options;
@@ -239,6 +222,39 @@ static void last_stderr_line(const struct criu_job *job, char *text, size_t size
 	}
 }
 
+int job_follow(struct criu_job *job, const char *last, int cancel_fd,
+	       void (*seen)(struct criu_job *job, const CriuRpc__Response *response, bool is_refused_end))
+{
+	uint64_t deadline_ns = DEADLINE_NEVER;
+	bool cancelled = false;
+
+	for (;;) {
+		CriuRpc__Response *response;
+		bool is_notify, is_last;
+		int r = rpc_receive(&job->rpc, cancelled ? -1 : cancel_fd, deadline_ns, &response);
+
+		if (r == -ECANCELED) {
+			cancelled = true;
+			deadline_ns = deadline_in_ms(CANCEL_MS);
+			continue;
+		}
+		if (r < 0)
+			return cancelled && r != -ETIMEDOUT ? -ECANCELED : r;
+		is_notify = response->type == CRIU_RPC__TYPE__NOTIFY;
+		is_last = is_notify && response->notify && response->notify->script &&
+			  strcmp(response->notify->script, last) == 0;
+		seen(job, response, is_last && cancelled);
+		criu_rpc__response__free_unpacked(response, NULL);
+		if (is_last && !cancelled)
+			return 1;
+		if (!is_notify)
+			return cancelled ? -ECANCELED : 0;
+		r = rpc_notify(&job->rpc, !cancelled);
+		if (r < 0)
+			return cancelled ? -ECANCELED : r;
+	}
+}
+
 int job_failed(struct criu_job *job, int number, const char *what, struct error *err)
 {
 	char reason[ERROR_TEXT_MAX / 2] = "";
@@ -268,6 +284,16 @@ pid_t criu_program_pid(const struct criu_job *job)
 const char *criu_log_path(const struct criu_job *job)
 {
 	return job->log_path;
+}
+
+bool criu_alive(struct criu_job *job)
+{
+	return job->rpc.process.pid && process_wait(&job->rpc.process, 0) == 0;
+}
+
+bool criu_restore_released(const struct criu_job *job)
+{
+	return job->released;
 }
 
 bool criu_preload_acted(const struct criu_job *job)

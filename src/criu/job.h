@@ -68,6 +68,7 @@ struct criu_job {
 	char **external;
 	int images_fd, work_fd;
 	int pages_fd;		/* our end of the page server's socket */
+	bool released;		/* the restored tasks were let go, or may have been */
 	int root_pidfd;		/* the restored root task, once CRIU named it */
 	pid_t pid;		/* root of the tree, for both kinds */
 	uint64_t started_ticks; /* when CRIU was started, in the unit of /proc/PID/stat's start time */
@@ -82,6 +83,16 @@ void job_fill_options(struct criu_job *job, CriuRpc__Options *options);
 
 /* Writes the configuration that RPC has no field for; ret: its path. */
 int job_write_config(struct criu_job *job, const char *text, char *ret_path, size_t size, struct error *err);
+
+#define CANCEL_MS 2000 /* what CRIU gets to undo by itself after a cancel */
+
+/*
+ * Answers notifications until the script `last` (1: CRIU waits for its answer) or CRIU's end (0: it failed). After a cancel each one is
+ * refused, which makes CRIU undo what it has done: -ECANCELED then, or -ETIMEDOUT if it did not end in time. `seen` is shown each
+ * response before it is answered; is_refused_end: it is `last`, after a cancel.
+ */
+int job_follow(struct criu_job *job, const char *last, int cancel_fd,
+	       void (*seen)(struct criu_job *job, const CriuRpc__Response *response, bool is_refused_end));
 
 /* Fills err with what, CRIU's first error (or how it died) and the place of the log. Returns the negative errno. */
 int job_failed(struct criu_job *job, int number, const char *what, struct error *err);
@@ -99,14 +110,5 @@ bool preload_wanted(const struct criu_options *options, bool *ret_want_limits);
 /* Kills CRIU, whatever it does, and every task that its restore made. */
 void restore_kill(struct criu_job *job);
 
-/*
- * A CRIU that dies while it holds a dump leaves established TCP connections in repair mode, in which the program cannot
- * read or write. Ends that mode in all tasks of the tree.
- */
-void tree_end_tcp_repair(pid_t root);
-
 /* Appends the children of every thread of pid to pids, which holds n of max; returns how many there are now. */
 size_t tree_children(pid_t pid, pid_t *pids, size_t n, size_t max);
-
-/* Start time of a process as in field 22 of /proc/PID/stat, in ticks since boot; 0: gone. */
-uint64_t process_start_ticks(pid_t pid);

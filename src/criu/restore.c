@@ -8,12 +8,13 @@
  * Threads: the job's. Source: criu/cr-restore.c (restore_root_task), criu/cr-service.c.
  */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "base/log.h"
 #include "criu/job.h"
 
-#define CANCEL_MS 2000
 #define FINISH_MS 60000
 
 static int restore_request(struct criu_job *job, struct error *err)
@@ -32,45 +33,13 @@ static int restore_request(struct criu_job *job, struct error *err)
 }
 
 /* What a notification tells of the root task. A pidfd now, so that its number cannot be mistaken later. */
-static void restore_learn_root(struct criu_job *job, const CriuRpc__Response *response)
+static void restore_learn_root(struct criu_job *job, const CriuRpc__Response *response, bool is_refused_end)
 {
+	(void)is_refused_end;
 	if (!response->notify || !response->notify->has_pid || response->notify->pid <= 0 || job->root_pidfd >= 0)
 		return;
 	job->pid = response->notify->pid;
 	job->root_pidfd = (int)syscall(SYS_pidfd_open, job->pid, 0);
-}
-
-/* Answers notifications until post-restore (1) or CRIU's end (0). After a cancel the next one is refused. */
-static int restore_follow(struct criu_job *job, int cancel_fd)
-{
-	uint64_t deadline_ns = DEADLINE_NEVER;
-	bool cancelled = false;
-
-	for (;;) {
-		CriuRpc__Response *response;
-		bool is_notify, is_end;
-		int r = rpc_receive(&job->rpc, cancelled ? -1 : cancel_fd, deadline_ns, &response);
-
-		if (r == -ECANCELED) {
-			cancelled = true;
-			deadline_ns = deadline_in_ms(CANCEL_MS);
-			continue;
-		}
-		if (r < 0)
-			return cancelled ? -ECANCELED : r;
-		is_notify = response->type == CRIU_RPC__TYPE__NOTIFY;
-		is_end = is_notify && response->notify && response->notify->script &&
-			 strcmp(response->notify->script, "post-restore") == 0;
-		restore_learn_root(job, response);
-		criu_rpc__response__free_unpacked(response, NULL);
-		if (is_end && !cancelled)
-			return 1;
-		if (!is_notify)
-			return cancelled ? -ECANCELED : 0;
-		r = rpc_notify(&job->rpc, !cancelled);
-		if (r < 0)
-			return cancelled ? -ECANCELED : r;
-	}
 }
 
 int criu_restore(struct criu_job *job, int cancel_fd, pid_t *ret_pid, struct error *err)
@@ -82,7 +51,9 @@ int criu_restore(struct criu_job *job, int cancel_fd, pid_t *ret_pid, struct err
 	r = restore_request(job, err);
 	if (r < 0)
 		return r;
-	r = restore_follow(job, cancel_fd);
+	r = job_follow(job, "post-restore", cancel_fd, restore_learn_root);
+	if (r == -ETIMEDOUT) /* there is no deadline but that of a cancel */
+		r = -ECANCELED;
 	if (r > 0) {
 		job->state = JOB_RESTORE_HELD;
 		*ret_pid = job->pid;
@@ -110,10 +81,15 @@ static int restore_finish(struct criu_job *job, bool success)
 		r = rpc_receive(&job->rpc, -1, deadline_ns, &response);
 		if (r < 0)
 			break;
-		if (response->type == CRIU_RPC__TYPE__NOTIFY)
-			r = rpc_notify(&job->rpc, true); /* network-unlock, pre-resume, post-resume */
-		else
+		if (response->type == CRIU_RPC__TYPE__NOTIFY) { /* network-unlock, pre-resume, post-resume */
+			/* CRIU detaches from the tasks whatever we answer to this one. */
+			if (response->notify && response->notify->script &&
+			    !strcmp(response->notify->script, "pre-resume"))
+				job->released = true;
+			r = rpc_notify(&job->rpc, true);
+		} else {
 			answer = response->success;
+		}
 		criu_rpc__response__free_unpacked(response, NULL);
 	}
 	return r < 0 ? r : answer;
@@ -135,6 +111,12 @@ int criu_restore_resume(struct criu_job *job, struct error *err)
 	}
 	if (r == 0 || r == -ECONNRESET || r == -EPIPE)
 		process_wait(&job->rpc.process, deadline_in_ms(CANCEL_MS));
+	/* A CRIU that died after it let them go has done its work. */
+	if (job->released && job->root_pidfd >= 0 && !criu_alive(job) && fd_wait(job->root_pidfd, POLLIN, 0) == 0) {
+		log_warning("CRIU ended early, but the restored tasks run");
+		job->state = JOB_RESTORE_RESUMED;
+		return 0;
+	}
 	restore_kill(job);
 	job->state = JOB_RESTORE_UNDONE;
 	return job_failed(job, r < 0 && r != -ECONNRESET && r != -EPIPE ? -r : EIO,

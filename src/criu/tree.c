@@ -127,21 +127,20 @@ static void kill_by_socket(struct criu_job *job)
 	}
 }
 
-/* Tasks with the images' pids that are younger than this job's CRIU: made by it. Only without a pid namespace. */
-static void kill_by_images(struct criu_job *job)
+void criu_restore_wipe(const char *images_directory, uint64_t started_ticks, uint64_t until_ticks)
 {
 	_cleanup_free_ pid_t *pids = NULL;
 	size_t n = 0;
 
-	if (images_read_pids(job->images_directory, &pids, &n) < 0 || !n || pids[0] == 1)
+	if (images_read_pids(images_directory, &pids, &n) < 0 || !n || pids[0] == 1)
 		return;
 	for (size_t i = 0; i < n; i++) {
 		int pidfd = (int)syscall(SYS_pidfd_open, pids[i], 0);
+		uint64_t ticks = process_start_ticks(pids[i]);
 
 		if (pidfd < 0)
 			continue;
-		if (job->started_ticks && process_start_ticks(pids[i]) >= job->started_ticks &&
-		    fd_wait(pidfd, POLLIN, 0) == 0)
+		if (started_ticks && ticks >= started_ticks && ticks <= until_ticks && fd_wait(pidfd, POLLIN, 0) == 0)
 			kill_pidfd(pidfd);
 		close(pidfd);
 	}
@@ -163,12 +162,12 @@ void restore_kill(struct criu_job *job)
 	if (job->root_pidfd < 0)
 		kill_by_socket(job);
 	if (crashed) /* otherwise it has cleaned up, and such a pid may be a stranger's: the very reason of the failure */
-		kill_by_images(job);
+		criu_restore_wipe(job->images_directory, job->started_ticks, UINT64_MAX);
 }
 
-static void task_end_tcp_repair(pid_t pid)
+static void task_set_tcp_repair(pid_t pid, int wanted)
 {
-	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0), on = 0, off = 0;
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0), now = 0;
 	_cleanup_closedir_ DIR *d = NULL;
 	char path[64], target[32];
 
@@ -176,18 +175,23 @@ static void task_end_tcp_repair(pid_t pid)
 	d = pidfd < 0 ? NULL : opendir(path);
 	for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
 		_cleanup_close_ int fd = -1;
-		socklen_t length = sizeof(on);
+		socklen_t length = sizeof(now);
 
 		if (readlinkat(dirfd(d), e->d_name, target, 7) != 7 || memcmp(target, "socket:", 7) != 0)
 			continue;
 		fd = (int)syscall(SYS_pidfd_getfd, pidfd, atoi(e->d_name), 0);
-		if (fd >= 0 && getsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &on, &length) == 0 && on)
-			setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &off, sizeof(off));
+		if (fd >= 0 && getsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &now, &length) == 0 && now != wanted)
+			setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &wanted, sizeof(wanted));
 	}
 	close_fd(&pidfd);
 }
 
-void tree_end_tcp_repair(pid_t root)
+void criu_silence_connections(pid_t pid)
+{
+	task_set_tcp_repair(pid, 1);
+}
+
+void criu_end_tcp_repair(pid_t root)
 {
 	_cleanup_free_ pid_t *pids = calloc(TASKS_MAX, sizeof(*pids));
 	size_t n = 0;
@@ -196,7 +200,7 @@ void tree_end_tcp_repair(pid_t root)
 		return;
 	pids[n++] = root;
 	for (size_t i = 0; i < n; i++) {
-		task_end_tcp_repair(pids[i]);
+		task_set_tcp_repair(pids[i], 0);
 		n = tree_children(pids[i], pids, n, TASKS_MAX);
 	}
 }

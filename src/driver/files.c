@@ -16,6 +16,7 @@
 #include <sys/vfs.h>
 #include <xxhash.h>
 
+#include "base/array.h"
 #include "base/fd.h"
 #include "driver/scan.h"
 
@@ -83,15 +84,8 @@ static int add_file(struct gather *g, const char *path, enum workload_file_use u
 	struct workload *w = g->w;
 	char *copy;
 
-	if (w->n_files == g->n_allocated) {
-		size_t n = g->n_allocated ? 2 * g->n_allocated : 64;
-		struct workload_file *list = reallocarray(w->files, n, sizeof(*list));
-
-		if (!list)
-			return -ENOMEM;
-		w->files = list;
-		g->n_allocated = n;
-	}
+	if (array_grow(&w->files, w->n_files, &g->n_allocated, 64, sizeof(*w->files)) < 0)
+		return -ENOMEM;
 	copy = strdup(path);
 	if (!copy)
 		return -ENOMEM;

@@ -5,6 +5,7 @@
  * One walk over all descriptors judges each by itself; what needs the whole tree (pipes, sockets, terminals) is
  * gathered and judged at the end.
  */
+#include "base/array.h"
 #include "driver/pid.h"
 
 #include <errno.h>
@@ -48,15 +49,8 @@ static int add_terminal(struct walk *w, const struct scan_fd *s, int index, bool
 {
 	struct terminal *one;
 
-	if (w->n_terminals == w->n_terminals_allocated) {
-		size_t n = w->n_terminals_allocated ? 2 * w->n_terminals_allocated : 16;
-		struct terminal *list = reallocarray(w->terminals, n, sizeof(*list));
-
-		if (!list)
-			return -ENOMEM;
-		w->terminals = list;
-		w->n_terminals_allocated = n;
-	}
+	if (array_grow(&w->terminals, w->n_terminals, &w->n_terminals_allocated, 16, sizeof(*w->terminals)) < 0)
+		return -ENOMEM;
 	one = &w->terminals[w->n_terminals++];
 	*one = (struct terminal){ .pid = s->pid, .index = index, .master = master };
 	snprintf(one->path, sizeof(one->path), "%.60s", s->target);

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/array.h"
 #include "base/fd.h"
 
 #define DIAG_BUFFER 32768
@@ -37,15 +38,8 @@ struct unix_sockets {
 
 int ends_add(struct ends *e, const struct end *one)
 {
-	if (e->n == e->n_allocated) {
-		size_t n = e->n_allocated ? 2 * e->n_allocated : 64;
-		struct end *list = reallocarray(e->list, n, sizeof(*list));
-
-		if (!list)
-			return -ENOMEM;
-		e->list = list;
-		e->n_allocated = n;
-	}
+	if (array_grow(&e->list, e->n, &e->n_allocated, 64, sizeof(*e->list)) < 0)
+		return -ENOMEM;
 	e->list[e->n++] = *one;
 	return 0;
 }
@@ -187,15 +181,8 @@ static int add_unix(struct unix_sockets *u, const struct nlmsghdr *h)
 				one.path[0] = '@'; /* the abstract name space: unix(7) */
 		}
 	}
-	if (u->n == u->n_allocated) {
-		size_t n = u->n_allocated ? 2 * u->n_allocated : 256;
-		struct unix_socket *list = reallocarray(u->list, n, sizeof(*list));
-
-		if (!list)
-			return -ENOMEM;
-		u->list = list;
-		u->n_allocated = n;
-	}
+	if (array_grow(&u->list, u->n, &u->n_allocated, 256, sizeof(*u->list)) < 0)
+		return -ENOMEM;
 	u->list[u->n++] = one;
 	return 0;
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/array.h"
 #include "base/fd.h"
 #include "driver/workload.h"
 
@@ -167,36 +168,20 @@ int tree_read_process(pid_t pid, struct tree_process *ret, struct error *err)
 
 static int add_process(struct tree *t, pid_t pid)
 {
-	if (t->n == t->n_allocated) {
-		size_t n = t->n_allocated ? 2 * t->n_allocated : 32;
-		struct tree_process *list;
-
-		if (t->n >= WORKLOAD_PROCESSES_MAX)
-			return -E2BIG;
-		list = reallocarray(t->processes, n, sizeof(*list));
-		if (!list)
-			return -ENOMEM;
-		t->processes = list;
-		t->n_allocated = n;
-	}
+	if (t->n == t->n_allocated && t->n >= WORKLOAD_PROCESSES_MAX)
+		return -E2BIG;
+	if (array_grow(&t->processes, t->n, &t->n_allocated, 32, sizeof(*t->processes)) < 0)
+		return -ENOMEM;
 	t->processes[t->n++] = (struct tree_process){ .pid = pid };
 	return 0;
 }
 
 static int add_thread(struct tree *t, pid_t tid)
 {
-	if (t->n_threads == t->n_threads_allocated) {
-		size_t n = t->n_threads_allocated ? 2 * t->n_threads_allocated : 128;
-		pid_t *list;
-
-		if (t->n_threads >= THREADS_MAX)
-			return -E2BIG;
-		list = reallocarray(t->threads, n, sizeof(*list));
-		if (!list)
-			return -ENOMEM;
-		t->threads = list;
-		t->n_threads_allocated = n;
-	}
+	if (t->n_threads == t->n_threads_allocated && t->n_threads >= THREADS_MAX)
+		return -E2BIG;
+	if (array_grow(&t->threads, t->n_threads, &t->n_threads_allocated, 128, sizeof(*t->threads)) < 0)
+		return -ENOMEM;
 	t->threads[t->n_threads++] = tid;
 	return 0;
 }

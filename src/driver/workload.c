@@ -7,6 +7,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "base/array.h"
+
 #define OBSTACLES_MAX 256 /* what nobody reads to the end is not collected */
 
 void workload_free(struct workload *w)
@@ -46,15 +48,8 @@ int obstacles_add(struct obstacles *o, enum obstacle_kind kind, bool at_target, 
 	/* A refusal must never be lost behind a crowd of warnings. */
 	if (o->n >= OBSTACLES_MAX && (kind != OBSTACLE_REFUSES || obstacles_refuse(o)))
 		return 0;
-	if (o->n == o->n_allocated) {
-		size_t n = o->n_allocated ? 2 * o->n_allocated : 8;
-		struct obstacle *list = reallocarray(o->list, n, sizeof(*list));
-
-		if (!list)
-			return -ENOMEM;
-		o->list = list;
-		o->n_allocated = n;
-	}
+	if (array_grow(&o->list, o->n, &o->n_allocated, 8, sizeof(*o->list)) < 0)
+		return -ENOMEM;
 	o->list[o->n++] = one;
 	return 0;
 }

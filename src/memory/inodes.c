@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include "base/array.h"
+
 static void entry_free(struct inode_entry *e)
 {
 	if (e)
@@ -116,15 +118,8 @@ struct inode_entry *inode_table_get(struct inode_table *t, pid_t pid, const stru
 
 int inode_add_piece(struct inode_entry *e, const struct inode_piece *piece)
 {
-	if (e->n_pieces == e->n_allocated) {
-		size_t n = e->n_allocated ? e->n_allocated * 2 : 16;
-		struct inode_piece *grown = reallocarray(e->pieces, n, sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		e->pieces = grown;
-		e->n_allocated = n;
-	}
+	if (array_grow(&e->pieces, e->n_pieces, &e->n_allocated, 16, sizeof(*e->pieces)) < 0)
+		return -ENOMEM;
 	e->pieces[e->n_pieces++] = *piece;
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
+#include "base/array.h"
 #include "base/fd.h"
 
 #define MAPS_TEXT_MAX (1UL << 30)
@@ -102,15 +103,8 @@ static int parse_line(const char *p, const char *end, struct map *map)
 
 static int maps_append(struct maps *m, const struct map *map)
 {
-	if (m->n_maps == m->n_allocated) {
-		size_t n = m->n_allocated ? m->n_allocated * 2 : 128;
-		struct map *grown = reallocarray(m->maps, n, sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		m->maps = grown;
-		m->n_allocated = n;
-	}
+	if (array_grow(&m->maps, m->n_maps, &m->n_allocated, 128, sizeof(*m->maps)) < 0)
+		return -ENOMEM;
 	m->maps[m->n_maps++] = *map;
 	return 0;
 }

@@ -6,6 +6,8 @@
  * Like the events, everything is received into the shared state: the pid, and the control message with the number of the
  * descriptor. The only thing a killed pager can leave without a trace is a connection just accepted, and that is
  * found by looking through the descriptor table.
+ *
+ * Threads: none; the pager is a process with one.
  */
 #include <dirent.h>
 #include <errno.h>

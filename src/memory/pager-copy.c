@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
+#include "base/fd.h"
 #include "memory/pager-server.h"
 
 void pager_wake(struct pager_member *m, uint64_t address)
@@ -114,26 +115,10 @@ static enum put_result copy_pieces(struct pager_server *srv, struct pager_member
 	return PUT_DONE;
 }
 
-static int read_store(struct pager_server *srv, int fd, uint64_t source, size_t length)
-{
-	size_t done = 0;
-
-	while (done < length) {
-		ssize_t n = pread(fd, srv->buffer + done, length - done, (off_t)(source + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		done += (size_t)n;
-	}
-	return 0;
-}
-
 enum put_result pager_put_pages(struct pager_server *srv, struct pager_member *m, const struct pager_segment *piece)
 {
 	struct pager_space_state *sp = state_space(srv->state, m->space);
-	int r = read_store(srv, sp->store_fd, piece->source, piece->pages * PAGE_BYTES);
+	int r = fd_pread_full(sp->store_fd, srv->buffer, piece->pages * PAGE_BYTES, piece->source);
 	enum put_result result;
 
 	if (r < 0) {

@@ -150,7 +150,7 @@ static bool pause_and_report(struct pager_state *s)
 
 	log_error("%s", s->failure);
 	notify(s);
-	if (s->released)
+	if (s->released || s->kept)
 		p.fd = -1;
 	while (poll(&p, 1, deadline_poll_ms(deadline)) < 0 && errno == EINTR)
 		;

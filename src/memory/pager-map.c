@@ -27,8 +27,10 @@ static int draft_begin(struct pager_state *s, struct pager_member *m, struct dra
 		uint64_t capacity = need + need / 2 + 64, at;
 
 		at = pager_state_alloc(s, capacity * sizeof(struct pager_segment));
-		if (!at)
-			return pager_state_fail(s, ENOMEM, "the pager has no room left for its tables");
+		if (!at) {
+			pager_state_fail(s, ENOMEM, "the pager has no room left for its tables");
+			return -ENOMEM;
+		}
 		next->offset = at;
 		next->capacity = capacity;
 	}
@@ -116,7 +118,7 @@ static void mark_range(struct draft *d, uint64_t start, uint64_t end)
 
 int pager_map_forget(struct pager_state *s, struct pager_member *m, uint64_t start, uint64_t end, uint64_t done)
 {
-	struct draft d = { 0 };
+	struct draft d;
 	int r = draft_begin(s, m, &d);
 
 	if (r < 0)
@@ -132,7 +134,7 @@ int pager_map_move(struct pager_state *s, struct pager_member *m, uint64_t from,
 		   uint64_t done)
 {
 	uint64_t from_end = from + length, to_end = to + length;
-	struct draft d = { 0 };
+	struct draft d;
 	int r = draft_begin(s, m, &d);
 
 	if (r < 0)

@@ -82,7 +82,9 @@ static void hear_client(struct pager_state *s)
 	char byte;
 	ssize_t n = recv(s->control_fd, &byte, 1, MSG_DONTWAIT);
 
-	if (!n && !s->released)
+	if (!n && s->kept)
+		s->released = 1; /* whoever was about to release the tasks died while doing so */
+	else if (!n && !s->released)
 		s->aborted = 1;
 }
 

@@ -1,6 +1,8 @@
 /*
  * The shared state: see pager-state.h for what must hold. Used by the client before the supervisor starts, then by one
  * pager at a time.
+ *
+ * Threads: none; what two processes touch is atomic.
  */
 #include "memory/pager-state.h"
 

@@ -180,6 +180,11 @@ int pager_start(const char *socket_path, const struct pager_space *spaces, size_
 	return 0;
 }
 
+void pager_keep(struct pager *p)
+{
+	p->state->kept = 1;
+}
+
 int pager_release(struct pager *p, struct error *err)
 {
 	p->state->released = 1;
@@ -254,6 +259,8 @@ static void pager_end(struct pager *p)
 {
 	pid_t pager = p->state ? p->state->pager_pid : 0;
 
+	if (p->state)
+		p->state->kept = 0;
 	close_fd(&p->control_fd);
 	if (p->supervisor.pid && process_wait(&p->supervisor, deadline_in_ms(END_TIMEOUT_MS)) == 1)
 		return;

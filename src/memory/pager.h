@@ -39,6 +39,9 @@ struct pager_status {
 int pager_start(const char *socket_path, const struct pager_space *spaces, size_t n_spaces, struct pager **ret,
 		struct error *err);
 
+/* The tasks are about to be let go: from now on our own death does not end the pager (the tasks' end does). */
+void pager_keep(struct pager *p);
+
 /* The tasks run: background fill may begin (faults are served from the start). */
 int pager_release(struct pager *p, struct error *err);
 

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "base/array.h"
+
 static bool run_continues(const struct page_run *last, const struct page_run *next)
 {
 	uint64_t bytes = last->pages << PAGE_SHIFT;
@@ -24,15 +26,8 @@ int page_runs_add(struct page_runs *runs, const struct page_run *run)
 		runs->pages += run->pages;
 		return 0;
 	}
-	if (runs->n_runs == runs->n_allocated) {
-		size_t n = runs->n_allocated ? runs->n_allocated * 2 : 64;
-		struct page_run *grown = reallocarray(runs->runs, n, sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		runs->runs = grown;
-		runs->n_allocated = n;
-	}
+	if (array_grow(&runs->runs, runs->n_runs, &runs->n_allocated, 64, sizeof(*runs->runs)) < 0)
+		return -ENOMEM;
 	runs->runs[runs->n_runs++] = *run;
 	runs->pages += run->pages;
 	return 0;

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/fd.h"
 #include "memory/store-internal.h"
 
 int store_new(uint64_t limit_bytes, struct store **ret, struct error *err)
@@ -356,18 +357,7 @@ int store_put(struct store *s, uint32_t space, uint64_t address, uint32_t pages,
 /* One run of pages in one window that all hold bytes, or all read as zeros. */
 static int read_run(struct store_space *sp, struct store_window *w, uint32_t first, uint32_t n, uint8_t *out)
 {
-	size_t length = n * PAGE_BYTES, done = 0;
-
-	while (done < length) {
-		ssize_t k = pread(sp->fd, out + done, length - done, (off_t)(w->start + first * PAGE_BYTES + done));
-
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k <= 0)
-			return k < 0 ? -errno : -EIO;
-		done += (size_t)k;
-	}
-	return 0;
+	return fd_pread_full(sp->fd, out, n * PAGE_BYTES, w->start + first * PAGE_BYTES);
 }
 
 int store_get(struct store *s, uint32_t space, uint64_t address, uint32_t pages, uint8_t *out, struct error *err)

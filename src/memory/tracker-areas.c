@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "base/log.h"
 #include "memory/tracker-internal.h"
 
@@ -21,15 +22,8 @@ static int areas_add(struct areas *a, const struct area *area)
 		last->end = area->end;
 		return 0;
 	}
-	if (a->n_areas == a->n_allocated) {
-		size_t n = a->n_allocated ? a->n_allocated * 2 : 64;
-		struct area *grown = reallocarray(a->areas, n, sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		a->areas = grown;
-		a->n_allocated = n;
-	}
+	if (array_grow(&a->areas, a->n_areas, &a->n_allocated, 64, sizeof(*a->areas)) < 0)
+		return -ENOMEM;
 	a->areas[a->n_areas++] = *area;
 	return 0;
 }

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
+#include "base/array.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "memory/tracker-internal.h"
@@ -191,15 +192,8 @@ static int add_process(struct tracker *t, pid_t pid, pid_t image_pid, struct tra
 
 	if (t->next_space >= SPACES_MAX)
 		return -ENOSPC;
-	if (t->n_processes == t->n_allocated) {
-		size_t n = t->n_allocated ? t->n_allocated * 2 : 16;
-		struct tracked **grown = reallocarray(t->processes, n, sizeof(struct tracked *));
-
-		if (!grown)
-			return -ENOMEM;
-		t->processes = grown;
-		t->n_allocated = n;
-	}
+	if (array_grow(&t->processes, t->n_processes, &t->n_allocated, 16, sizeof(*t->processes)) < 0)
+		return -ENOMEM;
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;

@@ -2,6 +2,8 @@
  * Between what the drivers and net/ know and what the wire carries: see convert.h. Pure.
  *
  * Invariant: what comes from the wire was checked by wire/message.c; here only enums of our own are checked again.
+ *
+ * Threads: no state, any.
  */
 #include "migration/convert.h"
 

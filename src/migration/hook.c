@@ -2,6 +2,8 @@
  * Named points for tests: see hook.h. Compiled only with PHAUL_TEST_HOOKS.
  *
  * Invariant: without PHAUL_HOOK in the environment nothing happens.
+ *
+ * Threads: no state but the environment, any.
  */
 #include "migration/hook.h"
 

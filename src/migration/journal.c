@@ -4,7 +4,7 @@
  * Invariants: the file only grows; the descriptor is at its end; `state` is what the last synced record says. When a record cannot be
  * written whole and synced, the state does not change and the caller must not act on it.
  */
-#include "migration/journal.h"
+#include "migration/journal-internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,16 +22,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 
-#define JOURNAL_BYTES_MAX (1U << 20)
-
-struct journal {
-	int fd;
-	uint64_t sequence;
-	enum migration_side side;
-	enum migration_state state;
-	char id[UUID_TEXT_SIZE];
-};
-
 static const char *const state_names[STATE_MAX] = {
 	[STATE_PLANNED] = "planned",	 [STATE_COPYING] = "copying",	[STATE_FROZEN] = "frozen",
 	[STATE_COMMITTED] = "committed", [STATE_SETTLED] = "settled",	[STATE_RECEIVING] = "receiving",
@@ -44,13 +34,24 @@ static const struct {
 	enum migration_side side;
 	enum migration_state from, to;
 } state_transitions[] = {
-	{ SIDE_SOURCE, STATE_PLANNED, STATE_COPYING },	  { SIDE_SOURCE, STATE_COPYING, STATE_FROZEN },
-	{ SIDE_SOURCE, STATE_FROZEN, STATE_COMMITTED },	  { SIDE_SOURCE, STATE_COMMITTED, STATE_SETTLED },
-	{ SIDE_SOURCE, STATE_PLANNED, STATE_ABORTED },	  { SIDE_SOURCE, STATE_COPYING, STATE_ABORTED },
-	{ SIDE_SOURCE, STATE_FROZEN, STATE_ABORTED },	  { SIDE_TARGET, STATE_PLANNED, STATE_RECEIVING },
-	{ SIDE_TARGET, STATE_RECEIVING, STATE_PREPARED }, { SIDE_TARGET, STATE_PREPARED, STATE_RESUMING },
-	{ SIDE_TARGET, STATE_RESUMING, STATE_RUNNING },	  { SIDE_TARGET, STATE_PLANNED, STATE_ABORTED },
-	{ SIDE_TARGET, STATE_RECEIVING, STATE_ABORTED },  { SIDE_TARGET, STATE_PREPARED, STATE_ABORTED },
+	{ SIDE_SOURCE, STATE_PLANNED, STATE_COPYING },
+	{ SIDE_SOURCE, STATE_COPYING, STATE_FROZEN },
+	{ SIDE_SOURCE, STATE_FROZEN, STATE_COMMITTED },
+	{ SIDE_SOURCE, STATE_COMMITTED, STATE_SETTLED },
+	{ SIDE_SOURCE, STATE_PLANNED, STATE_ABORTED },
+	{ SIDE_SOURCE, STATE_COPYING, STATE_ABORTED },
+	{ SIDE_SOURCE, STATE_FROZEN, STATE_ABORTED },
+	{ SIDE_TARGET, STATE_PLANNED, STATE_RECEIVING },
+	{ SIDE_TARGET, STATE_RECEIVING, STATE_PREPARED },
+	{ SIDE_TARGET, STATE_PREPARED, STATE_RESUMING },
+	{ SIDE_TARGET, STATE_RESUMING, STATE_RUNNING },
+	{ SIDE_TARGET, STATE_PLANNED, STATE_ABORTED },
+	{ SIDE_TARGET, STATE_RECEIVING, STATE_ABORTED },
+	{ SIDE_TARGET, STATE_PREPARED, STATE_ABORTED },
+	/* Only by the word of the other side's journal, of a fence, or of the operator (after.c). */
+	{ SIDE_SOURCE, STATE_COMMITTED, STATE_ABORTED },
+	/* Only when what was restored was provably never let go, or by the operator. */
+	{ SIDE_TARGET, STATE_RESUMING, STATE_ABORTED },
 };
 
 const char *state_name(enum migration_state state)
@@ -64,6 +65,11 @@ enum migration_state state_parse(const char *name)
 		if (!strcmp(name, state_names[s]))
 			return (enum migration_state)s;
 	return STATE_INVALID;
+}
+
+bool state_finished(enum migration_state state)
+{
+	return state == STATE_SETTLED || state == STATE_RUNNING || state == STATE_ABORTED;
 }
 
 bool state_may_follow(enum migration_side side, enum migration_state from, enum migration_state to)
@@ -87,8 +93,8 @@ static void timestamp(char text[40])
 	snprintf(text + n, 40 - n, ".%03ldZ", now.tv_nsec / 1000000);
 }
 
-/* Writes one record, synced; takes `record` over. */
-static int journal_append(struct journal *j, json_t *record, struct error *err)
+/* Writes one record; takes `record` over. */
+static int journal_write(struct journal *j, json_t *record, bool sync, struct error *err)
 {
 	_cleanup_buffer_ struct buffer line = { 0 };
 	_cleanup_free_ char *text = NULL;
@@ -104,7 +110,7 @@ static int journal_append(struct journal *j, json_t *record, struct error *err)
 	if (!text || buffer_printf(&line, "%s %016" PRIx64 "\n", text, (uint64_t)XXH3_64bits(text, strlen(text))) < 0)
 		return error_set(err, ENOMEM, "no memory for a record of the journal");
 	r = fd_write_full(j->fd, line.data, line.length);
-	if (!r && fsync(j->fd) < 0)
+	if (!r && sync && fsync(j->fd) < 0)
 		r = -errno;
 	if (r < 0) {
 		/* A torn record may only be the last one: the next would make of it damage in the middle. */
@@ -116,10 +122,32 @@ static int journal_append(struct journal *j, json_t *record, struct error *err)
 	return 0;
 }
 
+static int journal_append(struct journal *j, json_t *record, struct error *err)
+{
+	return journal_write(j, record, true, err);
+}
+
+/* Whoever drives a migration holds this lock; it ends with the last process that has the descriptor. */
+int journal_lock(int fd)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	return fcntl(fd, F_OFD_SETLK, &lock) < 0 ? -errno : 0;
+}
+
+void boot_id(char text[BOOT_ID_SIZE])
+{
+	_cleanup_buffer_ struct buffer b = { 0 };
+
+	text[0] = 0;
+	if (fd_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 128, &b) == 0 && b.length >= BOOT_ID_SIZE - 1)
+		snprintf(text, BOOT_ID_SIZE, "%.36s", (const char *)b.data);
+}
+
 /* json_string() refuses what is not UTF-8: such bytes are shown as '?'. */
 static json_t *json_text(const char *text)
 {
-	char plain[512];
+	char plain[512]; /* longer ones are ours and ASCII */
 	json_t *value;
 	size_t i = 0;
 
@@ -159,6 +187,7 @@ int journal_create(const char *directory, const struct uuid *id, const struct jo
 		   struct journal **ret, struct error *err)
 {
 	struct journal *j = calloc(1, sizeof(*j));
+	char boot[BOOT_ID_SIZE];
 	json_t *record;
 	int r;
 
@@ -168,8 +197,11 @@ int journal_create(const char *directory, const struct uuid *id, const struct jo
 	j->side = subject->side;
 	uuid_format(id, j->id);
 	r = journal_open_new(directory, j->id, &j->fd, err);
+	if (!r && journal_lock(j->fd) < 0)
+		r = error_errno(err, errno, "cannot lock the journal of migration %s", j->id);
 	if (r < 0)
 		goto fail;
+	boot_id(boot);
 	record = json_object();
 	json_object_set_new(record, "version", json_integer(1));
 	json_object_set_new(record, "id", json_string(j->id));
@@ -177,6 +209,8 @@ int journal_create(const char *directory, const struct uuid *id, const struct jo
 	json_object_set_new(record, "state", json_string(state_name(STATE_PLANNED)));
 	json_object_set_new(record, "type", json_text(subject->type));
 	json_object_set_new(record, "workload", json_text(subject->workload));
+	json_object_set_new(record, "boot", json_string(boot));
+	json_object_set_new(record, "pid", json_integer(getpid()));
 	json_object_set_new(record, "peer", json_text(subject->peer));
 	json_object_set_new(record, "peer_identity", json_text(subject->peer_identity));
 	r = journal_append(j, record, err);
@@ -220,6 +254,27 @@ int journal_note(struct journal *j, const char *key, int64_t value, struct error
 	return journal_append(j, record, err);
 }
 
+int journal_note_text(struct journal *j, const char *key, const char *text, struct error *err)
+{
+	json_t *record = json_object();
+
+	if (!j->facts)
+		j->facts = json_object();
+	json_object_set_new(j->facts, key, json_text(text));
+	json_object_set_new(record, "note", json_string(key));
+	json_object_set_new(record, "value", json_text(text));
+	return journal_write(j, record, false, err);
+}
+
+int journal_mark(struct journal *j, const char *key, struct error *err)
+{
+	json_t *record = json_object();
+
+	json_object_set_new(record, "note", json_string(key));
+	json_object_set_new(record, "value", json_integer(1));
+	return journal_write(j, record, false, err);
+}
+
 enum migration_state journal_state(const struct journal *j)
 {
 	return j->state;
@@ -230,123 +285,6 @@ void journal_free(struct journal *j)
 	if (!j)
 		return;
 	close_fd(&j->fd);
+	json_decref(j->facts);
 	free(j);
-}
-
-static void copy_member(const json_t *record, const char *key, char *to, size_t size)
-{
-	const char *text = json_string_value(json_object_get(record, key));
-
-	if (text)
-		snprintf(to, size, "%s", text);
-}
-
-/* One line without its newline; false when it is not a whole record. */
-static bool summary_take_line(struct journal_summary *s, char *line)
-{
-	char *checksum = strrchr(line, ' ');
-	json_t *record;
-	const char *text;
-	uint64_t sum;
-
-	if (!checksum || sscanf(checksum + 1, "%16" SCNx64, &sum) != 1)
-		return false;
-	*checksum = 0;
-	if (XXH3_64bits(line, strlen(line)) != sum)
-		return false;
-	record = json_loads(line, 0, NULL);
-	if (!record)
-		return false;
-	text = json_string_value(json_object_get(record, "state"));
-	if (text) {
-		s->state = state_parse(text);
-		copy_member(record, "time", s->time, sizeof(s->time));
-	}
-	text = json_string_value(json_object_get(record, "side"));
-	if (text)
-		s->side = !strcmp(text, "source") ? SIDE_SOURCE : SIDE_TARGET;
-	copy_member(record, "type", s->type, sizeof(s->type));
-	copy_member(record, "workload", s->workload, sizeof(s->workload));
-	copy_member(record, "peer", s->peer, sizeof(s->peer));
-	copy_member(record, "peer_identity", s->peer_identity, sizeof(s->peer_identity));
-	copy_member(record, "reason", s->reason, sizeof(s->reason));
-	json_decref(record);
-	return true;
-}
-
-int journal_read(const char *directory, const struct uuid *id, struct journal_summary *ret, struct error *err)
-{
-	_cleanup_buffer_ struct buffer text = { 0 };
-	struct journal_summary s = { .id = *id };
-	char path[4096], name[UUID_TEXT_SIZE], *line;
-	int r;
-
-	uuid_format(id, name);
-	snprintf(path, sizeof(path), "%s/%s/journal", directory, name);
-	r = fd_read_file(AT_FDCWD, path, JOURNAL_BYTES_MAX, &text);
-	if (r == -ENOENT)
-		return error_set(err, ENOENT, "there is no migration %s on this host", name);
-	if (r < 0)
-		return error_errno(err, -r, "cannot read the journal %s", path);
-	line = (char *)text.data;
-	for (char *end; line && *line; line = end + 1) {
-		end = strchr(line, '\n');
-		if (end)
-			*end = 0;
-		/* Only the very last line may be torn: anything else means that somebody changed the file. */
-		if (!end || !summary_take_line(&s, line)) {
-			s.torn = true;
-			if (end && end[1])
-				return error_set(err, EBADMSG, "the journal %s is damaged in the middle", path);
-			break;
-		}
-	}
-	/* Zeros at the end are what a crash may leave there; records behind zeros are not. */
-	for (; !s.torn && line && line < (char *)text.data + text.length; line++)
-		if (*line)
-			return error_set(err, EBADMSG, "the journal %s is damaged in the middle", path);
-	if (s.state == STATE_INVALID || s.side == SIDE_INVALID)
-		return error_set(err, EBADMSG, "the journal %s has no usable record", path);
-	*ret = s;
-	return 0;
-}
-
-static int summary_compare(const void *a, const void *b)
-{
-	return memcmp(((const struct journal_summary *)a)->id.bytes, ((const struct journal_summary *)b)->id.bytes, 16);
-}
-
-int journal_list(const char *directory, struct journal_summary **ret, size_t *ret_n, struct error *err)
-{
-	_cleanup_closedir_ DIR *dir = opendir(directory);
-	struct journal_summary *list = NULL;
-	size_t n = 0;
-	struct dirent *entry;
-
-	if (!dir && errno != ENOENT)
-		return error_errno(err, errno, "cannot read the journals in %s", directory);
-	while (dir && (entry = readdir(dir))) {
-		struct journal_summary *bigger, one;
-		struct error why = { 0 };
-		struct uuid id;
-
-		if (!uuid_parse(entry->d_name, &id))
-			continue;
-		if (journal_read(directory, &id, &one, &why) < 0) {
-			log_warning("%s", why.text);
-			continue;
-		}
-		bigger = reallocarray(list, n + 1, sizeof(*list));
-		if (!bigger) {
-			free(list);
-			return error_set(err, ENOMEM, "no memory for the list of migrations");
-		}
-		list = bigger;
-		list[n++] = one;
-	}
-	if (n)
-		qsort(list, n, sizeof(*list), summary_compare);
-	*ret = list;
-	*ret_n = n;
-	return 0;
 }

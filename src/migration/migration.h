@@ -38,8 +38,10 @@ struct migration_options {
 	const char *sync_paths[MIGRATION_SYNC_PATHS_MAX + 1]; /* NULL-terminated */
 	struct net_address addresses[MIGRATION_ADDRESSES_MAX];
 	size_t n_addresses;
-	const char *tracker; /* "auto", "write-protect", "soft-dirty", "none" */
-	int cancel_fd;	     /* readable: give up before the commit; -1: none */
+	const char *tracker;  /* "auto", "write-protect", "soft-dirty", "none" */
+	int64_t reconnect_ms; /* how long to look for a target that was lost after the commit */
+	const char *fence;    /* program that is asked whether the target is certainly dead; NULL: none */
+	int cancel_fd;	      /* readable: give up before the commit; -1: none */
 };
 
 enum migration_outcome {

@@ -4,6 +4,8 @@
  * The estimate is the dirty pages at the rate of the best of the last two rounds: a short last round measures the rate badly, and
  * the freeze has the link and the cores for itself. "No longer shrinks" wants two rounds in a row that each left more than nine
  * tenths of what the one before left: one slow round is noise.
+ *
+ * Pure; threads: any.
  */
 #include "migration/policy.h"
 

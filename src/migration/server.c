@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "migration/migration.h"
+#include "migration/recover.h"
 
 #define HANDSHAKE_TIMEOUT_MS 10000
 #define REAP_MS 100
@@ -78,10 +79,37 @@ static int start_worker(const struct server_options *options, struct tls_identit
 	return r;
 }
 
-static void reap(uint32_t *n_workers)
+/* What a worker that crashed has left is settled by another process: this one never blocks. */
+static void settle_crash(const struct server_options *options, struct listener *listener, uint32_t *n_workers)
 {
-	while (*n_workers && waitpid(-1, NULL, WNOHANG) > 0)
+	char journals[512];
+	pid_t pid = fork();
+
+	if (pid < 0)
+		log_warning("cannot settle what a crashed worker left: %m");
+	if (pid > 0)
+		(*n_workers)++;
+	if (pid)
+		return;
+	listener_forget(listener);
+	log_set_name("worker");
+	snprintf(journals, sizeof(journals), "%s/migrations", options->target.state_directory);
+	recover_targets(journals);
+	_exit(EXIT_SUCCESS);
+}
+
+static void reap(const struct server_options *options, struct listener *listener, uint32_t *n_workers)
+{
+	int status;
+
+	while (*n_workers && waitpid(-1, &status, WNOHANG) > 0) {
 		(*n_workers)--;
+		if (WIFSIGNALED(status)) {
+			log_error("a worker was ended by signal %d (%s)", WTERMSIG(status),
+				  strsignal(WTERMSIG(status)));
+			settle_crash(options, listener, n_workers);
+		}
+	}
 }
 
 static int serve(const struct server_options *options, struct tls_identity *identity, struct listener *listener,
@@ -94,7 +122,7 @@ static int serve(const struct server_options *options, struct tls_identity *iden
 		int r = listener_step(listener, options->cancel_fd, deadline_in_ms(n_workers ? REAP_MS : -1), &event,
 				      err);
 
-		reap(&n_workers);
+		reap(options, listener, &n_workers);
 		if (r < 0)
 			return r;
 		switch (event.kind) {
@@ -117,13 +145,17 @@ int server_run(const struct server_options *options, struct error *err)
 {
 	struct tls_identity *identity = NULL;
 	struct listener *listener = NULL;
+	char journals[512];
 	int r = dir_make(options->target.run_directory, 0700);
 
 	if (r < 0)
 		return error_errno(err, -r, "cannot make the run directory %s", options->target.run_directory);
 	r = tls_identity_load(options->pki_directory, &identity, err);
-	if (!r)
+	if (!r) {
+		snprintf(journals, sizeof(journals), "%s/migrations", options->target.state_directory);
+		recover_targets(journals);
 		r = listener_open(options->listen, &listener, err);
+	}
 	if (!r) {
 		char line[32];
 		int n = snprintf(line, sizeof(line), "port %u\n", listener_port(listener));

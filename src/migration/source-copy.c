@@ -4,6 +4,8 @@
  * A round: the tracker says what was written, the sender sends it, the target acknowledges its barrier. What the tracker said
  * last is kept in s->runs until then; when the policy freezes, the pages of the last list are still to be sent, and
  * go together with what was written until the freeze.
+ *
+ * Threads: that of source.c; the pump of a file pass and the senders have their own (stream.c, sender.c).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +27,7 @@
 #define DIAL_TIMEOUT_MS 10000
 #define KEEP_ALIVE_MS 500 /* less than the shortest --timeout of a target, 1 s */
 #define ABORT_ANSWER_MS 5000
+#define ABORT_AGAIN_MS 10000
 
 static int open_further_channel(struct source *s, enum frame_channel_kind kind, uint32_t index, struct channel **ret,
 				struct error *err)
@@ -71,11 +74,14 @@ int source_stage_begin(struct source *s, struct error *err)
 					   channel_peer_identity(s->session.control) };
 	Phaul__Wire__Begin begin = PHAUL__WIRE__BEGIN__INIT;
 	CONTROL_OF(request, begin, BEGIN, &begin);
-	char directory[512];
 	int r;
 
-	snprintf(directory, sizeof(directory), "%s/migrations", s->options->state_directory);
-	r = journal_create(directory, &s->result.id, &subject, &s->journal, err);
+	snprintf(s->journals, sizeof(s->journals), "%s/migrations", s->options->state_directory);
+	snprintf(s->peer_identity, sizeof(s->peer_identity), "%s", subject.peer_identity);
+	journal_expire(s->journals);
+	r = journal_create(s->journals, &s->result.id, &subject, &s->journal, err);
+	if (!r)
+		r = source_note_facts(s, err);
 	if (!r)
 		r = dedup_new(&s->dedup, err);
 	if (r < 0)
@@ -97,9 +103,10 @@ void source_undo_begin(struct source *s)
 	Phaul__Wire__Abort abort_part = PHAUL__WIRE__ABORT__INIT;
 	CONTROL_OF(request, abort, ABORT, &abort_part);
 	struct error err = { 0 };
+	struct handover_link link;
 	int r;
 
-	if (!s->begun || !s->session.control)
+	if (!s->begun || !s->session.control || s->take_back)
 		return;
 	s->begun = false;
 	abort_part.reason = s->result.reason;
@@ -113,6 +120,12 @@ void source_undo_begin(struct source *s)
 			return;
 	}
 	log_debug("the target's answer to the abort: %s", err.text);
+	if (!s->may_be_prepared)
+		return; /* it gives up by itself when the link is gone */
+	source_link(s, &link);
+	link.cancel_fd = -1;
+	if (handover_abort(&link, deadline_in_ms(ABORT_AGAIN_MS), s->result.reason, &err) < 0)
+		log_warning("%s; phaul resume %s tries it again", err.text, s->id_text);
 }
 
 /* Both halves of one pass: rsync waited for here, its bytes pumped by a thread. */

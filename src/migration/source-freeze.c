@@ -4,6 +4,8 @@
  * Invariants: between the freeze and `committed` every failure leads back to running tasks here (source.c, fail). The
  * journal says `committed` before COMMIT is sent; from then on nothing here lets the tasks run. They are stopped by a second
  * means before that, because CRIU's hold ends when CRIU dies.
+ *
+ * Threads: that of source.c; what is sent while CRIU dumps has one of its own (source-final.c).
  */
 #include <errno.h>
 #include <poll.h>
@@ -17,6 +19,9 @@
 #include "migration/convert.h"
 #include "migration/hook.h"
 #include "migration/source-internal.h"
+#include "migration/tasks.h"
+
+#define FILL_BYTES_PER_MS 20000 /* what even a busy target pours in; seen: fifty times that */
 
 /* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. */
 int source_stage_arm(struct source *s, struct error *err)
@@ -39,7 +44,9 @@ int source_stage_arm(struct source *s, struct error *err)
 	options.hidden_ranges = s->hidden_path;
 	if (!r && mkfifo(s->hidden_path, 0600) < 0)
 		r = error_errno(err, errno, "cannot make the pipe %s", s->hidden_path);
-	return r < 0 ? r : criu_start(&options, &s->criu, err);
+	if (!r)
+		r = criu_start(&options, &s->criu, err);
+	return r < 0 ? r : noted_process_write(s->journal, "criu", criu_program_pid(s->criu), err);
 }
 
 int source_stage_freeze(struct source *s, struct error *err)
@@ -55,7 +62,9 @@ int source_stage_freeze(struct source *s, struct error *err)
 	if (r < 0)
 		return r;
 	s->result.dump_ns = clock_now_ns() - s->frozen_at_ns;
-	r = journal_enter(s->journal, STATE_FROZEN, NULL, err);
+	r = source_note_freeze(s, err);
+	if (!r)
+		r = journal_enter(s->journal, STATE_FROZEN, NULL, err);
 	if (r < 0)
 		return r;
 	mended = criu_mend_images(s->images_directory, err);
@@ -92,9 +101,13 @@ void source_undo_freeze(struct source *s)
 
 static int give_addresses(struct source *s, struct error *err)
 {
+	int r = s->options->n_addresses ? journal_mark(s->journal, "addresses_given", err) : 0;
+
 	s->addresses_given = true;
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < s->options->n_addresses; i++) {
-		int r = net_address_remove(&s->options->addresses[i], err);
+		r = net_address_remove(&s->options->addresses[i], err);
 
 		if (r < 0)
 			return r;
@@ -150,6 +163,7 @@ int source_stage_finish(struct source *s, struct error *err)
 	finish.images = s->images.files;
 	finish.present = s->present.pointers;
 	finish.n_present = s->present.n;
+	s->may_be_prepared = true;
 	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_PREPARED, &reply, err);
 	if (r < 0)
 		return r;
@@ -187,6 +201,11 @@ int source_stage_commit(struct source *s, struct error *err)
 		return error_set(err, ECANCELED, "canceled before the handover");
 	s->firmly_stopped = true;
 	r = s->driver->stop_firmly(&s->workload, err);
+	/* If CRIU died before that, the tasks have run since, and what the target has is not what they are now. */
+	if (!r && !criu_alive(s->criu))
+		r = error_set(err, ECHILD, "CRIU ended before the handover; the tasks run on here");
+	if (!r)
+		r = hook_reached("source", "stopped", s->options->cancel_fd, err);
 	if (!r)
 		r = journal_enter(s->journal, STATE_COMMITTED, NULL, err);
 	if (r < 0)
@@ -198,8 +217,10 @@ int source_stage_commit(struct source *s, struct error *err)
 	channel_set_cancel_fd(s->session.control, -1);
 	s->committed_at_ns = clock_now_ns();
 	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_RUNNING, &reply, err);
-	if (r < 0)
-		return error_wrap(err, "the target did not say that the workload runs there");
+	if (r < 0) {
+		log_warning("no answer to the commit: %s", err->text);
+		return source_after_commit(s, err);
+	}
 	s->result.resume_ns = reply->running->resume_ns;
 	s->result.frozen_ns = s->committed_at_ns - s->frozen_at_ns + s->round_trip_ns / 2 + reply->running->resume_ns;
 	return STAGE_DONE;
@@ -209,8 +230,19 @@ int source_stage_settle(struct source *s, struct error *err)
 {
 	Phaul__Wire__Done done = PHAUL__WIRE__DONE__INIT;
 	CONTROL_OF(request, done, DONE, &done);
-	int r = criu_dump_commit(s->criu, err);
+	int r = hook_reached("source", "running", -1, err);
 
+	if (!r)
+		r = criu_dump_commit(s->criu, err);
+	if (r < 0) {
+		_cleanup_tasks_ struct noted_tasks tasks = { 0 };
+
+		/* They are stopped by a second means, and nobody but us may end them. */
+		log_warning("%s", err->text);
+		r = noted_tasks_read(s->journal, &tasks, err);
+		if (!r)
+			r = noted_tasks_kill(&tasks, err);
+	}
 	if (r < 0)
 		return r;
 	s->result.preload_acted = criu_preload_acted(s->criu);
@@ -221,10 +253,22 @@ int source_stage_settle(struct source *s, struct error *err)
 	return r < 0 ? r : session_send(&s->session, &request, err);
 }
 
+/* The target says nothing until all is filled: give it the time that a slow one may need. A Ctrl-C ends only the wait. */
+static void fill_patience(struct source *s)
+{
+	uint64_t ms = (s->present.pages << PAGE_SHIFT) / FILL_BYTES_PER_MS;
+
+	channel_set_timeout(s->session.control, s->options->timeout_ms + (int64_t)ms);
+	channel_set_cancel_fd(s->session.control, s->options->cancel_fd);
+}
+
 int source_stage_fill(struct source *s, struct error *err)
 {
 	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
-	int r = session_receive(&s->session, PHAUL__WIRE__CONTROL__KIND_FILLED, &reply, err);
+	int r;
+
+	fill_patience(s);
+	r = session_receive(&s->session, PHAUL__WIRE__CONTROL__KIND_FILLED, &reply, err);
 
 	if (r < 0)
 		return error_wrap(err, "the workload runs at the target, but how its memory was filled is not known");

@@ -12,6 +12,7 @@
 #include "driver/driver.h"
 #include "memory/dedup.h"
 #include "memory/tracker.h"
+#include "migration/handover.h"
 #include "migration/images.h"
 #include "migration/migration.h"
 #include "migration/sender.h"
@@ -56,8 +57,11 @@ struct source {
 	uint8_t route[ROUTE_BYTES];
 	struct channel *fs_channel;
 	struct journal *journal;
+	char journals[512], peer_identity[256];
 	uint64_t round_trip_ns;
-	bool begun; /* the target holds something for us */
+	bool begun;	      /* the target holds something for us */
+	bool may_be_prepared; /* FINISH was sent: the target does not give up by itself any more */
+	bool take_back; /* after the commit: the target, a fence or the operator says that it does not run there */
 
 	/* memory */
 	struct tracker *tracker;
@@ -124,6 +128,16 @@ void source_undo_finish(struct source *s);
  * through. */
 int source_final_begin(struct source *s, struct error *err);
 int source_final_end(struct source *s, int dumped, struct error *err);
+
+/* How the target is reached again. */
+void source_link(const struct source *s, struct handover_link *ret);
+
+/* What a later phaul needs to go on after a crash, into the journal. */
+int source_note_facts(struct source *s, struct error *err);
+int source_note_freeze(struct source *s, struct error *err);
+
+/* The answer to COMMIT did not come: STAGE_DONE when it runs there, else a failure (s->take_back says which). */
+int source_after_commit(struct source *s, struct error *err);
 
 /* Tasks stopped: makes rsync look into synchronised files that they map for writing, whose time stamps do not tell. */
 int source_touch_mapped(struct source *s, struct error *err);

@@ -2,6 +2,8 @@
  * The source before anything is touched: describe the workload, reach the target, make the plan.
  *
  * Invariant: nothing in this file changes the workload, the network or the target.
+ *
+ * Threads: that of source.c.
  */
 #include <errno.h>
 #include <fcntl.h>

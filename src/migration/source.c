@@ -2,7 +2,7 @@
  * The source of a migration: its stages, in order, and their undo.
  *
  * One thread (the sender has its own). Invariants: stages run once each, in order; the undo of a stage runs at most once, and
- * never after the journal says `committed`; source_free() leaves nothing behind but the journal and what the user asked to keep.
+ * never after the journal says `committed`, unless the target's journal durably says `aborted` (or a fence or the operator answer for it); source_free() leaves nothing behind but the journal and what the user asked to keep.
  */
 #include <errno.h>
 #include <signal.h>
@@ -118,7 +118,7 @@ static void fail(struct source *s, struct error *err)
 		finish(s, OUTCOME_MIGRATED);
 		return;
 	}
-	if (s->journal && journal_state(s->journal) == STATE_COMMITTED) {
+	if (s->journal && journal_state(s->journal) == STATE_COMMITTED && !s->take_back) {
 		s->outcome_unknown = true;
 		finish(s, OUTCOME_UNKNOWN);
 		return;

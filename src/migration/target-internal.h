@@ -22,6 +22,10 @@ struct target {
 	struct uuid id;
 	char id_text[UUID_TEXT_SIZE];
 	bool greeted, planned, check_only;
+	bool by_word;	    /* ... that another worker holds: target_by_word() takes what comes */
+	bool resume_only;   /* a new session that asks for a migration of an old one */
+	char journals[512]; /* directory */
+	char identity[256]; /* of the source, for further channels */
 	const struct driver_ops *driver;
 	struct workload workload;
 	struct net_address addresses[MIGRATION_ADDRESSES_MAX];
@@ -47,6 +51,10 @@ struct target {
 	pid_t root_pid;
 	uint64_t resumed_at_ns;
 
+	/* a broken link, in `prepared` and later: target-hold.c */
+	bool route_gone;	/* whoever passed us connections has ended */
+	uint64_t hold_until_ns; /* in `running` */
+
 	bool finished; /* the session is over as the protocol wants */
 };
 
@@ -62,6 +70,31 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_abort(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+
+int target_on_resume(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+
+/* What COMMIT leads to; also by the operator's word, without an answer. */
+int target_release(struct target *t, struct error *err);
+
+/* The next channel of this session and what it is for. */
+int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel **ret,
+			  enum frame_channel_kind *ret_kind, struct error *err);
+
+/* Whether this failure only lost the link, and the journal's state outlives that. */
+bool target_holds(const struct target *t, int failure);
+void target_lose_link(struct target *t, const struct error *failure);
+
+/* COMMIT or ABORT for a migration that another worker holds. */
+int target_by_word(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+
+/* Without a link: waits for the source, the operator or a reason to end. 0: look again. */
+int target_hold(struct target *t, struct error *err);
+
+/* A connection of our route waits: if it is a new control channel of the source's, it takes the place of the old one. */
+void target_rejoin(struct target *t);
+
+/* Whether a file pass may replace that path here; asked in the plan, and again before each pass, whatever the source forces. */
+bool target_may_sync(const struct target *t, const char *path);
 
 /* Undoes everything this migration did here. Only before the resume; idempotent; failures are logged. */
 void target_undo(struct target *t);

@@ -1,5 +1,7 @@
 /*
  * The target before anything is kept for a migration: greeting and plan. Nothing here changes the host.
+ *
+ * Threads: that of target.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,9 +37,12 @@ int target_on_hello(struct target *t, const Phaul__Wire__Control *m, struct erro
 	memcpy(t->id.bytes, hello->migration_id.data, sizeof(t->id.bytes));
 	uuid_format(&t->id, t->id_text);
 	t->check_only = hello->purpose == PHAUL__WIRE__PURPOSE__PURPOSE_CHECK;
+	t->resume_only = hello->purpose == PHAUL__WIRE__PURPOSE__PURPOSE_RESUME;
 	t->greeted = true;
 	log_info("%s of %s wants to %s", channel_peer(t->session.control), hello->host,
-		 t->check_only ? "check" : "migrate");
+		 t->resume_only	 ? "settle"
+		 : t->check_only ? "check"
+				 : "migrate");
 	uname(&name);
 	part.version = FRAME_VERSION;
 	part.software = (char *)PHAUL_VERSION;
@@ -148,12 +153,53 @@ static int check_directories(struct target *t, struct obstacles *o)
 	return 0;
 }
 
+/* Whether one of the two lies in the other, or they are the same. */
+static bool paths_overlap(const char *a, const char *b)
+{
+	size_t n = MIN(strlen(a), strlen(b));
+
+	return !strncmp(a, b, n) && (!a[n] || a[n] == '/') && (!b[n] || b[n] == '/');
+}
+
+bool target_may_sync(const struct target *t, const char *path)
+{
+	/* The host itself: a pass deletes what the source does not have. */
+	static const char *const whole[] = { "/bin",   "/boot",	   "/etc",     "/home",	    "/lib",	  "/lib32",
+					     "/lib64", "/libx32",  "/opt",     "/root",	    "/run",	  "/sbin",
+					     "/usr",   "/usr/bin", "/usr/lib", "/usr/sbin", "/usr/share", "/var",
+					     "/tmp",   "/mnt",	   "/var/lib", "/var/log",  "/var/spool" };
+	/* Nothing of files at all, and what phaul's own safety rests on. */
+	static const char *const any[] = { "/dev", "/proc", "/sys", "/etc/phaul" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(whole); i++)
+		if (!strcmp(path, whole[i]))
+			return false;
+	for (size_t i = 0; i < ARRAY_SIZE(any); i++)
+		if (paths_overlap(path, any[i]))
+			return false;
+	return !paths_overlap(path, t->options->run_directory) && !paths_overlap(path, t->options->state_directory);
+}
+
+static int check_sync_paths(struct target *t, struct obstacles *o)
+{
+	struct error why = { 0 };
+	int r = 0;
+
+	if (t->n_sync_paths && sync_check(&why) < 0)
+		r = obstacles_add(o, OBSTACLE_REFUSES, true, "install rsync there", "at the target: %s", why.text);
+	for (size_t i = 0; i < t->n_sync_paths && r >= 0; i++)
+		if (!target_may_sync(t, t->sync_paths[i]))
+			r = obstacles_add(
+				o, OBSTACLE_REFUSES, true, "name the directories below it that the workload needs",
+				"the target does not let %s be replaced: it belongs to the host", t->sync_paths[i]);
+	return r;
+}
+
 static int check_target(struct target *t, const Phaul__Wire__Plan *plan, struct obstacles *o, struct error *err)
 {
 	struct driver_options options = { .synced_paths = (const char *const *)t->sync_paths,
 					  .n_synced_paths = t->n_sync_paths,
 					  .shell_job = t->shell_job };
-	struct error why = { 0 };
 	int r;
 
 	if (!t->driver)
@@ -167,8 +213,8 @@ static int check_target(struct target *t, const Phaul__Wire__Plan *plan, struct 
 		r = check_addresses(t, o);
 	if (r >= 0)
 		r = check_directories(t, o);
-	if (r >= 0 && t->n_sync_paths && sync_check(&why) < 0)
-		r = obstacles_add(o, OBSTACLE_REFUSES, true, "install rsync there", "at the target: %s", why.text);
+	if (r >= 0)
+		r = check_sync_paths(t, o);
 	return r < 0 ? error_set(err, ENOMEM, "no memory for the plan") : 0;
 }
 
@@ -180,8 +226,8 @@ int target_on_plan(struct target *t, const Phaul__Wire__Control *m, struct error
 	int r;
 
 	/* Not t->driver: a plan for a type that we do not know leaves none. */
-	if (t->planned)
-		return error_set(err, EPROTO, "the peer sent two plans");
+	if (t->planned || t->resume_only)
+		return error_set(err, EPROTO, "the peer sent %s", t->planned ? "two plans" : "a plan that is not due");
 	t->planned = true;
 	r = take_plan(t, m->plan, err);
 	if (!r)

@@ -1,9 +1,12 @@
 /*
  * The target from BEGIN to the end: store, rounds, file passes, restore held, resume, fill.
+ *
+ * Invariant: the tasks are held until COMMIT. Threads: that of target.c; receivers and pumps have their own (receiver.c, stream.c).
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -13,8 +16,10 @@
 #include "fs/sync.h"
 #include "migration/convert.h"
 #include "migration/hook.h"
+#include "migration/recover.h"
 #include "migration/stream.h"
 #include "migration/target-internal.h"
+#include "migration/tasks.h"
 
 #define CHANNEL_TIMEOUT_MS 20000
 #define ROUND_TIMEOUT_MS 60000
@@ -36,11 +41,11 @@ static uint64_t store_limit(void)
 }
 
 /* The first frame of a further channel says what it is for. */
-static int take_channel(struct target *t, uint64_t deadline_ns, struct error *err)
+int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel **ret,
+			  enum frame_channel_kind *ret_kind, struct error *err)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES], body[FRAME_CHANNEL_BYTES];
 	_cleanup_channel_ struct channel *channel = NULL;
-	enum frame_channel_kind kind;
 	struct frame_header header = { 0 };
 	uint32_t index;
 	int r = route_receive(t->route, t->options->cancel_fd, deadline_ns, &channel, err);
@@ -49,9 +54,9 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 		return r;
 	channel_set_timeout(channel, t->options->timeout_ms);
 	/* Another host of our authority is still not this migration's source. */
-	if (strcmp(channel_peer_identity(channel), channel_peer_identity(t->session.control)) != 0)
+	if (strcmp(channel_peer_identity(channel), t->identity) != 0)
 		return error_set(err, EACCES, "%s opened a channel of a session that belongs to %s",
-				 channel_peer(channel), channel_peer(t->session.control));
+				 channel_peer(channel), t->identity);
 	r = channel_read(channel, bytes, sizeof(bytes), err);
 	if (!r)
 		r = frame_decode_header(bytes, &header, err);
@@ -60,22 +65,48 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 	if (!r)
 		r = channel_read(channel, body, sizeof(body), err);
 	if (!r)
-		r = frame_decode_channel(body, header.length, &kind, &index, err);
+		r = frame_decode_channel(body, header.length, ret_kind, &index, err);
+	if (!r)
+		*ret = TAKE_PTR(channel);
+	return r;
+}
+
+static int take_channel(struct target *t, uint64_t deadline_ns, struct error *err)
+{
+	_cleanup_channel_ struct channel *channel = NULL;
+	enum frame_channel_kind kind;
+	int r = target_accept_channel(t, deadline_ns, &channel, &kind, err);
+
 	if (r < 0)
 		return r;
 	/* Silence on these is normal: a data channel has nothing to say between rounds. The control channel finds a dead peer. */
 	channel_set_timeout(channel, -1);
 	if (kind == CHANNEL_KIND_DATA)
 		return receiver_add(t->receiver, TAKE_PTR(channel), err);
+	if (kind == CHANNEL_KIND_CONTROL)
+		return error_set(err, EPROTO, "%s opened a second control channel", channel_peer(channel));
 	if (t->fs_channel)
 		return error_set(err, EPROTO, "%s opened two file channels", channel_peer(channel));
 	t->fs_channel = TAKE_PTR(channel);
 	return 0;
 }
 
+/* One descriptor for each process and shared memory object of the workload. */
+static void raise_files_limit(void)
+{
+	struct rlimit files;
+
+	if (!getrlimit(RLIMIT_NOFILE, &files) && files.rlim_cur < files.rlim_max) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
 static int make_directories(struct target *t, struct error *err)
 {
 	int r;
+
+	raise_files_limit();
 
 	snprintf(t->work_directory, sizeof(t->work_directory), "%s/%s", t->options->run_directory, t->id_text);
 	snprintf(t->images_directory, sizeof(t->images_directory), "%s/images", t->work_directory);
@@ -97,16 +128,21 @@ int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct erro
 					   channel_peer(t->session.control),
 					   channel_peer_identity(t->session.control) };
 	uint64_t deadline = deadline_in_ms(CHANNEL_TIMEOUT_MS);
-	char directory[512];
 	int r;
 
-	if (!t->driver || t->check_only)
+	if (!t->driver || t->check_only || t->resume_only)
 		return error_set(err, EPROTO, "the peer began without a plan");
-	snprintf(directory, sizeof(directory), "%s/migrations", t->options->state_directory);
 	t->keep_images = m->begin->keep_images;
-	r = journal_create(directory, &t->id, &subject, &t->journal, err);
+	journal_expire(t->journals);
+	r = journal_create(t->journals, &t->id, &subject, &t->journal, err);
 	if (!r)
 		r = make_directories(t, err);
+	if (!r)
+		r = journal_note_text(t->journal, "work_directory", t->work_directory, err);
+	if (!r && t->keep_images)
+		r = journal_mark(t->journal, "keep_images", err);
+	if (!r)
+		r = recover_note_addresses(t->journal, t->addresses, t->n_addresses, err);
 	if (!r)
 		r = journal_enter(t->journal, STATE_RECEIVING, NULL, err);
 	if (!r)
@@ -165,6 +201,9 @@ int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error
 
 	if (m->sync->path >= t->n_sync_paths || !t->fs_channel)
 		return error_set(err, EPROTO, "the peer wants to bring a path that is not in the plan");
+	if (!target_may_sync(t, t->sync_paths[m->sync->path]))
+		return error_set(err, EPERM, "the target does not let %s be replaced: it belongs to the host",
+				 t->sync_paths[m->sync->path]);
 	r = session_send_ready(&t->session, err);
 	if (r < 0)
 		return r;
@@ -190,7 +229,7 @@ int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error 
 
 static int add_addresses(struct target *t, struct error *err)
 {
-	int r = 0;
+	int r = t->n_addresses ? journal_mark(t->journal, "addresses_set", err) : 0;
 
 	while (t->n_addresses_set < t->n_addresses && !r)
 		r = net_address_add(&t->addresses[t->n_addresses_set++], err);
@@ -235,6 +274,8 @@ static int restore_held(struct target *t, const Phaul__Wire__Way *way, struct er
 	};
 	int r = criu_start(&options, &t->criu, err);
 
+	if (!r)
+		r = noted_process_write(t->journal, "criu", criu_program_pid(t->criu), err);
 	return r < 0 ? r : criu_restore(t->criu, t->options->cancel_fd, &t->root_pid, err);
 }
 
@@ -278,7 +319,7 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	if (!r)
 		r = check_pager(t, err);
 	if (!r)
-		r = journal_note(t->journal, "root_pid", t->root_pid, err);
+		r = noted_tasks_write(t->journal, t->root_pid, NULL, 0, err);
 	if (!r)
 		r = journal_enter(t->journal, STATE_PREPARED, NULL, err);
 	if (r < 0)
@@ -298,16 +339,28 @@ static void announce(struct target *t)
 			log_warning("%s", err.text);
 }
 
-int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+/* Who lacks its CRIU or its pager cannot be let go; the source may still have its copy back. */
+static int check_held(struct target *t, struct error *err)
 {
-	Phaul__Wire__Running part = PHAUL__WIRE__RUNNING__INIT;
-	CONTROL_OF(reply, running, RUNNING, &part);
-	uint64_t began = clock_now_ns();
-	int r = journal_enter(t->journal, STATE_RESUMING, NULL, err);
+	if (!criu_alive(t->criu))
+		return error_set(err, ECHILD, "CRIU ended at the target before the handover");
+	/* Not to be taken for a failure of the link. */
+	return check_pager(t, err) < 0 ? -(err->number = EIO) : 0;
+}
 
-	(void)m;
+int target_release(struct target *t, struct error *err)
+{
+	int r = check_held(t, err);
+
+	if (!r)
+		r = journal_enter(t->journal, STATE_RESUMING, NULL, err);
+	if (!r)
+		r = hook_reached("target", "resuming", -1, err);
+	if (!r)
+		r = journal_mark(t->journal, "released", err);
 	if (r < 0)
 		return r;
+	pager_keep(t->pager);
 	r = criu_restore_resume(t->criu, err);
 	if (r < 0)
 		return r;
@@ -320,8 +373,19 @@ int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct err
 	r = hook_reached("target", "resumed", -1, err);
 	if (!r)
 		r = pager_release(t->pager, err);
+	return r < 0 ? r : journal_enter(t->journal, STATE_RUNNING, NULL, err);
+}
+
+int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	Phaul__Wire__Running part = PHAUL__WIRE__RUNNING__INIT;
+	CONTROL_OF(reply, running, RUNNING, &part);
+	uint64_t began = clock_now_ns();
+	int r = target_release(t, err);
+
+	(void)m;
 	if (!r)
-		r = journal_enter(t->journal, STATE_RUNNING, NULL, err);
+		r = hook_reached("target", "running", -1, err);
 	if (r < 0)
 		return r;
 	part.resume_ns = t->resumed_at_ns - began;

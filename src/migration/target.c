@@ -19,6 +19,7 @@
 #define KIND(name) PHAUL__WIRE__CONTROL__KIND_##name
 #define IN(state) (1U << (state))
 #define LAST_WORD_MS 5000
+#define AGAIN 1
 #define NO_JOURNAL IN(STATE_INVALID)
 
 static const struct {
@@ -36,6 +37,7 @@ static const struct {
 	{ KIND(FINISH), IN(STATE_RECEIVING), target_on_finish },
 	{ KIND(COMMIT), IN(STATE_PREPARED), target_on_commit },
 	{ KIND(DONE), IN(STATE_RUNNING), target_on_done },
+	{ KIND(RESUME), NO_JOURNAL | IN(STATE_PREPARED) | IN(STATE_RUNNING), target_on_resume },
 	{ KIND(ABORT), NO_JOURNAL | IN(STATE_RECEIVING) | IN(STATE_PREPARED), target_on_abort },
 };
 
@@ -54,6 +56,8 @@ static int handle_message(struct target *t, struct error *err)
 	if (!t->greeted && m->kind_case != KIND(HELLO))
 		return error_set(err, EPROTO, "the peer began with %s and not with a greeting",
 				 message_name(m->kind_case));
+	if (t->by_word)
+		return target_by_word(t, m, err);
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		if (table[i].kind != m->kind_case)
 			continue;
@@ -70,14 +74,27 @@ static int handle_message(struct target *t, struct error *err)
 /* Waits for the control channel, but not longer than the data channels are well. */
 static int wait_frame(struct target *t, struct error *err)
 {
-	struct pollfd p[3] = { { .fd = channel_poll_fd(t->session.control), .events = POLLIN },
-			       { .fd = t->receiver ? receiver_failure_fd(t->receiver) : -1, .events = POLLIN },
-			       { .fd = t->options->cancel_fd, .events = POLLIN } };
+	bool prepared = target_state(t) == STATE_PREPARED || target_state(t) == STATE_RUNNING;
+	struct pollfd p[4] = { { .fd = channel_poll_fd(t->session.control), .events = POLLIN },
+			       { .fd = t->receiver && !prepared ? receiver_failure_fd(t->receiver) : -1,
+				 .events = POLLIN },
+			       { .fd = t->options->cancel_fd, .events = POLLIN },
+			       { .fd = prepared && !t->route_gone ? route_poll_fd(t->route) : -1, .events = POLLIN } };
+	int n;
 
 	if (channel_has_pending(t->session.control))
 		return 0;
-	if (poll(p, 3, (int)t->options->timeout_ms) < 0 && errno != EINTR)
+	n = poll(p, 4, (int)t->options->timeout_ms);
+	if (n < 0 && errno != EINTR)
 		return error_errno(err, errno, "cannot wait for the source");
+	if (prepared && !n)
+		return error_set(err, ETIMEDOUT, "the source has been silent for %lld s",
+				 (long long)t->options->timeout_ms / 1000);
+	/* The source found the link broken before we did. */
+	if (p[3].revents && !p[0].revents) {
+		target_rejoin(t);
+		return AGAIN;
+	}
 	/* A source that gives up closes everything at once: what it says on the control channel is the better reason. */
 	if (p[1].revents && !p[0].revents && target_state(t) == STATE_RECEIVING)
 		return receiver_failure(t->receiver, err);
@@ -91,9 +108,8 @@ static int handle_frame(struct target *t, struct error *err)
 
 	if (!r)
 		r = session_read_frame(&t->session, &header, err);
-
-	if (r < 0)
-		return r;
+	if (r)
+		return r == AGAIN ? 0 : r;
 	switch (header.type) {
 	case FRAME_CONTROL:
 		return handle_message(t, err);
@@ -146,18 +162,21 @@ static void fail(struct target *t, const struct error *failure)
 {
 	struct error why = { 0 };
 
-	if (target_state(t) == STATE_RESUMING || target_state(t) == STATE_RUNNING) {
+	if ((target_state(t) == STATE_RESUMING && (!t->criu || criu_restore_released(t->criu))) ||
+	    target_state(t) == STATE_RUNNING) {
 		/* Too late to undo: what was resumed stays, and the journal says how far it came. */
 		log_error("after the commit: %s", failure->text);
-		tell_failure(t, failure);
+		if (t->session.control)
+			tell_failure(t, failure);
 		return;
 	}
 	log_warning("%s", failure->text);
 	/* Undone first: when the source hears of it, nothing is left here. */
 	target_undo(t);
-	tell_failure(t, failure);
 	if (t->journal && journal_enter(t->journal, STATE_ABORTED, failure->text, &why) < 0)
 		log_error("%s", why.text);
+	if (t->session.control)
+		tell_failure(t, failure);
 }
 
 static void target_free(struct target *t)
@@ -187,8 +206,15 @@ int target_run(struct channel *control, struct route *route, const uint8_t route
 	memcpy(t.route_id, route_id, ROUTE_BYTES);
 	channel_set_timeout(control, options->timeout_ms);
 	channel_set_cancel_fd(control, options->cancel_fd);
-	while (!t.finished && r >= 0)
-		r = handle_frame(&t, err);
+	snprintf(t.identity, sizeof(t.identity), "%s", channel_peer_identity(control));
+	snprintf(t.journals, sizeof(t.journals), "%s/migrations", options->state_directory);
+	while (!t.finished && r >= 0) {
+		r = t.session.control ? handle_frame(&t, err) : target_hold(&t, err);
+		if (r < 0 && t.session.control && target_holds(&t, r)) {
+			target_lose_link(&t, err);
+			r = 0;
+		}
+	}
 	if (r == -ECONNRESET && !t.journal) {
 		/* A check, or a source that left before it began: nothing to undo. */
 		r = 0;

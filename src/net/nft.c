@@ -273,3 +273,41 @@ int nft_commit(struct nft_batch *b)
 	close_aside(fd);
 	return r;
 }
+
+/* One answer of a dump; 1 at its end. */
+static int take_table(const struct nlmsghdr *h, const char *prefix, struct buffer *ret)
+{
+	const struct nlattr *name;
+	const char *text;
+
+	if (h->nlmsg_type == NLMSG_DONE)
+		return 1;
+	if (h->nlmsg_type == NLMSG_ERROR)
+		return ((const struct nlmsgerr *)nlmsg_data(h))->error;
+	name = nlmsg_find_attr((struct nlmsghdr *)h, sizeof(struct nfgenmsg), NFTA_TABLE_NAME);
+	text = name ? nla_get_string((struct nlattr *)name) : NULL;
+	return text && !strncmp(text, prefix, strlen(prefix)) ? buffer_printf(ret, "%s\n", text) : 0;
+}
+
+int nft_list_tables(const char *prefix, struct buffer *ret)
+{
+	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+	_cleanup_nft_batch_ struct nft_batch b = { .sequence = 1 };
+	_Alignas(struct nlmsghdr) char answer[32768];
+	int r;
+
+	batch_append(&b, table_message(&b, NFT_MSG_GETTABLE, NLM_F_DUMP));
+	r = fd < 0 ? -errno : b.failed;
+	if (!r && send(fd, b.bytes.data, b.bytes.length, 0) < 0)
+		r = -errno;
+	while (!r) {
+		ssize_t n = recv(fd, answer, sizeof(answer), 0);
+		int left = (int)n;
+
+		if (n < 0)
+			r = errno == EINTR ? 0 : -errno;
+		for (struct nlmsghdr *h = (struct nlmsghdr *)answer; !r && nlmsg_ok(h, left); h = nlmsg_next(h, &left))
+			r = take_table(h, prefix, ret);
+	}
+	return MIN(r, 0);
+}

@@ -33,5 +33,8 @@ void nft_add_chain(struct nft_batch *b, const char *table, const char *chain, ui
 void nft_drop_destination(struct nft_batch *b, const char *table, const char *chain, int family,
 			  const uint8_t *address);
 
+/* The names of all tables of family inet in this network namespace that begin with prefix, each on a line of its own, appended to `ret`. */
+int nft_list_tables(const char *prefix, struct buffer *ret);
+
 /* All or nothing; 0 or a negative errno of the kernel. */
 int nft_commit(struct nft_batch *b);

@@ -11,6 +11,8 @@
  *
  * A TLS 1.3 client ends its handshake before the server has looked at its certificate. So the server sends one byte
  * when it has, and the client waits for it: a refusal shows in the dial and not at some later read.
+ *
+ * Threads: as channel.c, one at a time.
  */
 #include <assert.h>
 #include <errno.h>

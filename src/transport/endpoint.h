@@ -118,6 +118,8 @@ int route_open_ssh(const char *run_directory, const uint8_t id[ROUTE_BYTES], str
 
 /* The next channel of this session. -ETIMEDOUT, -ECANCELED (cancel_fd). */
 int route_receive(struct route *r, int cancel_fd, uint64_t deadline_ns, struct channel **ret, struct error *err);
+/* Readable when route_receive() has something to look at. */
+int route_poll_fd(const struct route *r);
 void route_free(struct route *r);
 
 /* `phaul receive --join ROUTE`: hands our stdin and stdout to the worker and waits until it has closed them. */

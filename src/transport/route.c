@@ -94,6 +94,11 @@ int route_open_ssh(const char *run_directory, const uint8_t id[ROUTE_BYTES], str
 	return 0;
 }
 
+int route_poll_fd(const struct route *r)
+{
+	return r->fd;
+}
+
 void route_free(struct route *r)
 {
 	if (!r)

@@ -2,6 +2,8 @@
  * What OpenSSL reports, as sentences about our world: whose certificate was refused, by whom, and what to do.
  *
  * Names of reasons: openssl/sslerr.h; numbers of alerts: RFC 8446, 6.2. No state of its own.
+ *
+ * Threads: any; OpenSSL keeps its queue of errors per thread.
  */
 #include <errno.h>
 #include <string.h>

@@ -60,6 +60,7 @@ enum frame_channel_kind {
 	CHANNEL_KIND_INVALID,
 	CHANNEL_KIND_DATA,
 	CHANNEL_KIND_FS,
+	CHANNEL_KIND_CONTROL, /* in the place of one that broke */
 	CHANNEL_KIND_MAX,
 };
 

@@ -59,7 +59,7 @@ static int check_hello(const Phaul__Wire__Hello *m, struct error *err)
 
 	if (m->version < m->lowest_version || !m->lowest_version)
 		return bad(err, "hello.version");
-	if (m->purpose != PHAUL__WIRE__PURPOSE__PURPOSE_MIGRATE && m->purpose != PHAUL__WIRE__PURPOSE__PURPOSE_CHECK)
+	if (m->purpose <= PHAUL__WIRE__PURPOSE__PURPOSE_INVALID || m->purpose > PHAUL__WIRE__PURPOSE__PURPOSE_RESUME)
 		return bad(err, "hello.purpose");
 	r = check_bytes(&m->migration_id, 16, "hello.migration_id", err);
 	if (!r)
@@ -181,6 +181,14 @@ static int check_failure(const Phaul__Wire__Failure *m, struct error *err)
 	return r ? r : check_text(m->text, MESSAGE_TEXT_MAX, "failure.text", err);
 }
 
+static int check_state(const Phaul__Wire__State *m, struct error *err)
+{
+	if (m->state <= PHAUL__WIRE__TARGET_STATE__TARGET_STATE_INVALID ||
+	    m->state > PHAUL__WIRE__TARGET_STATE__TARGET_STATE_ABORTED)
+		return bad(err, "state.state");
+	return check_text(m->reason, MESSAGE_TEXT_MAX, "state.reason", err);
+}
+
 static int message_check(const Phaul__Wire__Control *m, struct error *err)
 {
 	switch (m->kind_case) {
@@ -204,6 +212,10 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 		return check_text(m->abort->reason, MESSAGE_TEXT_MAX, "abort.reason", err);
 	case KIND(FAILURE):
 		return check_failure(m->failure, err);
+	case KIND(RESUME):
+		return check_bytes(&m->resume->migration_id, 16, "resume.migration_id", err);
+	case KIND(STATE):
+		return check_state(m->state, err);
 	case KIND(READY):
 	case KIND(ROUND):
 	case KIND(ROUND_DONE):

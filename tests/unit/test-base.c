@@ -9,11 +9,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/process.h"
@@ -186,6 +188,41 @@ static void test_process_fds(void **state)
 	close(pipe_fds[1]);
 }
 
+static void test_pread(void **state)
+{
+	int fd = memfd_create("test-base", MFD_CLOEXEC);
+	char text[6];
+
+	(void)state;
+	assert_int_equal(fd_write_full(fd, "0123456789", 10), 0);
+	assert_int_equal(fd_pread_full(fd, text, 6, 4), 0);
+	assert_memory_equal(text, "456789", 6);
+	assert_int_equal(fd_pread_full(fd, text, 6, 5), -EIO);
+	assert_int_equal(fd_pread_full(-1, text, 6, 0), -EBADF);
+	close(fd);
+}
+
+static void test_array(void **state)
+{
+	size_t n_allocated = 0;
+	uint32_t *list = NULL;
+
+	(void)state;
+	for (uint32_t i = 0; i < 1000; i++) {
+		assert_int_equal(array_grow(&list, i, &n_allocated, 3, sizeof(*list)), 0);
+		assert_true(i < n_allocated);
+		list[i] = i;
+	}
+	assert_int_equal(n_allocated, 3 << 9);
+	for (uint32_t i = 0; i < 1000; i++)
+		assert_int_equal(list[i], i);
+	/* What cannot be had leaves everything as it was. */
+	assert_int_equal(array_grow(&list, n_allocated, &n_allocated, 3, SIZE_MAX / 2), -ENOMEM);
+	assert_int_equal(n_allocated, 3 << 9);
+	assert_int_equal(list[999], 999);
+	free(list);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -195,6 +232,8 @@ int main(void)
 		cmocka_unit_test(test_uuid),
 		cmocka_unit_test(test_error_sentence),
 		cmocka_unit_test(test_directory),
+		cmocka_unit_test(test_pread),
+		cmocka_unit_test(test_array),
 		cmocka_unit_test(test_process),
 		cmocka_unit_test(test_process_fds),
 	};

@@ -280,13 +280,14 @@ static bool allowed(int side, int from, int to)
 	for (int i = 0; i < 4; i++) {
 		if ((int)every_way[side][i] == from && (int)every_way[side][i + 1] == to)
 			return true;
-		if (i < 3 && (int)every_way[side][i] == from && to == STATE_ABORTED)
+		/* From the last but one only by the other side's word, or the operator's. */
+		if ((int)every_way[side][i] == from && to == STATE_ABORTED)
 			return true;
 	}
 	return false;
 }
 
-/* Beside the way forward only ABORTED, and only before the point of no return. */
+/* Beside the way forward only ABORTED, and only before the end. */
 static void test_table(void **state)
 {
 	(void)state;

@@ -80,8 +80,16 @@ SPOIL(version_equal, s->hello.version = s->hello.lowest_version = 7)
 SPOIL(lowest_zero, s->hello.lowest_version = 0)
 SPOIL(purpose_none, s->hello.purpose = PHAUL__WIRE__PURPOSE__PURPOSE_INVALID)
 SPOIL(purpose_check, s->hello.purpose = PHAUL__WIRE__PURPOSE__PURPOSE_CHECK)
-SPOIL(purpose_unknown, s->hello.purpose = (Phaul__Wire__Purpose)3)
+SPOIL(purpose_unknown, s->hello.purpose = (Phaul__Wire__Purpose)4)
+SPOIL(purpose_resume, s->hello.purpose = PHAUL__WIRE__PURPOSE__PURPOSE_RESUME)
 SPOIL(purpose_negative, s->hello.purpose = (Phaul__Wire__Purpose)-1)
+SPOIL(resume_id_short, s->resume.migration_id.len = 15)
+SPOIL(state_none, s->state.state = PHAUL__WIRE__TARGET_STATE__TARGET_STATE_INVALID)
+SPOIL(state_beyond, s->state.state = (Phaul__Wire__TargetState)7)
+SPOIL(state_aborted, s->state.state = PHAUL__WIRE__TARGET_STATE__TARGET_STATE_ABORTED)
+SPOIL(state_reason_max, s->state.reason = text_of(1024))
+SPOIL(state_reason_long, s->state.reason = text_of(1025))
+SPOIL(state_reason_control, s->state.reason = "a\nb")
 SPOIL(id_short, s->hello.migration_id.len = 15)
 SPOIL(id_none, s->hello.migration_id.len = 0)
 SPOIL(id_long, s->hello.migration_id.len = 17; s->hello.migration_id.data = (uint8_t *)"12345678901234567")
@@ -188,6 +196,7 @@ static const struct rule rules[] = {
 	RULE(HELLO, "hello.purpose", purpose_none),
 	RULE(HELLO, NULL, purpose_check),
 	RULE(HELLO, "hello.purpose", purpose_unknown),
+	RULE(HELLO, NULL, purpose_resume),
 	RULE(HELLO, "hello.purpose", purpose_negative),
 	RULE(HELLO, "hello.migration_id", id_short),
 	RULE(HELLO, "hello.migration_id", id_none),
@@ -284,6 +293,13 @@ static const struct rule rules[] = {
 	RULE(FAILURE, "failure.step", step_long),
 	RULE(FAILURE, "failure.text", text_long),
 	RULE(FAILURE, "failure.text", text_control),
+	RULE(RESUME, "resume.migration_id", resume_id_short),
+	RULE(STATE, "state.state", state_none),
+	RULE(STATE, "state.state", state_beyond),
+	RULE(STATE, NULL, state_aborted),
+	RULE(STATE, NULL, state_reason_max),
+	RULE(STATE, "state.reason", state_reason_long),
+	RULE(STATE, "state.reason", state_reason_control),
 };
 
 static void test_samples_pass(void **state)
@@ -424,7 +440,7 @@ static void test_unknown_kinds(void **state)
 		const char *words;
 	} rows[] = {
 		{ "", 0, "kind this phaul does not know" },
-		{ "\xaa\x01\x00", 3, "kind this phaul does not know" }, /* field 21, length 0 */
+		{ "\xba\x01\x00", 3, "kind this phaul does not know" }, /* field 23, length 0 */
 		{ "\x08\x01", 2, "cannot be parsed" },			/* field 1 as a number */
 		{ "\x0a\x05", 2, "cannot be parsed" },			/* five bytes announced */
 		{ "\xff\xff\xff\xff\xff\xff", 6, "cannot be parsed" },

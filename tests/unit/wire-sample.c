@@ -171,6 +171,16 @@ static void sample_commit(struct wire_sample *s)
 	s->failure.text = "no space is left";
 }
 
+static void sample_resume(struct wire_sample *s)
+{
+	phaul__wire__resume__init(&s->resume);
+	s->resume.migration_id = BYTES(id_bytes);
+	phaul__wire__state__init(&s->state);
+	s->state.state = PHAUL__WIRE__TARGET_STATE__TARGET_STATE_PREPARED;
+	s->state.here = true;
+	s->state.reason = "the link was lost";
+}
+
 #define PART(NAME, member) [PHAUL__WIRE__CONTROL__KIND_##NAME] = offsetof(struct wire_sample, member)
 static const size_t parts[WIRE_SAMPLE_KINDS + 1] = {
 	PART(HELLO, hello),	  PART(HELLO_REPLY, hello_reply),
@@ -183,6 +193,7 @@ static const size_t parts[WIRE_SAMPLE_KINDS + 1] = {
 	PART(RUNNING, running),	  PART(DONE, done),
 	PART(FILLED, filled),	  PART(ABORT, abort),
 	PART(PING, ping),	  PART(FAILURE, failure),
+	PART(RESUME, resume),	  PART(STATE, state),
 };
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind)
@@ -193,6 +204,7 @@ void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind
 	sample_copy(s);
 	sample_finish(s);
 	sample_commit(s);
+	sample_resume(s);
 	phaul__wire__control__init(&s->control);
 	s->control.kind_case = kind;
 	/* The members of the union are all pointers to messages. */

@@ -42,8 +42,10 @@ struct wire_sample {
 	Phaul__Wire__Abort abort;
 	Phaul__Wire__Ping ping;
 	Phaul__Wire__Failure failure;
+	Phaul__Wire__Resume resume;
+	Phaul__Wire__State state;
 };
 
-#define WIRE_SAMPLE_KINDS 20 /* kinds are numbered 1 .. this */
+#define WIRE_SAMPLE_KINDS 22 /* kinds are numbered 1 .. this */
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind);

@@ -1,0 +1,43 @@
+/*
+ * The source's way back to a target whose answer did not come: reconnect, ask what its journal says, send COMMIT or ABORT again
+ * (docs/handover.md, "After a break").
+ */
+#pragma once
+
+#include "migration/journal.h"
+#include "migration/session.h"
+#include "transport/endpoint.h"
+
+#define RECONNECT_TIMEOUT_MS_DEFAULT 60000
+
+struct handover_link {
+	struct endpoint endpoint;
+	struct tls_identity *identity;
+	const char *expected_name; /* of the target's certificate; NULL over ssh */
+	uint8_t route[ROUTE_BYTES];
+	struct uuid id;
+	int64_t timeout_ms;
+	int cancel_fd;
+	const char *journals; /* directory: where the operator's word may appear (journal_word()) */
+};
+
+enum handover_verdict {
+	HANDOVER_UNKNOWN,
+	HANDOVER_RUNNING,     /* it runs there, or the operator says so: end it here */
+	HANDOVER_ABORTED,     /* the target durably gave it up */
+	HANDOVER_KEEP_SOURCE, /* the operator, or a fence, says that the target's copy is dead */
+};
+
+/*
+ * Asks until the verdict is known or the deadline passes; a target that is prepared gets COMMIT. Only with `committed` in our
+ * journal, and the tasks held. The session is the one that answered last, for what follows (DONE). err says what was found last when the
+ * verdict is unknown; reason gets the target's words.
+ */
+enum handover_verdict handover_learn(const struct handover_link *link, uint64_t deadline_ns, struct session *session,
+				     uint64_t *ret_resume_ns, struct error *err);
+
+/* Delivers ABORT to a target that may be prepared; 0 when it has forgotten (or knows nothing), -ETIMEDOUT. */
+int handover_abort(const struct handover_link *link, uint64_t deadline_ns, const char *reason, struct error *err);
+
+/* Runs FENCE ID PEER; true when it exits with 0: that host's copy is certainly dead. NULL: false. */
+bool handover_fence(const char *fence, const char *id, const char *peer);
