@@ -37,6 +37,7 @@ help:
 	@echo 'make test       all tests (root)'
 	@echo 'make test-long  those that take long, too (root)'
 	@echo 'make test-faults  the fault matrix of the handover: about four minutes (root)'
+	@echo 'make test-kernel  memory tests on the distribution'"'"'s own kernel, in a virtual machine (root)'
 	@echo 'make lint       the static checks alone'
 	@echo 'make model      verify the model of the handover with SPIN'
 	@echo 'make fuzz       fuzz what a peer may send, SECONDS=300'
@@ -77,6 +78,9 @@ test-long: setup build
 
 test-faults: setup build
 	@tests/fault/matrix
+
+test-kernel: build
+	@tests/run --kernel
 
 lint: setup build
 	@tests/lint/run $(BUILD)
