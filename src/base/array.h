@@ -13,12 +13,15 @@
  */
 static inline int array_grow(void *list, size_t n, size_t *n_allocated, size_t first, size_t size)
 {
-	size_t wanted = *n_allocated ? 2 * *n_allocated : first;
+	size_t wanted = *n_allocated ? 2 * *n_allocated : first, bytes;
 	void *grown;
 
 	if (n < *n_allocated)
 		return 0;
-	grown = reallocarray(*(void **)list, wanted, size);
+	/* Checked here, because the sanitizers take an overflow inside of reallocarray(3) for a mistake of the program. */
+	if (__builtin_mul_overflow(wanted, size, &bytes))
+		return -ENOMEM;
+	grown = realloc(*(void **)list, bytes);
 	if (!grown)
 		return -ENOMEM;
 	*(void **)list = grown;
