@@ -98,7 +98,29 @@ static int check_workload(const Phaul__Wire__Workload *w, struct error *err)
 	for (size_t i = 0; i < w->n_files; i++)
 		if (!path_normal(w->files[i]->path))
 			return bad(err, "workload.files.path");
+	if (strlen(w->spec) > MESSAGE_SPEC_MAX || w->n_trees > MESSAGE_TREES_MAX)
+		return bad(err, "workload.spec or trees");
+	for (size_t i = 0; i < w->n_trees; i++) {
+		r = check_text(w->trees[i]->name, 255, "workload.trees.name", err);
+		if (r)
+			return r;
+		if (!w->trees[i]->name[0] || !path_normal(w->trees[i]->path))
+			return bad(err, "workload.trees");
+	}
 	return 0;
+}
+
+static int check_engine(const Phaul__Wire__EngineOptions *m, struct error *err)
+{
+	int r = check_text(m->runtime, MESSAGE_PATH_MAX, "plan.engine.runtime", err);
+
+	if (!r)
+		r = check_text(m->engine, MESSAGE_PATH_MAX, "plan.engine.engine", err);
+	if (!r)
+		r = check_text(m->id, 255, "plan.engine.id", err);
+	if (!r && m->bundle[0] && !path_normal(m->bundle))
+		r = bad(err, "plan.engine.bundle");
+	return r;
 }
 
 static int check_address(const Phaul__Wire__Address *a, struct error *err)
@@ -128,6 +150,8 @@ static int check_plan(const Phaul__Wire__Plan *m, struct error *err)
 		r = check_address(m->addresses[i], err);
 	for (size_t i = 0; i < m->n_sync_paths && !r; i++)
 		r = path_normal(m->sync_paths[i]) ? 0 : bad(err, "plan.sync_paths");
+	if (!r && m->engine)
+		r = check_engine(m->engine, err);
 	return r;
 }
 
@@ -205,7 +229,7 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 			       ? 0
 			       : bad(err, "begin.data_channels");
 	case KIND(SYNC):
-		return m->sync->path < MESSAGE_SYNC_PATHS_MAX ? 0 : bad(err, "sync.path");
+		return m->sync->path < MESSAGE_SYNC_PATHS_MAX + MESSAGE_TREES_MAX ? 0 : bad(err, "sync.path");
 	case KIND(FINISH):
 		return check_finish(m->finish, err);
 	case KIND(ABORT):
