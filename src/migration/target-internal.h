@@ -11,6 +11,7 @@
 #include "migration/migration.h"
 #include "migration/receiver.h"
 #include "migration/session.h"
+#include "net/hold.h"
 
 struct target {
 	const struct target_options *options;
@@ -46,7 +47,8 @@ struct target {
 	/* the freeze */
 	struct pager *pager;
 	struct criu_job *criu;
-	bool caught;		/* the addresses are caught */
+	bool caught;		/* there may be a table that holds what arrives */
+	struct net_hold *hold;
 	size_t n_addresses_set; /* added here, to be taken away by an abort */
 	pid_t root_pid;
 	uint64_t resumed_at_ns;

@@ -222,7 +222,7 @@ int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error 
 	(void)m;
 	if (t->n_addresses) {
 		t->caught = true;
-		r = net_catch_install(t->id_text, t->addresses, t->n_addresses, err);
+		r = net_hold_install(t->id_text, NULL, t->addresses, t->n_addresses, &t->hold, err);
 	}
 	return r < 0 ? r : session_send_ready(&t->session, err);
 }
@@ -350,6 +350,7 @@ static int check_held(struct target *t, struct error *err)
 
 int target_release(struct target *t, struct error *err)
 {
+	struct net_hold_counts held = { 0 };
 	int r = check_held(t, err);
 
 	if (!r)
@@ -366,7 +367,7 @@ int target_release(struct target *t, struct error *err)
 		return r;
 	t->resumed_at_ns = clock_now_ns();
 	/* Only now: a segment that reaches a socket still under repair is lost, or answered wrongly. */
-	if (t->caught && net_catch_remove(t->id_text, err) < 0)
+	if (t->hold && net_hold_release(t->hold, &held, err) < 0)
 		log_error("%s", err->text);
 	t->caught = false;
 	announce(t);
@@ -431,7 +432,8 @@ void target_undo(struct target *t)
 	while (t->n_addresses_set)
 		if (net_address_remove(&t->addresses[--t->n_addresses_set], &err) < 0)
 			log_error("%s", err.text);
-	if (t->caught && net_catch_remove(t->id_text, &err) < 0)
+	net_hold_free(TAKE_PTR(t->hold));
+	if (t->caught && net_hold_remove(t->id_text, NULL, &err) < 0)
 		log_error("%s", err.text);
 	t->caught = false;
 	receiver_free(TAKE_PTR(t->receiver));

@@ -182,6 +182,7 @@ static void fail(struct target *t, const struct error *failure)
 static void target_free(struct target *t)
 {
 	criu_free(t->criu);
+	net_hold_free(t->hold);
 	pager_free(t->pager);
 	receiver_free(t->receiver);
 	channel_free(t->fs_channel);
