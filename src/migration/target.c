@@ -34,6 +34,7 @@ static const struct {
 	{ KIND(ROUND), IN(STATE_RECEIVING), target_on_round },
 	{ KIND(SYNC), IN(STATE_RECEIVING), target_on_sync },
 	{ KIND(ARM), IN(STATE_RECEIVING), target_on_arm },
+	{ KIND(TAKE), IN(STATE_RECEIVING), target_on_take },
 	{ KIND(FINISH), IN(STATE_RECEIVING), target_on_finish },
 	{ KIND(COMMIT), IN(STATE_PREPARED), target_on_commit },
 	{ KIND(DONE), IN(STATE_RUNNING), target_on_done },
