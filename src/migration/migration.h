@@ -83,6 +83,8 @@ struct migration_result {
 	uint64_t faults, pages_filled, fault_ns_max, fill_ns;
 	uint32_t pager_replaced;
 	uint64_t restore_ns, resume_ns, dump_ns;
+	bool held; /* packets waited at the target, held_packets of them, instead of being dropped */
+	uint64_t held_packets;
 	char engine[32]; /* "criu 4.2.1" */
 	char target[256];
 	char tracker[16];

@@ -57,6 +57,8 @@ int source_stage_arm(struct source *s, struct error *err)
 	source_engine_patience(s, true);
 	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
 	source_engine_patience(s, false);
+	if (!r)
+		r = source_net_arm(s, err);
 	if (!r && s->driver->arm) {
 		s->engine_armed = true;
 		r = s->driver->arm(&s->workload, &s->driver_options, err);
@@ -78,7 +80,11 @@ int source_stage_freeze(struct source *s, struct error *err)
 	if (r < 0)
 		return r;
 	s->frozen_at_ns = clock_now_ns();
-	r = criu_dump(s->criu, s->workload.root_pid, s->options->cancel_fd, err);
+	r = criu_dump_stop(s->criu, s->workload.root_pid, s->options->cancel_fd, err);
+	if (!r)
+		r = source_give_addresses(s, err);
+	if (!r)
+		r = criu_dump(s->criu, s->workload.root_pid, s->options->cancel_fd, err);
 	r = source_final_end(s, r, err);
 	if (r < 0)
 		return r;
@@ -109,6 +115,7 @@ void source_undo_freeze(struct source *s)
 {
 	struct error err = { 0 };
 
+	source_return_addresses(s);
 	if (!s->criu)
 		return;
 	if (criu_dump_rollback(s->criu, &err) < 0)
@@ -118,22 +125,6 @@ void source_undo_freeze(struct source *s)
 	s->firmly_stopped = false;
 	remove_criu_table(s);
 	criu_free(TAKE_PTR(s->criu));
-}
-
-static int give_addresses(struct source *s, struct error *err)
-{
-	int r = s->options->n_addresses ? journal_mark(s->journal, "addresses_given", err) : 0;
-
-	s->addresses_given = true;
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < s->options->n_addresses; i++) {
-		r = net_address_remove(&s->options->addresses[i], err);
-
-		if (r < 0)
-			return r;
-	}
-	return 0;
 }
 
 static int send_rest(struct source *s, struct error *err)
@@ -170,9 +161,8 @@ int source_stage_finish(struct source *s, struct error *err)
 	Phaul__Wire__Finish finish = PHAUL__WIRE__FINISH__INIT;
 	CONTROL_OF(request, finish, FINISH, &finish);
 	struct sender_counters round, all;
-	int r = give_addresses(s, err);
+	int r = source_give_addresses(s, err); /* where nobody could before */
 
-	log_debug("%zu addresses given up", s->options->n_addresses);
 	if (!r)
 		r = send_rest(s, err);
 	if (r < 0)
@@ -193,19 +183,6 @@ int source_stage_finish(struct source *s, struct error *err)
 	s->result.pages_referenced = s->images.pages_referenced;
 	s->result.image_bytes = s->images.bytes;
 	return STAGE_DONE;
-}
-
-void source_undo_finish(struct source *s)
-{
-	struct error err = { 0 };
-
-	if (!s->addresses_given)
-		return;
-	for (size_t i = 0; i < s->options->n_addresses; i++)
-		if (net_address_add(&s->options->addresses[i], &err) < 0 ||
-		    net_address_announce(&s->options->addresses[i], &err) < 0)
-			log_error("%s", err.text);
-	s->addresses_given = false;
 }
 
 int source_stage_commit(struct source *s, struct error *err)
@@ -240,6 +217,8 @@ int source_stage_commit(struct source *s, struct error *err)
 		return source_after_commit(s, err);
 	}
 	s->result.resume_ns = reply->running->resume_ns;
+	s->result.held = reply->running->held;
+	s->result.held_packets = reply->running->held_packets;
 	s->result.frozen_ns = s->committed_at_ns - s->frozen_at_ns + s->round_trip_ns / 2 + reply->running->resume_ns;
 	return STAGE_DONE;
 }

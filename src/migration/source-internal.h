@@ -124,7 +124,11 @@ void source_undo_begin(struct source *s);
 void source_undo_copy(struct source *s);
 void source_undo_arm(struct source *s);
 void source_undo_freeze(struct source *s);
-void source_undo_finish(struct source *s);
+
+/* source-net.c. arm: before the freeze. give: the tasks are stopped. return: a rollback; idempotent, failures are logged. */
+int source_net_arm(struct source *s, struct error *err);
+int source_give_addresses(struct source *s, struct error *err);
+void source_return_addresses(struct source *s);
 
 /* Around the dump: the final pass is taken as soon as the tasks are stopped. `dumped` is the dump's result; a failure is handed
  * through. */

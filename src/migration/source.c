@@ -30,7 +30,7 @@ static const struct stage {
 	{ "copy", source_stage_copy, source_undo_copy },
 	{ "arm", source_stage_arm, source_undo_arm },
 	{ "freeze", source_stage_freeze, source_undo_freeze },
-	{ "finish", source_stage_finish, source_undo_finish },
+	{ "finish", source_stage_finish, source_return_addresses },
 	{ "commit", source_stage_commit, NULL }, /* its first act is the point of no return */
 	{ "settle", source_stage_settle, NULL },
 	{ "fill", source_stage_fill, NULL },
