@@ -241,6 +241,8 @@ int job_follow(struct criu_job *job, const char *last, int cancel_fd,
 		if (r < 0)
 			return cancelled && r != -ETIMEDOUT ? -ECANCELED : r;
 		is_notify = response->type == CRIU_RPC__TYPE__NOTIFY;
+		if (is_notify && response->notify && response->notify->script)
+			log_debug("CRIU says %s", response->notify->script);
 		is_last = is_notify && response->notify && response->notify->script &&
 			  strcmp(response->notify->script, last) == 0;
 		seen(job, response, is_last && cancelled);

@@ -365,6 +365,7 @@ int target_release(struct target *t, struct error *err)
 	if (r < 0)
 		return r;
 	t->resumed_at_ns = clock_now_ns();
+	log_debug("the tasks run");
 	/* Only now: a segment that reaches a socket still under repair is lost, or answered wrongly. */
 	if (t->caught && net_catch_remove(t->id_text, err) < 0)
 		log_error("%s", err->text);
