@@ -12,6 +12,7 @@
 #include "driver/driver.h"
 #include "memory/dedup.h"
 #include "memory/tracker.h"
+#include "memory/vma-flags.h"
 #include "migration/handover.h"
 #include "migration/images.h"
 #include "migration/migration.h"
@@ -27,6 +28,13 @@ struct present_list {
 };
 
 void present_list_free(struct present_list *p);
+
+/* How far CRIU has come in the dump, as it showed by opening a pipe. */
+enum final_reached {
+	FINAL_BEGUN,
+	FINAL_MAPPINGS, /* all tasks are stopped, and it wants to know the first one's mappings */
+	FINAL_PAGES,	/* it wants to know what it need not see */
+};
 
 struct source {
 	const struct migration_options *options;
@@ -81,10 +89,14 @@ struct source {
 	size_t sync_next;
 
 	/* the final pass (source-final.c) */
-	char hidden_path[544];
+	char hidden_path[544], flags_path[560];
+	struct vma_flags *flags; /* NULL: CRIU reads smaps by itself */
+	struct page_runs late_runs; /* of the last list, what cannot be sent beside the dump */
+	bool sending;		    /* the rest of it is being sent */
 	struct present_list present;
 	pthread_t final_thread;
-	_Atomic bool final_canceled, final_opened;
+	_Atomic bool final_canceled;
+	_Atomic enum final_reached final_reached;
 	bool final_taken, hidden;
 	int final_result;
 	struct error final_error;
@@ -137,6 +149,18 @@ int source_final_end(struct source *s, int dumped, struct error *err);
 
 /* An engine may take longer to answer (image, container, network) than a peer may otherwise be silent. */
 void source_engine_patience(struct source *s, bool patient);
+
+/* Before the freeze: learns to answer what CRIU asks about mappings. Without it CRIU asks the kernel, and takes longer. */
+void source_flags_prepare(struct source *s);
+
+/* Tasks stopped: the answer, for these processes. */
+void source_flags_answer(struct source *s, int fd, const pid_t *pids, size_t n);
+
+/* Tasks stopped, the last list taken: begins to send it, but for what CRIU may change for a while (s->late_runs). */
+int source_early_send(struct source *s, struct error *err);
+
+/* CRIU is done: sends what could not be sent before, and waits until all is sent. */
+int source_early_finish(struct source *s, struct error *err);
 
 /* How the target is reached again. */
 void source_link(const struct source *s, struct handover_link *ret);

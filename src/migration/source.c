@@ -200,6 +200,8 @@ void source_free(struct source *s)
 	tracker_free(s->tracker);
 	dedup_free(s->dedup);
 	page_runs_free(&s->runs);
+	page_runs_free(&s->late_runs);
+	vma_flags_free(s->flags);
 	present_list_free(&s->present);
 	channel_free(s->fs_channel);
 	session_free(&s->session);

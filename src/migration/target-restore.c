@@ -367,6 +367,7 @@ int target_release(struct target *t, struct error *err)
 	if (r < 0)
 		return r;
 	t->resumed_at_ns = clock_now_ns();
+	log_debug("the tasks run");
 	/* Only now: a segment that reaches a socket still under repair is lost, or answered wrongly. */
 	target_net_release(t);
 	r = hook_reached("target", "resumed", -1, err);
