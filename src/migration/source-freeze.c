@@ -78,7 +78,9 @@ int source_stage_freeze(struct source *s, struct error *err)
 {
 	int r, mended;
 
-	r = source_final_begin(s, err);
+	r = source_converge_let_go(s, err);
+	if (!r)
+		r = source_final_begin(s, err);
 	if (r < 0)
 		return r;
 	log_debug("CRIU is asked to dump");

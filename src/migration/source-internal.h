@@ -14,10 +14,13 @@
 #include "memory/tracker.h"
 #include "memory/vma-flags.h"
 #include "migration/handover.h"
+#include "migration/heat.h"
 #include "migration/images.h"
 #include "migration/migration.h"
 #include "migration/sender.h"
 #include "migration/session.h"
+#include "migration/throttle.h"
+#include "transport/pacer.h"
 
 /* The present maps of all processes, as FINISH carries them. */
 struct present_list {
@@ -75,7 +78,7 @@ struct source {
 	struct tracker *tracker;
 	struct dedup_index *dedup;
 	struct sender *sender;
-	struct page_runs runs; /* of the round under way, or about to be */
+	struct page_runs runs; /* all that is still to be sent, before the round under way */
 	uint32_t round;
 	bool round_under_way;
 	bool decided; /* the decision after the last round was told, and is to be acted on */
@@ -87,6 +90,17 @@ struct source {
 	uint64_t progress_ns, progress_bytes;
 	uint64_t spoke_ns; /* when the control channel was last used in a round */
 	size_t sync_next;
+
+	/* convergence (source-converge.c) */
+	struct heat heat;
+	struct page_runs sending; /* of runs: the round under way, or about to be */
+	struct page_runs left;	  /* the others: written in every round, or cut off */
+	struct page_runs written; /* as of the last look */
+	struct throttle *throttle;
+	uint32_t throttle_percent;
+	struct pacer pacer;
+	uint64_t copy_started_ns;
+	bool timed_out; /* the round under way was cut short */
 
 	/* the final pass (source-final.c) */
 	char hidden_path[544], flags_path[560];
@@ -141,6 +155,23 @@ void source_undo_freeze(struct source *s);
 int source_net_arm(struct source *s, struct error *err);
 int source_give_addresses(struct source *s, struct error *err);
 void source_return_addresses(struct source *s);
+
+/* The channels are there: what they may send is limited. */
+void source_converge_begin(struct source *s);
+
+/* What the tracker reported: *written is taken over, and sorted into what is sent next and what is left for last. */
+int source_converge_look(struct source *s, struct page_runs *written, const pid_t *pids, size_t n, struct error *err);
+
+/* After a round: what next? And, once that was told, its consequence: the workload is held back, or copying ends with a sentence. */
+enum policy_decision source_converge_decide(struct source *s);
+int source_converge_act(struct source *s, struct error *err);
+
+/* In the middle of a round: is the time for copying over? */
+int source_converge_check(struct source *s, struct error *err);
+
+/* Right before the freeze: neither the workload nor we are held back any more. */
+int source_converge_let_go(struct source *s, struct error *err);
+void source_converge_end(struct source *s); /* idempotent */
 
 /* Around the dump: the final pass is taken as soon as the tasks are stopped. `dumped` is the dump's result; a failure is handed
  * through. */

@@ -44,9 +44,11 @@ int source_new(const struct migration_options *options, struct source **ret, str
 	if (!s)
 		return error_set(err, ENOMEM, "no memory for a migration");
 	s->options = options;
+	pacer_init(&s->pacer, options->bandwidth);
 	s->started_ns = clock_now_ns();
 	r = uuid_new(&s->result.id);
 	if (r < 0) {
+		pacer_destroy(&s->pacer);
 		free(s);
 		return error_errno(err, -r, "cannot make an id for the migration");
 	}
@@ -196,6 +198,7 @@ void source_free(struct source *s)
 	} else {
 		criu_free(s->criu);
 	}
+	source_converge_end(s);
 	sender_free(s->sender);
 	tracker_free(s->tracker);
 	dedup_free(s->dedup);
@@ -210,6 +213,7 @@ void source_free(struct source *s)
 	checkpoint_way_free(&s->way);
 	workload_free(&s->workload);
 	obstacles_free(&s->obstacles);
+	pacer_destroy(&s->pacer);
 	if (s->work_directory[0] && !s->outcome_unknown && !s->options->keep_images)
 		dir_remove(s->work_directory);
 	free(s);
