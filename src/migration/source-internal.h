@@ -106,7 +106,7 @@ struct source {
 	char hidden_path[544], flags_path[560];
 	struct vma_flags *flags; /* NULL: CRIU reads smaps by itself */
 	struct page_runs late_runs; /* of the last list, what cannot be sent beside the dump */
-	bool sending;		    /* the rest of it is being sent */
+	bool early_sending;	    /* the rest of it is being sent */
 	struct present_list present;
 	pthread_t final_thread;
 	_Atomic bool final_canceled;
