@@ -39,7 +39,7 @@ struct migration_options {
 	struct net_address addresses[MIGRATION_ADDRESSES_MAX];
 	size_t n_addresses;
 	const char *tracker;  /* "auto", "write-protect", "soft-dirty", "none" */
-	int64_t reconnect_ms; /* how long to look for a target that was lost after the commit */
+	int64_t reconnect_ms; /* how long to look for a target that was lost before the freeze or after the commit */
 	const char *fence;    /* program that is asked whether the target is certainly dead; NULL: none */
 	int cancel_fd;	      /* readable: give up before the commit; -1: none */
 };
@@ -80,6 +80,7 @@ struct migration_result {
 	uint64_t sync_ns, sync_final_ns;
 	uint64_t faults, pages_filled, fault_ns_max, fill_ns;
 	uint32_t pager_replaced;
+	uint32_t reconnects; /* before the freeze */
 	uint64_t restore_ns, resume_ns, dump_ns;
 	char engine[32]; /* "criu 4.2.1" */
 	char target[256];

@@ -120,7 +120,7 @@ static int send_rest(struct source *s, struct error *err)
 	int r;
 
 	s->round++;
-	r = sender_start(s->sender, s->round, &s->runs, err);
+	r = sender_start(s->sender, s->round, &s->runs, false, err);
 	/* CRIU's images go on the control channel while the data channels carry pages. */
 	if (!r)
 		r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);

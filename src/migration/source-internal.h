@@ -28,6 +28,13 @@ struct present_list {
 
 void present_list_free(struct present_list *p);
 
+/* How far the copy is: a link that breaks each time at the same place is not mended for ever. */
+struct source_progress {
+	size_t stage, path;
+	uint32_t round;
+	uint64_t pages_left;
+};
+
 struct source {
 	const struct migration_options *options;
 	struct migration_result result;
@@ -60,6 +67,8 @@ struct source {
 	char journals[512], peer_identity[256];
 	uint64_t round_trip_ns;
 	bool begun;	      /* the target holds something for us */
+	bool link_given_up;   /* it broke before the freeze, and did not come back in time */
+	bool target_gave_up;  /* and said so: it need not be told */
 	bool may_be_prepared; /* FINISH was sent: the target does not give up by itself any more */
 	bool take_back; /* after the commit: the target, a fence or the operator says that it does not run there */
 
@@ -69,8 +78,11 @@ struct source {
 	struct sender *sender;
 	struct page_runs runs; /* of the round under way, or about to be */
 	uint32_t round;
+	uint64_t round_pages; /* as it began */
 	bool round_under_way;
-	bool decided; /* the decision after the last round was told, and is to be acted on */
+	struct source_progress stalled; /* at the last reconnection */
+	uint32_t stalls;		/* reconnections in a row that brought nothing */
+	bool decided;			/* the decision after the last round was told, and is to be acted on */
 	enum policy_decision decision;
 	uint64_t scan_ns; /* of the last look at the page tables */
 	uint32_t n_processes;
@@ -128,6 +140,17 @@ void source_undo_finish(struct source *s);
  * through. */
 int source_final_begin(struct source *s, struct error *err);
 int source_final_end(struct source *s, int dumped, struct error *err);
+
+/* Opens the session's data and file channels; the sender takes its own over. */
+int source_open_channels(struct source *s, struct error *err);
+
+/* A stage before the freeze failed with err: whether it only lost the link, and then whether that is mended (0: the stage is to be run
+ * again). err is the reason otherwise. */
+bool source_lost_link(const struct source *s, const struct error *err);
+int source_reconnect(struct source *s, struct error *err);
+
+/* The target's own sentence about why it broke a connection, if it is on the control channel or comes soon. */
+void source_prefer_reason(struct source *s, struct error *err);
 
 /* How the target is reached again. */
 void source_link(const struct source *s, struct handover_link *ret);
