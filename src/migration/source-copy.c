@@ -28,6 +28,7 @@
 #define KEEP_ALIVE_MS 500 /* less than the shortest --timeout of a target, 1 s */
 #define ABORT_ANSWER_MS 5000
 #define ABORT_AGAIN_MS 10000
+#define ABORT_ONCE_MS 2000 /* a target that does not hold it for ever */
 
 static int open_further_channel(struct source *s, enum frame_channel_kind kind, uint32_t index, struct channel **ret,
 				struct error *err)
@@ -102,12 +103,13 @@ int source_stage_begin(struct source *s, struct error *err)
 /* Over new connections, after the old one broke. */
 static void abort_again(struct source *s)
 {
+	int64_t wait_ms = s->may_be_prepared ? ABORT_AGAIN_MS : s->link_given_up ? 0 : ABORT_ONCE_MS;
 	struct error err = { 0 };
 	struct handover_link link;
 
 	source_link(s, &link);
 	link.cancel_fd = -1;
-	if (handover_abort(&link, deadline_in_ms(s->link_given_up ? 0 : ABORT_AGAIN_MS), s->result.reason, &err) == 0)
+	if (handover_abort(&link, deadline_in_ms(wait_ms), s->result.reason, &err) == 0)
 		return;
 	if (s->may_be_prepared)
 		log_warning("%s; phaul resume %s tries it again", err.text, s->id_text);

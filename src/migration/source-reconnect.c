@@ -20,6 +20,7 @@
 
 #define RETRY_MS 250
 #define STALLS_MAX 5
+#define PASS_BYTES (1U << 20) /* a file pass that sent so much came forward */
 
 bool source_lost_link(const struct source *s, const struct error *err)
 {
@@ -29,7 +30,10 @@ bool source_lost_link(const struct source *s, const struct error *err)
 
 static void close_channels(struct source *s)
 {
-	struct channel *gone[] = { TAKE_PTR(s->session.control), TAKE_PTR(s->fs_channel) };
+	struct channel *gone[2];
+
+	gone[0] = TAKE_PTR(s->session.control);
+	gone[1] = TAKE_PTR(s->fs_channel);
 
 	sender_stop(s->sender);
 	for (size_t i = 0; i < ARRAY_SIZE(gone); i++) {
@@ -98,9 +102,12 @@ static bool hopeless(int r)
 /* Whether the copy came forward since the last time. */
 static bool stalls(struct source *s)
 {
-	struct source_progress now = { s->stage, s->sync_next, s->round, s->runs.pages };
+	struct source_progress now = { s->stage, s->sync_next, s->round, s->runs.pages }, *was = &s->stalled;
+	bool same = now.stage == was->stage && now.path == was->path && now.round == was->round &&
+		    now.pages_left == was->pages_left &&
+		    (!s->fs_channel || channel_bytes_out(s->fs_channel) < PASS_BYTES);
 
-	s->stalls = memcmp(&now, &s->stalled, sizeof(now)) ? 0 : s->stalls + 1;
+	s->stalls = same ? s->stalls + 1 : 0;
 	s->stalled = now;
 	return s->stalls >= STALLS_MAX;
 }
