@@ -106,6 +106,7 @@ struct source {
 	uint64_t frozen_at_ns, committed_at_ns, running_at_ns;
 	bool addresses_given; /* removed here */
 	bool firmly_stopped;
+	bool engine_armed; /* driver->arm() was called */
 	bool outcome_unknown;
 	struct image_counters images;
 };
@@ -133,6 +134,7 @@ int source_stage_fill(struct source *s, struct error *err);
 void source_undo_connect(struct source *s);
 void source_undo_begin(struct source *s);
 void source_undo_copy(struct source *s);
+void source_undo_arm(struct source *s);
 void source_undo_freeze(struct source *s);
 void source_undo_finish(struct source *s);
 
@@ -152,6 +154,9 @@ int source_reconnect(struct source *s, struct error *err);
 /* The target's own sentence about why it broke a connection, if it is on the control channel or comes soon. */
 void source_prefer_reason(struct source *s, struct error *err);
 
+/* An engine may take longer to answer (image, container, network) than a peer may otherwise be silent. */
+void source_engine_patience(struct source *s, bool patient);
+
 /* How the target is reached again. */
 void source_link(const struct source *s, struct handover_link *ret);
 
@@ -167,3 +172,7 @@ int source_touch_mapped(struct source *s, struct error *err);
 
 /* Joins one pass of path number `path` to the target, blocking. */
 int source_sync_pass(struct source *s, uint32_t path, struct error *err);
+
+/* How many there are: those of --sync, then the workload's own trees; and the path of one at the source. */
+uint32_t source_passes(const struct source *s);
+const char *source_pass_path(const struct source *s, uint32_t i);

@@ -29,7 +29,7 @@ static const struct stage {
 	{ "begin", source_stage_begin, source_undo_begin, false },
 	{ "files", source_stage_sync, NULL, true },
 	{ "copy", source_stage_copy, source_undo_copy, true },
-	{ "arm", source_stage_arm, NULL, true },
+	{ "arm", source_stage_arm, source_undo_arm, true },
 	{ "freeze", source_stage_freeze, source_undo_freeze, false },
 	{ "finish", source_stage_finish, source_undo_finish, false },
 	{ "commit", source_stage_commit, NULL,
@@ -54,8 +54,14 @@ int source_new(const struct migration_options *options, struct source **ret, str
 	}
 	uuid_format(&s->result.id, s->id_text);
 	snprintf(s->result.target, sizeof(s->result.target), "%s", options->target_text);
-	s->driver_options =
-		(struct driver_options){ .synced_paths = options->sync_paths, .shell_job = options->shell_job };
+	s->driver_options = (struct driver_options){ .synced_paths = options->sync_paths,
+						     .shell_job = options->shell_job,
+						     .runtime = options->runtime,
+						     .engine = options->engine,
+						     .target_engine = options->target_engine,
+						     .target_id = options->target_id,
+						     .target_bundle = options->target_bundle,
+						     .remove_source = options->remove_source };
 	while (options->sync_paths[s->driver_options.n_synced_paths])
 		s->driver_options.n_synced_paths++;
 	*ret = s;
