@@ -210,7 +210,7 @@ int handover_abort(const struct handover_link *link, uint64_t deadline_ns, const
 		if (!r)
 			return 0;
 		if (clock_now_ns() >= deadline_ns)
-			return error_set(err, ETIMEDOUT, "the target could not be told to give up: %s", err->text);
+			return error_wrap(err, "the target could not be told to give up");
 		if (fd_wait(link->cancel_fd, POLLIN, MIN(deadline_ns, deadline_in_ms(RETRY_MS))) == 1)
 			return error_set(err, ECANCELED, "canceled before the target was told to give up");
 	}

@@ -53,6 +53,7 @@ void target_lose_link(struct target *t, const struct error *failure)
 	channel_free(TAKE_PTR(t->fs_channel));
 }
 
+/* In the place of the old one. */
 static void take_control(struct target *t, struct channel *channel)
 {
 	log_info("%s is back", channel_peer(channel));
@@ -94,13 +95,25 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 	return 0;
 }
 
+/* While channels are due: whether the source says something instead (that it gives up), or is gone. */
+static bool source_speaks(struct target *t, uint64_t deadline_ns)
+{
+	struct pollfd p[3] = { { .fd = channel_poll_fd(t->session.control), .events = POLLIN },
+			       { .fd = route_poll_fd(t->route), .events = POLLIN },
+			       { .fd = t->options->cancel_fd, .events = POLLIN } };
+
+	if (channel_has_pending(t->session.control))
+		return true;
+	return poll(p, 3, deadline_poll_ms(deadline_ns)) > 0 && p[0].revents && !p[1].revents && !p[2].revents;
+}
+
 int target_take_channels(struct target *t, struct error *err)
 {
 	uint64_t deadline = deadline_in_ms(CHANNEL_TIMEOUT_MS);
 	int r = 0;
 
 	for (uint32_t i = 0; i < t->further_channels && !r; i++)
-		r = take_channel(t, deadline, err);
+		r = source_speaks(t, deadline) ? 1 : take_channel(t, deadline, err);
 	return r;
 }
 

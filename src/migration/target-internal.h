@@ -96,8 +96,8 @@ int target_release(struct target *t, struct error *err);
 int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel **ret,
 			  enum frame_channel_kind *ret_kind, uint32_t *ret_index, struct error *err);
 
-/* Dialled after BEGIN and again after a RESUME that goes on: all data and file channels. 1: another control channel came instead, and has
- * taken the place of ours. */
+/* Dialled after BEGIN and again after a RESUME that goes on: all data and file channels. 1: something came on the control
+ * channel instead, or another one in its place. */
 int target_take_channels(struct target *t, struct error *err);
 
 /* Waits until a round has come on all data channels. */

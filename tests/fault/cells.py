@@ -96,7 +96,8 @@ def short_cut_cell(point):
 
 def cut_cell(point):
     if before(point, "source-commit"):
-        return Cell("link", point, SOURCE, ABORTED)
+        # What is prepared in spite of the cut is held until the source's ABORT can be delivered.
+        return Cell("link", point, SOURCE, ABORTED, settle=point == "target-finish")
     if before(point, "source-settle"):
         held = point in ("source-commit", "source-stopped", "source-committed")
         return Cell("link", point, TARGET, UNKNOWN, settle=True, held=held)
@@ -115,9 +116,9 @@ def full_cell(point):
 def stop_cell(point):
     """The peer of the side that is at the point stands still for longer than --timeout, and not as long as --reconnect-timeout."""
     options = ("--reconnect-timeout", "14")
-    if before(point, "source-files"):
+    if before(point, "target-begin"):
         return Cell("stop", point, SOURCE, ABORTED, options=options)
-    if between(point, "source-freeze", "target-finish"):
+    if point == "target-begin" or between(point, "source-freeze", "target-finish"):
         return Cell("stop", point, None, options=options)
     return Cell("stop", point, TARGET, MIGRATED, options=options)
 
