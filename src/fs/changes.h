@@ -38,3 +38,8 @@ int changes_add_all(struct changes *c, struct error *err);
 /* Appends the list, each name once, with all names of files that have several; *ret_n: how many. The tree is read for that. */
 int changes_finish(struct changes *c, struct buffer *ret, size_t *ret_n, struct error *err);
 void changes_free(struct changes *c);
+
+static inline void changes_freep(struct changes **c)
+{
+	changes_free(*c);
+}

@@ -16,6 +16,7 @@
 #define MIGRATION_CHANNELS_DEFAULT 2
 #define MIGRATION_ADDRESSES_MAX 64
 #define MIGRATION_SYNC_PATHS_MAX 64
+#define MIGRATION_PASSES_MAX (MIGRATION_SYNC_PATHS_MAX + WORKLOAD_TREES_MAX)
 #define MIGRATION_ITERATIONS_MAX 256
 #define MIGRATION_PHASES_MAX 16
 
@@ -80,6 +81,9 @@ struct migration_result {
 	uint64_t pages_referenced; /* of CRIU's images, not sent again */
 	uint64_t image_bytes;
 	uint64_t sync_ns, sync_final_ns;
+	uint32_t sync_passes;
+	uint64_t sync_final_names;  /* on the last passes' lists */
+	char sync_final_whole[ERROR_TEXT_MAX]; /* why the last pass of a tree looked at all of it, "" when none did */
 	uint64_t faults, pages_filled, fault_ns_max, fill_ns;
 	uint32_t pager_replaced;
 	uint64_t restore_ns, resume_ns, dump_ns;

@@ -256,6 +256,10 @@ static void *final_main(void *arg)
 	if (!s->final_result)
 		s->final_result = write_hidden(s, fd, &s->final_error);
 	s->hidden = !s->final_result;
+	close_fd(&fd);
+	/* While CRIU dumps; unless it makes names in the trees itself. */
+	if (s->hidden && !s->way.link_remap)
+		s->final_result = source_sync_final_begin(s, &s->final_error);
 	return NULL;
 }
 

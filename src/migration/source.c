@@ -26,7 +26,7 @@ static const struct stage {
 	{ "connect", source_stage_connect, source_undo_connect },
 	{ "plan", source_stage_plan, NULL },
 	{ "begin", source_stage_begin, source_undo_begin },
-	{ "files", source_stage_sync, NULL },
+	{ "files", source_stage_sync, source_undo_sync },
 	{ "copy", source_stage_copy, source_undo_copy },
 	{ "arm", source_stage_arm, source_undo_arm },
 	{ "freeze", source_stage_freeze, source_undo_freeze },
@@ -83,8 +83,9 @@ static void collect_bytes(struct source *s)
 
 	if (s->session.control)
 		sum += channel_bytes_out(s->session.control) + channel_bytes_in(s->session.control);
-	if (s->fs_channel)
-		sum += channel_bytes_out(s->fs_channel) + channel_bytes_in(s->fs_channel);
+	for (size_t i = 0; i < s->n_trees; i++)
+		if (s->trees[i].channel)
+			sum += channel_bytes_out(s->trees[i].channel) + channel_bytes_in(s->trees[i].channel);
 	if (s->sender)
 		sum += sender_bytes_out(s->sender);
 	s->result.bytes_wire = sum;
@@ -201,7 +202,7 @@ void source_free(struct source *s)
 	dedup_free(s->dedup);
 	page_runs_free(&s->runs);
 	present_list_free(&s->present);
-	channel_free(s->fs_channel);
+	source_sync_free(s);
 	session_free(&s->session);
 	tls_identity_free(s->identity);
 	journal_free(s->journal);

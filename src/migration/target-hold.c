@@ -49,7 +49,8 @@ void target_rejoin(struct target *t)
 	_cleanup_channel_ struct channel *channel = NULL;
 	enum frame_channel_kind kind;
 	struct error err = { 0 };
-	int r = target_accept_channel(t, deadline_in_ms(REJOIN_MS), &channel, &kind, &err);
+	uint32_t index;
+	int r = target_accept_channel(t, deadline_in_ms(REJOIN_MS), &channel, &kind, &index, &err);
 
 	if (!r && kind != CHANNEL_KIND_CONTROL)
 		r = error_set(&err, EPROTO, "%s opened a channel that is not due", channel_peer(channel));

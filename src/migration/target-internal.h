@@ -9,6 +9,7 @@
 #include "memory/store.h"
 #include "migration/images.h"
 #include "migration/migration.h"
+#include "migration/pass.h"
 #include "migration/receiver.h"
 #include "migration/restorer.h"
 #include "migration/session.h"
@@ -42,7 +43,8 @@ struct target {
 	char work_directory[512], images_directory[544];
 	struct store *store;
 	struct receiver *receiver;
-	struct channel *fs_channel;
+	struct channel *fs_channels[MIGRATION_PASSES_MAX]; /* one for each path of the plan */
+	struct pass *passes[MIGRATION_PASSES_MAX];	   /* under way (target-sync.c) */
 	struct image_sink sink;
 	bool sink_open;
 
@@ -71,6 +73,8 @@ int target_on_ping(struct target *t, const Phaul__Wire__Control *m, struct error
 int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_round(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+int target_on_sync_end(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+int target_on_probe(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct error *err);
@@ -91,7 +95,7 @@ int target_release(struct target *t, struct error *err);
 
 /* The next channel of this session and what it is for. */
 int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel **ret,
-			  enum frame_channel_kind *ret_kind, struct error *err);
+			  enum frame_channel_kind *ret_kind, uint32_t *ret_index, struct error *err);
 
 /* Whether this failure only lost the link, and the journal's state outlives that. */
 bool target_holds(const struct target *t, int failure);
@@ -108,6 +112,10 @@ void target_rejoin(struct target *t);
 
 /* Whether a file pass may replace that path here; asked in the plan, and again before each pass, whatever the source forces. */
 bool target_may_sync(const struct target *t, const char *path);
+
+/* Whether files are on their way; ends all that are. */
+bool target_syncs(const struct target *t);
+void target_end_passes(struct target *t);
 
 /* Undoes everything this migration did here. Only before the resume; idempotent; failures are logged. */
 void target_undo(struct target *t);

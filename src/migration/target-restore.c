@@ -7,17 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "fs/sync.h"
 #include "migration/convert.h"
 #include "migration/hook.h"
 #include "migration/recover.h"
-#include "migration/stream.h"
 #include "migration/target-internal.h"
 #include "migration/tasks.h"
 
@@ -42,12 +39,11 @@ static uint64_t store_limit(void)
 
 /* The first frame of a further channel says what it is for. */
 int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel **ret,
-			  enum frame_channel_kind *ret_kind, struct error *err)
+			  enum frame_channel_kind *ret_kind, uint32_t *ret_index, struct error *err)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES], body[FRAME_CHANNEL_BYTES];
 	_cleanup_channel_ struct channel *channel = NULL;
 	struct frame_header header = { 0 };
-	uint32_t index;
 	int r = route_receive(t->route, t->options->cancel_fd, deadline_ns, &channel, err);
 
 	if (r < 0)
@@ -65,7 +61,7 @@ int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel
 	if (!r)
 		r = channel_read(channel, body, sizeof(body), err);
 	if (!r)
-		r = frame_decode_channel(body, header.length, ret_kind, &index, err);
+		r = frame_decode_channel(body, header.length, ret_kind, ret_index, err);
 	if (!r)
 		*ret = TAKE_PTR(channel);
 	return r;
@@ -75,7 +71,8 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 {
 	_cleanup_channel_ struct channel *channel = NULL;
 	enum frame_channel_kind kind;
-	int r = target_accept_channel(t, deadline_ns, &channel, &kind, err);
+	uint32_t index;
+	int r = target_accept_channel(t, deadline_ns, &channel, &kind, &index, err);
 
 	if (r < 0)
 		return r;
@@ -85,9 +82,9 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 		return receiver_add(t->receiver, TAKE_PTR(channel), err);
 	if (kind == CHANNEL_KIND_CONTROL)
 		return error_set(err, EPROTO, "%s opened a second control channel", channel_peer(channel));
-	if (t->fs_channel)
-		return error_set(err, EPROTO, "%s opened two file channels", channel_peer(channel));
-	t->fs_channel = TAKE_PTR(channel);
+	if (index >= MIGRATION_PASSES_MAX || t->fs_channels[index])
+		return error_set(err, EPROTO, "%s opened a file channel of a number that is not due", channel_peer(channel));
+	t->fs_channels[index] = TAKE_PTR(channel);
 	return 0;
 }
 
@@ -155,7 +152,7 @@ int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct erro
 		r = make_place(t, err);
 	if (!r)
 		r = session_send_ready(&t->session, err);
-	for (uint32_t i = 0; i < m->begin->data_channels + m->begin->fs_channel && !r; i++)
+	for (uint32_t i = 0; i < m->begin->data_channels + m->begin->fs_channels && !r; i++)
 		r = take_channel(t, deadline, err);
 	return r;
 }
@@ -174,53 +171,6 @@ int target_on_round(struct target *t, const Phaul__Wire__Control *m, struct erro
 	part.number = m->round->number;
 	part.store_bytes = store_bytes(t->store);
 	return session_send(&t->session, &reply, err);
-}
-
-static int run_pass(struct target *t, const char *path, const int pair[2], struct error *err)
-{
-	struct stream_thread *pump = NULL;
-	struct error pumped = { 0 };
-	struct sync *sync = NULL;
-	int r, p;
-
-	/* The source pumps in any case, so do we: a refusal ends its rsync, and then it reads why. */
-	r = stream_thread_start(t->fs_channel, pair[0], t->options->cancel_fd, t->options->timeout_ms, &pump, err);
-	if (r < 0)
-		return r;
-	r = sync_receive_start(path, pair[1], &sync, err);
-	if (!r)
-		r = sync_finish(sync, t->options->cancel_fd, DEADLINE_NEVER, NULL, err);
-	shutdown(pair[1], SHUT_RDWR);
-	p = stream_thread_join(pump, &pumped);
-	/* A broken channel is the cause, rsync's end what followed. */
-	if (p < 0) {
-		r = p;
-		*err = pumped;
-	}
-	sync_free(sync);
-	return r;
-}
-
-int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error *err)
-{
-	Phaul__Wire__SyncDone part = PHAUL__WIRE__SYNC_DONE__INIT;
-	CONTROL_OF(reply, sync_done, SYNC_DONE, &part);
-	const char *path = target_pass_path(t, m->sync->path, err);
-	int pair[2], r;
-
-	if (!path)
-		return -err->number;
-	if (!t->fs_channel)
-		return error_set(err, EPROTO, "the peer wants to bring files without a channel for them");
-	r = session_send_ready(&t->session, err);
-	if (r < 0)
-		return r;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-		return error_errno(err, errno, "cannot make a socket pair for rsync");
-	r = run_pass(t, path, pair, err);
-	close(pair[0]);
-	close(pair[1]);
-	return r < 0 ? r : session_send(&t->session, &reply, err);
 }
 
 /* Who has to end before a later phaul takes up what a crash left. An engine's CRIU is only known once it has restored. */
@@ -332,7 +282,7 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	if (!r)
 		r = add_addresses(t, err);
 	checked = clock_now_ns();
-	if (!r && !t->restorer)
+	if (!r && (!t->restorer || target_syncs(t)))
 		r = error_set(err, EPROTO, "the peer did not let the target get ready for the freeze");
 	if (!r)
 		r = restorer_hold(t->restorer, t->options->cancel_fd, &t->root_pid, err);
@@ -448,6 +398,7 @@ void target_undo(struct target *t)
 {
 	struct error err = { 0 };
 
+	target_end_passes(t);
 	if (t->restorer && restorer_abort(t->restorer, &err) < 0)
 		log_error("%s", err.text);
 	restorer_free(TAKE_PTR(t->restorer));

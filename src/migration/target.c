@@ -33,6 +33,8 @@ static const struct {
 	{ KIND(BEGIN), NO_JOURNAL, target_on_begin },
 	{ KIND(ROUND), IN(STATE_RECEIVING), target_on_round },
 	{ KIND(SYNC), IN(STATE_RECEIVING), target_on_sync },
+	{ KIND(SYNC_END), IN(STATE_RECEIVING), target_on_sync_end },
+	{ KIND(PROBE), NO_JOURNAL | IN(STATE_RECEIVING), target_on_probe },
 	{ KIND(ARM), IN(STATE_RECEIVING), target_on_arm },
 	{ KIND(FINISH), IN(STATE_RECEIVING), target_on_finish },
 	{ KIND(COMMIT), IN(STATE_PREPARED), target_on_commit },
@@ -184,7 +186,9 @@ static void target_free(struct target *t)
 	restorer_free(t->restorer);
 	pager_free(t->pager);
 	receiver_free(t->receiver);
-	channel_free(t->fs_channel);
+	target_end_passes(t);
+	for (size_t i = 0; i < MIGRATION_PASSES_MAX; i++)
+		channel_free(t->fs_channels[i]);
 	if (t->sink_open)
 		image_sink_close(&t->sink);
 	store_free(t->store);
