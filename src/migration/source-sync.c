@@ -27,6 +27,7 @@
 #define GAP_MS 200	 /* between the passes of a tree, by list */
 #define WHOLE_GAP_MS 5000 /* and of one that is looked at as a whole */
 #define TURN_MS 200
+#define MANY_NAMES 256 /* more than that are not left to the freeze */
 
 uint32_t source_passes(const struct source *s)
 {
@@ -190,6 +191,24 @@ static void tell_pass(struct source *s, const struct source_tree *t)
 	s->result.sync_ns += s->event->ns;
 }
 
+/* One more pass by list, waited for, when that many names or more have changed. */
+static int catch_up(struct source *s, uint32_t i, size_t least, struct error *err)
+{
+	struct source_tree *t = &s->trees[i];
+	uint64_t n = 0;
+	int r;
+
+	if (!t->pass || t->fed || !t->watch || watch_pending(t->watch) < least)
+		return 0;
+	r = feed(s, t, false, &n, err);
+	if (!r)
+		r = end_pass(s, i, err);
+	if (r < 0)
+		return error_wrap(err, "cannot bring %s to the target", t->tree.path);
+	s->result.sync_ns += clock_now_ns() - t->fed_ns;
+	return begin_pass(s, i, true, err);
+}
+
 int source_stage_sync(struct source *s, struct error *err)
 {
 	struct source_tree *t;
@@ -217,6 +236,9 @@ int source_stage_sync(struct source *s, struct error *err)
 	tell_pass(s, t);
 	if (!t->file)
 		r = begin_pass(s, i, true, err);
+	/* A long first pass leaves much behind. */
+	if (!r)
+		r = catch_up(s, i, 1, err);
 	return r < 0 ? r : STAGE_AGAIN;
 }
 
@@ -255,12 +277,15 @@ int source_sync_arm(struct source *s, struct error *err)
 {
 	int r = 0;
 
-	for (uint32_t i = 0; i < s->n_trees && !r; i++)
+	for (uint32_t i = 0; i < s->n_trees && !r; i++) {
 		if (s->trees[i].pass && s->trees[i].fed) {
 			r = end_pass(s, i, err);
 			if (!r)
 				r = begin_pass(s, i, true, err);
 		}
+		if (!r)
+			r = catch_up(s, i, MANY_NAMES, err);
+	}
 	return r;
 }
 
@@ -272,9 +297,12 @@ int source_sync_final_begin(struct source *s, struct error *err)
 		return 0;
 	s->sync_final_at_ns = clock_now_ns();
 	r = source_touch_mapped(s, err);
+	log_debug("mapped files touched after %.1f ms", (double)(clock_now_ns() - s->sync_final_at_ns) / (double)NS_PER_MS);
 	for (uint32_t i = 0; i < s->n_trees && !r; i++)
 		if (s->trees[i].pass)
 			r = feed(s, &s->trees[i], true, &s->result.sync_final_names, err);
+	log_debug("%llu names listed after %.1f ms", (unsigned long long)s->result.sync_final_names,
+		  (double)(clock_now_ns() - s->sync_final_at_ns) / (double)NS_PER_MS);
 	return r;
 }
 
