@@ -24,7 +24,7 @@ for folder, folders, files in os.walk(top):
                  sorted((key, os.getxattr(path, key, follow_symlinks=False).hex())
                         for key in os.listxattr(path, follow_symlinks=False))]
         if not stat.S_ISDIR(s.st_mode):
-            entry += [first.setdefault(s.st_ino, short), s.st_nlink]
+            entry += [first.setdefault(s.st_ino, short)]  # who its hard links are
         if stat.S_ISREG(s.st_mode):
             with open(path, "rb") as file:
                 entry += [s.st_size, hashlib.sha256(file.read()).hexdigest(), s.st_blocks * 512 < s.st_size // 2]
