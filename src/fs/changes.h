@@ -17,10 +17,10 @@
 #include "fs/sync.h"
 
 enum change_kind {
-	CHANGE_ATTRIBUTES = 1 << 0, /* mode, owner, times, extended attributes */
-	CHANGE_CONTENT = 1 << 1,    /* written through a file descriptor */
-	CHANGE_CLOSED = 1 << 2,	    /* closed by somebody who could write, perhaps through a mapping */
-	CHANGE_NAME = 1 << 3,	    /* the name came or went */
+	CHANGE_ATTRIBUTES = 1 << 0,    /* mode, owner, times, extended attributes */
+	CHANGE_CONTENT = 1 << 1,       /* written through a file descriptor */
+	CHANGE_CLOSED = 1 << 2,	       /* closed by somebody who could write, perhaps through a mapping */
+	CHANGE_NAME = 1 << 3,	       /* the name came or went */
 	CHANGE_NEW_DIRECTORY = 1 << 4, /* what is below it may never have been told of */
 };
 

@@ -65,9 +65,12 @@ void sync_options_free(struct sync_options *o)
 int sync_options_make(const struct sync_tree *tree, char kind, bool listed, int helper_fd, struct sync_options *ret,
 		      struct error *err)
 {
-	static const char *const always[] = { "rsync", "-aHAXS", "--numeric-ids", "--delete", "--inplace",
-					      "--modify-window=-1", /* nanoseconds: a second sees many writes */
-					      "--stats", "--no-human-readable" };
+	static const char *const always[] = {
+		"rsync",	 "-aHAXS",
+		"--numeric-ids", "--delete",
+		"--inplace",	 "--modify-window=-1", /* nanoseconds: a second sees many writes */
+		"--stats",	 "--no-human-readable"
+	};
 	/* A name that is gone is deleted at the target, a directory too, with all that it has. */
 	static const char *const by_list[] = { "--from0", "--files-from=-", "--delete-missing-args", "--force" };
 	char *shell, *from;

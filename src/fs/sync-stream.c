@@ -58,10 +58,13 @@ static bool short_options_allowed(const char *text)
 
 static bool option_allowed(const char *text)
 {
-	static const char *const allowed[] = { "--delete",	 "--delete-before", "--delete-during", "--delete-delay",
-					       "--delete-after", "--numeric-ids",   "--inplace",       "--sparse",
-					       "--force-delete", "--stats",	    "--no-r",	       "-@-1",
-					       "--force",	 "--delete-missing-args" };
+	static const char *const allowed[] = { "--delete",	  "--delete-before",
+					       "--delete-during", "--delete-delay",
+					       "--delete-after",  "--numeric-ids",
+					       "--inplace",	  "--sparse",
+					       "--force-delete",  "--stats",
+					       "--no-r",	  "-@-1",
+					       "--force",	  "--delete-missing-args" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(allowed); i++)
 		if (!strcmp(text, allowed[i]))

@@ -21,8 +21,9 @@
 
 /* What the source brings over. */
 struct sync_tree {
-	const char *path;	     /* a directory or a file, absolute */
-	const char *const *excludes; /* paths below it that stay as they are on either side, relative, NULL-terminated; NULL: none */
+	const char *path; /* a directory or a file, absolute */
+	const char *const *
+		excludes; /* paths below it that stay as they are on either side, relative, NULL-terminated; NULL: none */
 };
 
 /* Whether a path, relative to the tree, is excluded or lies in what is. */

@@ -24,8 +24,8 @@
 /* statfs(2): file systems that other hosts write to as well, unseen from here. */
 static bool is_cluster(const char *path)
 {
-	static const uint32_t cluster[] = { 0x00c36400 /* ceph */, 0x01161970 /* gfs2 */, 0x7461636f /* ocfs2 */,
-					    0x6969 /* nfs */, 0xff534d42 /* cifs */, 0xfe534d42 /* smb2 */,
+	static const uint32_t cluster[] = { 0x00c36400 /* ceph */,   0x01161970 /* gfs2 */, 0x7461636f /* ocfs2 */,
+					    0x6969 /* nfs */,	     0xff534d42 /* cifs */, 0xfe534d42 /* smb2 */,
 					    0x0bd00bd0 /* lustre */, 0x65735546 /* fuse */, 0x01021997 /* 9p */ };
 	struct statfs s;
 
@@ -148,8 +148,7 @@ int watch_overlay_is_told(void)
 	over = detached_mount("overlay", options);
 	file = over < 0 ? -1 : openat(over, "file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	fan = fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK | FAN_REPORT_DFID_NAME, O_RDONLY);
-	if (file < 0 || fan < 0 ||
-	    fanotify_mark(fan, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, FAN_MODIFY, below, ".") < 0)
+	if (file < 0 || fan < 0 || fanotify_mark(fan, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, FAN_MODIFY, below, ".") < 0)
 		return 0;
 	return write(file, "x", 1) == 1 && was_told(fan);
 }
@@ -166,9 +165,10 @@ int watch_place_check(const struct sync_tree *tree, const char *path, pid_t pid,
 	if (!r && pid)
 		r = check_mounts(tree, path, pid, &upper, err);
 	if (!r && upper && !watch_overlay_is_told())
-		return error_set(err, EOPNOTSUPP,
-				 "changes below %s cannot be watched: an overlay writes there, and this kernel does not "
-				 "tell of that",
-				 path);
+		return error_set(
+			err, EOPNOTSUPP,
+			"changes below %s cannot be watched: an overlay writes there, and this kernel does not "
+			"tell of that",
+			path);
 	return r;
 }

@@ -159,7 +159,9 @@ static int find_directory(struct watch *w, struct file_handle *handle)
 	if (array_grow(&t->directories, t->n_directories, &t->directories_allocated, 64, sizeof(*d)) < 0)
 		return -ENOMEM;
 	d = &t->directories[t->n_directories];
-	*d = (struct directory){ .handle = malloc(bytes), .inside = inside, .entries = -1, .next = t->directory_buckets[bucket] };
+	*d = (struct directory){
+		.handle = malloc(bytes), .inside = inside, .entries = -1, .next = t->directory_buckets[bucket]
+	};
 	if (!d->handle)
 		return -ENOMEM;
 	memcpy(d->handle, handle, bytes);

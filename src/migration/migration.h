@@ -31,7 +31,8 @@ struct migration_options {
 	bool force; /* go on although obstacles refuse (those that CRIU itself may survive) */
 	bool skip_cpu_check, skip_criu_check;
 	bool shell_job, keep_images, compress;
-	const char *runtime, *engine, *target_engine, *target_id, *target_bundle; /* driver.h, driver_options; NULL: the usual */
+	const char *runtime, *engine, *target_engine, *target_id,
+		*target_bundle; /* driver.h, driver_options; NULL: the usual */
 	bool remove_source;
 	bool pre_copy; /* false: everything is copied in the freeze */
 	uint64_t max_downtime_ms;
@@ -82,7 +83,7 @@ struct migration_result {
 	uint64_t image_bytes;
 	uint64_t sync_ns, sync_final_ns;
 	uint32_t sync_passes;
-	uint64_t sync_final_names;  /* on the last passes' lists */
+	uint64_t sync_final_names;	       /* on the last passes' lists */
 	char sync_final_whole[ERROR_TEXT_MAX]; /* why the last pass of a tree looked at all of it, "" when none did */
 	uint64_t faults, pages_filled, fault_ns_max, fill_ns;
 	uint32_t pager_replaced;

@@ -32,13 +32,13 @@ void present_list_free(struct present_list *p);
 /* A tree of files that goes along (source-sync.c). */
 struct source_tree {
 	struct sync_tree tree;
-	bool file;		/* a single one */
-	bool probed, shared;	/* both hosts see it: nothing is to be done */
+	bool file;	     /* a single one */
+	bool probed, shared; /* both hosts see it: nothing is to be done */
 	struct channel *channel;
-	struct watch *watch;	/* NULL: every pass looks at all of it */
+	struct watch *watch;		/* NULL: every pass looks at all of it */
 	char unwatched[ERROR_TEXT_MAX]; /* why */
-	struct pass *pass;	/* started */
-	bool fed;		/* it has its list */
+	struct pass *pass;		/* started */
+	bool fed;			/* it has its list */
 	uint64_t fed_ns, ended_ns;
 };
 

@@ -24,7 +24,7 @@
 #include "migration/shared.h"
 #include "migration/source-internal.h"
 
-#define GAP_MS 200	 /* between the passes of a tree, by list */
+#define GAP_MS 200	  /* between the passes of a tree, by list */
 #define WHOLE_GAP_MS 5000 /* and of one that is looked at as a whole */
 #define TURN_MS 200
 #define MANY_NAMES 256 /* more than that are not left to the freeze */
@@ -297,7 +297,8 @@ int source_sync_final_begin(struct source *s, struct error *err)
 		return 0;
 	s->sync_final_at_ns = clock_now_ns();
 	r = source_touch_mapped(s, err);
-	log_debug("mapped files touched after %.1f ms", (double)(clock_now_ns() - s->sync_final_at_ns) / (double)NS_PER_MS);
+	log_debug("mapped files touched after %.1f ms",
+		  (double)(clock_now_ns() - s->sync_final_at_ns) / (double)NS_PER_MS);
 	for (uint32_t i = 0; i < s->n_trees && !r; i++)
 		if (s->trees[i].pass)
 			r = feed(s, &s->trees[i], true, &s->result.sync_final_names, err);

@@ -52,15 +52,14 @@ int source_new(const struct migration_options *options, struct source **ret, str
 	}
 	uuid_format(&s->result.id, s->id_text);
 	snprintf(s->result.target, sizeof(s->result.target), "%s", options->target_text);
-	s->driver_options =
-		(struct driver_options){ .synced_paths = options->sync_paths,
-					 .shell_job = options->shell_job,
-					 .runtime = options->runtime,
-					 .engine = options->engine,
-					 .target_engine = options->target_engine,
-					 .target_id = options->target_id,
-					 .target_bundle = options->target_bundle,
-					 .remove_source = options->remove_source };
+	s->driver_options = (struct driver_options){ .synced_paths = options->sync_paths,
+						     .shell_job = options->shell_job,
+						     .runtime = options->runtime,
+						     .engine = options->engine,
+						     .target_engine = options->target_engine,
+						     .target_id = options->target_id,
+						     .target_bundle = options->target_bundle,
+						     .remove_source = options->remove_source };
 	while (options->sync_paths[s->driver_options.n_synced_paths])
 		s->driver_options.n_synced_paths++;
 	*ret = s;

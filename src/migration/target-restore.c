@@ -83,7 +83,8 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 	if (kind == CHANNEL_KIND_CONTROL)
 		return error_set(err, EPROTO, "%s opened a second control channel", channel_peer(channel));
 	if (index >= MIGRATION_PASSES_MAX || t->fs_channels[index])
-		return error_set(err, EPROTO, "%s opened a file channel of a number that is not due", channel_peer(channel));
+		return error_set(err, EPROTO, "%s opened a file channel of a number that is not due",
+				 channel_peer(channel));
 	t->fs_channels[index] = TAKE_PTR(channel);
 	return 0;
 }

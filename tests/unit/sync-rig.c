@@ -21,7 +21,8 @@ void *sync_rig_finish(void *context)
 	return NULL;
 }
 
-void sync_rig_pass(const struct sync_tree *from, struct buffer *list, const char *to, struct half *source, struct half *target)
+void sync_rig_pass(const struct sync_tree *from, struct buffer *list, const char *to, struct half *source,
+		   struct half *target)
 {
 	pthread_t thread;
 	int ends[2];

@@ -32,7 +32,8 @@ int sync_rig_teardown(void **state);
 void *sync_rig_finish(void *half);
 
 /* list: NULL: a whole pass; else taken over. */
-void sync_rig_pass(const struct sync_tree *from, struct buffer *list, const char *to, struct half *source, struct half *target);
+void sync_rig_pass(const struct sync_tree *from, struct buffer *list, const char *to, struct half *source,
+		   struct half *target);
 void run_pass(const char *from, const char *to, struct half *source, struct half *target);
 void pass_succeeds(const char *from, const char *to, struct half *source);
 

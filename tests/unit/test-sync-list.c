@@ -24,8 +24,10 @@
 /* rsync itself finds no difference: a dry run by checksums, with everything compared, prints nothing. */
 static void assert_same(const struct fixture *f)
 {
-	const char *const argv[] = { "rsync",		  "-aHAXSnic", "--numeric-ids", "--delete", "--modify-window=-1",
-				     in(f->source, ""), in(f->target, ""), NULL };
+	const char *const argv[] = {
+		"rsync",	   "-aHAXSnic", "--numeric-ids", "--delete", "--modify-window=-1", in(f->source, ""),
+		in(f->target, ""), NULL
+	};
 	_cleanup_buffer_ struct buffer output = { 0 };
 	struct error err = { 0 };
 
@@ -88,8 +90,8 @@ static void make(const struct fixture *f, const char *command)
 }
 
 #define TREE                                                                                                           \
-	"mkdir -p a/b/c many gone old/deep turns; echo 1 >a/one; echo 2 >a/two; ln a/one a/b/linked; echo 3 >gone/x; "    \
-	"echo 4 >old/deep/y; echo 5 >turns/file; mkdir turns/dir; echo 6 >turns/dir/z; echo 7 >top; "                    \
+	"mkdir -p a/b/c many gone old/deep turns; echo 1 >a/one; echo 2 >a/two; ln a/one a/b/linked; echo 3 >gone/x; " \
+	"echo 4 >old/deep/y; echo 5 >turns/file; mkdir turns/dir; echo 6 >turns/dir/z; echo 7 >top; "                  \
 	"ln -s nowhere a/link; for i in $(seq 300); do echo $i >many/$i; done; echo p >a/pair; ln a/pair a/pair2"
 
 static void test_changes(void **state)
@@ -102,8 +104,10 @@ static void test_changes(void **state)
 		"rm turns/file; mkdir turns/file; echo in >turns/file/in; rm -r turns/dir; echo now >turns/dir",
 		"ln a/two a/b/c/two-as-well",
 		"rm a/pair2; echo P >a/pair2; touch -d @7 a/pair2", /* of the same size: written in place it would spoil the other name */
-		"chmod 700 a/b; chown 12:34 a/two; python3 -c 'import os; os.setxattr(\"a/two\", \"user.x\", b\"y\")'; touch -d @7 many/10",
-		"echo new >'#begins with a comment'; echo n >'; and'; echo s >' spaced '; printf n >\"$(printf 'new\\nline')\"",
+		"chmod 700 a/b; chown 12:34 a/two; python3 -c 'import os; os.setxattr(\"a/two\", \"user.x\", b\"y\")'; "
+		"touch -d @7 many/10",
+		"echo new >'#begins with a comment'; echo n >'; and'; echo s >' spaced '; printf n >\"$(printf "
+		"'new\\nline')\"",
 		"rm -r a/b/moved; mkdir -p a/b/moved/deep; echo other >a/b/moved/deep/other",
 		"mv a x; mkdir a; mv x/two a/; mv x a/inside; echo t >>a/inside/one",
 		"rm -r many; mkdir many; echo one >many/1",
@@ -213,7 +217,8 @@ static void test_excludes(void **state)
 	struct half source, target;
 	struct watch *w;
 
-	make(f, TREE "; mkdir -p proc/1 'a/odd[*]name' a/oddXname; echo p >proc/1/p; echo s >'a/odd[*]name/s'; echo t >a/oddXname/t");
+	make(f, TREE "; mkdir -p proc/1 'a/odd[*]name' a/oddXname; echo p >proc/1/p; echo s >'a/odd[*]name/s'; echo t "
+		     ">a/oddXname/t");
 	w = watch(&tree);
 	assert_int_equal(dir_make(in(f->target, "proc/kept"), 0755), 0);
 	sync_rig_pass(&tree, NULL, f->target, &source, &target);
@@ -258,7 +263,9 @@ static void test_overflow(void **state)
 	assert_int_equal(pwrite(fd, was.data, was.length, 0), was.length);
 	close(fd);
 	for (int i = 0; i < 200; i++)
-		assert_int_equal(rename(in(f->source, i % 2 ? "many/new" : "many/2"), in(f->source, i % 2 ? "many/2" : "many/new")), 0);
+		assert_int_equal(rename(in(f->source, i % 2 ? "many/new" : "many/2"),
+					in(f->source, i % 2 ? "many/2" : "many/new")),
+				 0);
 	make(f, "rm -r gone; echo z >>a/one");
 	assert_true(watch_pending(w) > 0);
 	assert_int_equal(watch_take(w, &list, &n, &err), 0);
@@ -311,12 +318,14 @@ static void test_places(void **state)
 	/* Through an overlay, when the kernel tells of it. */
 	if (!watch_overlay_is_told())
 		skip();
-	snprintf(options, sizeof(options), "lowerdir=%s/low,upperdir=%s/up,workdir=%s/work", f->source, f->source, f->source);
+	snprintf(options, sizeof(options), "lowerdir=%s/low,upperdir=%s/up,workdir=%s/work", f->source, f->source,
+		 f->source);
 	make(f, "echo 1 >low/lower; echo 2 >low/gone; mkdir low/dir; echo 3 >low/dir/x");
 	assert_int_equal(mount("none", in(f->top, "source/merged"), "overlay", 0, options), 0);
 	tree.path = strdup(in(f->source, "up"));
 	w = watch(&tree);
-	make(f, "echo more >>merged/lower; rm merged/gone; rm -r merged/dir; mkdir merged/dir; echo new >merged/dir/new");
+	make(f,
+	     "echo more >>merged/lower; rm merged/gone; rm -r merged/dir; mkdir merged/dir; echo new >merged/dir/new");
 	snprintf(f->source + strlen(f->source), 8, "/up");
 	assert_true(listed_pass(&tree, w, f->target, NULL) > 0);
 	assert_same(f);

@@ -257,7 +257,8 @@ static void test_peer_gone(void **state)
 
 	write_file(in(f->source, "file"), "x");
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-	assert_int_equal(sync_send_start(&(struct sync_tree){ f->source, NULL }, false, ends[0], &source.sync, &source.err), 0);
+	assert_int_equal(
+		sync_send_start(&(struct sync_tree){ f->source, NULL }, false, ends[0], &source.sync, &source.err), 0);
 	close(ends[1]);
 	sync_rig_finish(&source);
 	assert_int_equal(source.result, -EIO);
