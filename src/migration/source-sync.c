@@ -145,8 +145,9 @@ static int feed(struct source *s, struct source_tree *t, bool last, uint64_t *re
 	size_t n = 0;
 	int r = t->watch ? watch_take(t->watch, &list, &n, &why) : 0;
 
-	if (r < 0)
-		log_warning("%s", why.text);
+	if (r > 0 && t->redo)
+		r = error_set(&why, ECONNRESET, "the link was lost in a pass");
+	t->redo = false;
 	if (r <= 0) {
 		_cleanup_(changes_freep) struct changes *c = NULL;
 
@@ -219,14 +220,14 @@ int source_stage_sync(struct source *s, struct error *err)
 		s->sync_next++;
 	if (s->sync_next >= s->n_trees)
 		return STAGE_DONE;
-	i = (uint32_t)s->sync_next++;
+	i = (uint32_t)s->sync_next;
 	t = &s->trees[i];
 	if (!t->probed)
 		r = source_sync_probe(s, i, err);
 	if (r < 0)
 		return r;
 	if (t->shared)
-		return source_stage_sync(s, err);
+		return source_stage_sync(s, err); /* the next one */
 	start_watch(s, t);
 	r = begin_pass(s, i, false, err);
 	if (!r)
@@ -239,7 +240,10 @@ int source_stage_sync(struct source *s, struct error *err)
 	/* A long first pass leaves much behind. */
 	if (!r)
 		r = catch_up(s, i, 1, err);
-	return r < 0 ? r : STAGE_AGAIN;
+	if (r < 0)
+		return r;
+	s->sync_next++;
+	return STAGE_AGAIN;
 }
 
 static bool due(const struct source_tree *t)
@@ -247,6 +251,14 @@ static bool due(const struct source_tree *t)
 	uint64_t gap_ms = t->watch ? GAP_MS : WHOLE_GAP_MS;
 
 	return clock_now_ns() >= t->ended_ns + gap_ms * NS_PER_MS && (!t->watch || watch_pending(t->watch));
+}
+
+/* A directory's pass is started, if it is not. */
+static int await_list(struct source *s, uint32_t i, struct error *err)
+{
+	struct source_tree *t = &s->trees[i];
+
+	return t->file || t->shared || t->pass ? 0 : begin_pass(s, i, true, err);
 }
 
 int source_sync_turn(struct source *s, struct error *err)
@@ -257,7 +269,8 @@ int source_sync_turn(struct source *s, struct error *err)
 	for (uint32_t i = 0; i < s->n_trees && !r; i++) {
 		struct source_tree *t = &s->trees[i];
 
-		if (!t->pass)
+		r = await_list(s, i, err);
+		if (r < 0 || !t->pass)
 			continue;
 		if (!t->fed) {
 			r = due(t) ? feed(s, t, false, &n, err) : 0;
@@ -278,11 +291,10 @@ int source_sync_arm(struct source *s, struct error *err)
 	int r = 0;
 
 	for (uint32_t i = 0; i < s->n_trees && !r; i++) {
-		if (s->trees[i].pass && s->trees[i].fed) {
+		if (s->trees[i].pass && s->trees[i].fed)
 			r = end_pass(s, i, err);
-			if (!r)
-				r = begin_pass(s, i, true, err);
-		}
+		if (!r)
+			r = await_list(s, i, err);
 		if (!r)
 			r = catch_up(s, i, MANY_NAMES, err);
 	}
@@ -324,6 +336,28 @@ int source_sync_final_end(struct source *s, struct error *err)
 	if (s->sync_final_at_ns)
 		s->result.sync_final_ns = clock_now_ns() - s->sync_final_at_ns;
 	return r;
+}
+
+void source_sync_unlink(struct source *s)
+{
+	for (size_t i = 0; i < s->n_trees; i++) {
+		struct source_tree *t = &s->trees[i];
+
+		t->redo = t->redo || (t->pass && t->fed);
+		pass_free(TAKE_PTR(t->pass));
+		if (t->channel)
+			s->result.bytes_wire += channel_bytes_out(t->channel) + channel_bytes_in(t->channel);
+		channel_free(TAKE_PTR(t->channel));
+	}
+}
+
+uint64_t source_sync_bytes(const struct source *s)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < s->n_trees; i++)
+		sum += s->trees[i].channel ? channel_bytes_out(s->trees[i].channel) : 0;
+	return sum;
 }
 
 void source_undo_sync(struct source *s)

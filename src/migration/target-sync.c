@@ -64,8 +64,10 @@ bool target_syncs(const struct target *t)
 
 void target_end_passes(struct target *t)
 {
-	for (size_t i = 0; i < MIGRATION_PASSES_MAX; i++)
+	for (size_t i = 0; i < MIGRATION_PASSES_MAX; i++) {
 		pass_free(TAKE_PTR(t->passes[i]));
+		channel_free(TAKE_PTR(t->fs_channels[i]));
+	}
 }
 
 int target_on_probe(struct target *t, const Phaul__Wire__Control *m, struct error *err)

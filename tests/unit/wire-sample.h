@@ -31,6 +31,7 @@ struct wire_sample {
 	Phaul__Wire__Probe probe;
 	Phaul__Wire__ProbeReply probe_reply;
 	Phaul__Wire__Arm arm;
+	Phaul__Wire__Take take;
 	uint64_t bounds[2][4];
 	Phaul__Wire__SpacePresent present[2];
 	Phaul__Wire__SpacePresent *presents[2];
@@ -47,8 +48,9 @@ struct wire_sample {
 	Phaul__Wire__Failure failure;
 	Phaul__Wire__Resume resume;
 	Phaul__Wire__State state;
+	Phaul__Wire__Arrived arrived[2], *arriveds[2];
 };
 
-#define WIRE_SAMPLE_KINDS 25 /* kinds are numbered 1 .. this */
+#define WIRE_SAMPLE_KINDS 26 /* kinds are numbered 1 .. this */
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind);
