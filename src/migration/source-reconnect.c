@@ -100,8 +100,7 @@ static bool stalls(struct source *s)
 {
 	struct source_progress now = { s->stage, s->sync_next, s->round, s->runs.pages }, *was = &s->stalled;
 	bool same = now.stage == was->stage && now.path == was->path && now.round == was->round &&
-		    now.pages_left == was->pages_left &&
-		    source_sync_bytes(s) < PASS_BYTES;
+		    now.pages_left == was->pages_left && source_sync_bytes(s) < PASS_BYTES;
 
 	s->stalls = same ? s->stalls + 1 : 0;
 	s->stalled = now;

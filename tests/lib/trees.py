@@ -3,7 +3,7 @@
 import json
 import threading
 
-from field import wait_for
+from field import PHAUL, wait_for
 from tap import equal
 
 HOOKS = "/srv/shared/hooks"
@@ -55,7 +55,7 @@ def held_move(field, source, target, ident, *options, before_freeze):
     """A move that waits before the freeze, with everything made ready for it, until before_freeze() was called."""
     field.run(source, "sh", "-c", f"rm -rf {HOOKS}; mkdir -p {HOOKS}")
     answer = []
-    env = {"X": "1", "PHAUL_HOOK": "source-freeze=hold", "PHAUL_HOOK_DIRECTORY": HOOKS}
+    env = {"PHAUL_HOOK": "source-freeze=hold", "PHAUL_HOOK_DIRECTORY": HOOKS}
     thread = threading.Thread(target=lambda: answer.append(
         field.migrate(source, target, "pid", ident, *options, env=env)))
     thread.start()
@@ -69,3 +69,13 @@ def held_move(field, source, target, ident, *options, before_freeze):
     status, result, events, errors = answer[0]
     equal((status, result and result["outcome"]), (0, "migrated"), f"the move ({errors.strip()})")
     return result, events
+
+
+def start_held(field, source, target, ident, *options):
+    """A move that waits before the freeze; it has come there. The process of `lab exec`."""
+    field.run(source, "sh", "-c", f"rm -rf {HOOKS}; mkdir -p {HOOKS}")
+    process = field.start(source, PHAUL, "migrate", "pid", str(ident), "--to", field.address(target), *options,
+                          env={"PHAUL_HOOK": "source-freeze=hold", "PHAUL_HOOK_DIRECTORY": HOOKS})
+    wait_for("the freeze", lambda: field.run(source, "test", "-e", f"{HOOKS}/source-freeze.reached", check=False).returncode == 0,
+             timeout=60)
+    return process

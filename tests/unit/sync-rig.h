@@ -29,7 +29,7 @@ struct half {
 int sync_rig_setup(void **state); /* *state: struct fixture; source exists, target not */
 int sync_rig_teardown(void **state);
 
-void *sync_rig_finish(void *half);
+void *sync_rig_finish(void *context); /* of a struct half: waits for it */
 
 /* list: NULL: a whole pass; else taken over. */
 void sync_rig_pass(const struct sync_tree *from, struct buffer *list, const char *to, struct half *source,
