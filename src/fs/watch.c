@@ -212,9 +212,10 @@ static uint32_t kinds_of(uint64_t mask)
 	return kinds;
 }
 
-static void take_event(struct watch *w, const struct fanotify_event_metadata *m)
+/* m: a copy of what stands at `event`, which is aligned to four bytes only. */
+static void take_event(struct watch *w, const struct fanotify_event_metadata *m, const char *event)
 {
-	const struct fanotify_event_info_fid *info = (const void *)(m + 1);
+	const struct fanotify_event_info_fid *info = (const void *)(event + sizeof(*m));
 	struct file_handle *handle;
 	int directory, r = 0;
 
@@ -245,10 +246,14 @@ static void read_events(struct watch *w)
 	ssize_t n;
 
 	while ((n = read(w->fan_fd, chunk, sizeof(chunk))) > 0 || (n < 0 && errno == EINTR)) {
-		const struct fanotify_event_metadata *m = (const void *)chunk;
+		struct fanotify_event_metadata m;
 
-		for (; n > 0 && FAN_EVENT_OK(m, n); m = FAN_EVENT_NEXT(m, n))
-			take_event(w, m);
+		for (ssize_t at = 0; n - at >= (ssize_t)sizeof(m); at += m.event_len) {
+			memcpy(&m, chunk + at, sizeof(m));
+			if (m.event_len < sizeof(m) || m.event_len > n - at)
+				break;
+			take_event(w, &m, chunk + at);
+		}
 	}
 	if (n < 0 && errno != EAGAIN)
 		lose(w, strerror(errno));
@@ -330,8 +335,10 @@ size_t watch_pending(struct watch *w)
 static int add_entries(const struct watch *w, const struct table *t, struct changes *c, struct error *err)
 {
 	_cleanup_free_ char *path = malloc(PATH_MAX);
-	int r = path ? 0 : error_set(err, ENOMEM, "no memory for the list of changed files");
+	int r = 0;
 
+	if (!path)
+		return error_set(err, ENOMEM, "no memory for the list of changed files");
 	for (size_t i = 0; i < t->n_directories && !r; i++) {
 		const struct directory *d = &t->directories[i];
 		int there = d->inside ? directory_path(w, d->handle, path) : 0;
