@@ -103,8 +103,8 @@ static uint32_t hash(const void *data, size_t length, uint32_t h)
 	return h;
 }
 
-/* Where the directory is now, relative to the tree: 1; 0: not in the tree, or gone. */
-static int directory_path(const struct watch *w, struct file_handle *handle, char path[static PATH_MAX])
+/* Where the directory is now, relative to the tree: 1; 0: not in the tree, or gone. path: PATH_MAX bytes. */
+static int directory_path(const struct watch *w, struct file_handle *handle, char *path)
 {
 	_cleanup_close_ int fd = open_by_handle_at(w->tree_fd, handle, O_PATH | O_CLOEXEC);
 	size_t top = strlen(w->path);
@@ -151,7 +151,9 @@ static int find_directory(struct watch *w, struct file_handle *handle)
 			return i;
 	}
 	path = malloc(PATH_MAX);
-	inside = path ? directory_path(w, handle, path) : -ENOMEM;
+	if (!path)
+		return -ENOMEM;
+	inside = directory_path(w, handle, path);
 	if (inside < 0)
 		return inside;
 	if (t->n_directories >= ENTRIES_MAX)
