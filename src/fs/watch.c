@@ -107,24 +107,24 @@ static uint32_t hash(const void *data, size_t length, uint32_t h)
 static int directory_path(const struct watch *w, struct file_handle *handle, char *path)
 {
 	_cleanup_close_ int fd = open_by_handle_at(w->tree_fd, handle, O_PATH | O_CLOEXEC);
+	char link[64], text[PATH_MAX];
 	size_t top = strlen(w->path);
 	struct stat st, named;
-	char link[64];
 	ssize_t n;
 
 	if (fd < 0)
 		return errno == ESTALE || errno == ENOENT ? 0 : -errno;
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, path, PATH_MAX - 1);
+	n = readlink(link, text, sizeof(text) - 1);
 	if (n < 0)
 		return -errno;
-	path[n] = 0;
-	if (strncmp(path, w->path, top) != 0 || (path[top] && path[top] != '/'))
+	text[n] = 0;
+	if (strncmp(text, w->path, top) != 0 || (text[top] && text[top] != '/'))
 		return 0;
 	/* The kernel's text is relative to another root when the directory is not reached through the tree's mount. */
-	if (fstat(fd, &st) < 0 || stat(path, &named) < 0 || st.st_ino != named.st_ino || st.st_dev != named.st_dev)
+	if (fstat(fd, &st) < 0 || stat(text, &named) < 0 || st.st_ino != named.st_ino || st.st_dev != named.st_dev)
 		return 0;
-	memmove(path, path + top + (path[top] == '/'), strlen(path + top) + (path[top] != '/'));
+	memcpy(path, text + top + (text[top] == '/'), strlen(text + top) + (text[top] != '/'));
 	return 1;
 }
 
@@ -140,8 +140,8 @@ static int find_directory(struct watch *w, struct file_handle *handle)
 {
 	size_t bytes = sizeof(*handle) + handle->handle_bytes;
 	uint32_t bucket = hash(handle, bytes, 2166136261U) % BUCKETS;
-	_cleanup_free_ char *path = NULL;
 	struct table *t = w->table;
+	char path[PATH_MAX];
 	struct directory *d;
 	int inside;
 
@@ -150,9 +150,6 @@ static int find_directory(struct watch *w, struct file_handle *handle)
 		if (d->handle->handle_bytes == handle->handle_bytes && !memcmp(d->handle, handle, bytes))
 			return i;
 	}
-	path = malloc(PATH_MAX);
-	if (!path)
-		return -ENOMEM;
 	inside = directory_path(w, handle, path);
 	if (inside < 0)
 		return inside;
@@ -336,11 +333,9 @@ size_t watch_pending(struct watch *w)
 
 static int add_entries(const struct watch *w, const struct table *t, struct changes *c, struct error *err)
 {
-	_cleanup_free_ char *path = malloc(PATH_MAX);
+	char path[PATH_MAX];
 	int r = 0;
 
-	if (!path)
-		return error_set(err, ENOMEM, "no memory for the list of changed files");
 	for (size_t i = 0; i < t->n_directories && !r; i++) {
 		const struct directory *d = &t->directories[i];
 		int there = d->inside ? directory_path(w, d->handle, path) : 0;

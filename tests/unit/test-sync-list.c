@@ -104,10 +104,10 @@ static void test_changes(void **state)
 		"rm turns/file; mkdir turns/file; echo in >turns/file/in; rm -r turns/dir; echo now >turns/dir",
 		"ln a/two a/b/c/two-as-well",
 		"rm a/pair2; echo P >a/pair2; touch -d @7 a/pair2", /* of the same size: written in place it would spoil the other name */
-		"chmod 700 a/b; chown 12:34 a/two; python3 -c 'import os; os.setxattr(\"a/two\", \"user.x\", b\"y\")'; "
+		"chmod 700 a/b; chown 12:34 a/two; python3 -c 'import os; os.setxattr(\"a/two\", \"user.x\", b\"y\")'",
 		"touch -d @7 many/10",
-		"echo new >'#begins with a comment'; echo n >'; and'; echo s >' spaced '; printf n >\"$(printf "
-		"'new\\nline')\"",
+		"echo new >'#begins with a comment'; echo n >'; and'; echo s >' spaced '; ",
+		"printf n >\"$(printf 'new\\nline')\"",
 		"rm -r a/b/moved; mkdir -p a/b/moved/deep; echo other >a/b/moved/deep/other",
 		"mv a x; mkdir a; mv x/two a/; mv x a/inside; echo t >>a/inside/one",
 		"rm -r many; mkdir many; echo one >many/1",
