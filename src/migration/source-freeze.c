@@ -52,6 +52,9 @@ int source_stage_arm(struct source *s, struct error *err)
 	CONTROL_OF(request, arm, ARM, &arm);
 	int r;
 
+	r = source_sync_arm(s, err);
+	if (r < 0)
+		return r;
 	convert_way_to_wire(&s->way, &way);
 	arm.way = &way;
 	source_engine_patience(s, true);
@@ -138,14 +141,8 @@ static int send_rest(struct source *s, struct error *err)
 	int r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);
 
 	log_debug("images sent, %u files", s->images.files);
-	if (!r && source_passes(s))
-		r = source_touch_mapped(s, err);
-	for (uint32_t i = 0; i < source_passes(s) && !r; i++) {
-		uint64_t before = clock_now_ns();
-
-		r = source_sync_pass(s, i, err);
-		s->result.sync_final_ns += clock_now_ns() - before;
-	}
+	if (!r)
+		r = source_sync_final_end(s, err);
 	if (!r)
 		r = source_early_finish(s, err);
 	if (r < 0)

@@ -28,7 +28,7 @@ static const struct stage {
 	{ "connect", source_stage_connect, source_undo_connect, false },
 	{ "plan", source_stage_plan, NULL, false },
 	{ "begin", source_stage_begin, source_undo_begin, false },
-	{ "files", source_stage_sync, NULL, true },
+	{ "files", source_stage_sync, source_undo_sync, true },
 	{ "copy", source_stage_copy, source_undo_copy, true },
 	{ "arm", source_stage_arm, source_undo_arm, true },
 	{ "freeze", source_stage_freeze, source_undo_freeze, false },
@@ -88,8 +88,9 @@ static void collect_bytes(struct source *s)
 
 	if (s->session.control)
 		sum += channel_bytes_out(s->session.control) + channel_bytes_in(s->session.control);
-	if (s->fs_channel)
-		sum += channel_bytes_out(s->fs_channel) + channel_bytes_in(s->fs_channel);
+	for (size_t i = 0; i < s->n_trees; i++)
+		if (s->trees[i].channel)
+			sum += channel_bytes_out(s->trees[i].channel) + channel_bytes_in(s->trees[i].channel);
 	if (s->sender)
 		sum += sender_bytes_out(s->sender);
 	s->result.bytes_wire = sum;
@@ -214,7 +215,7 @@ void source_free(struct source *s)
 	page_runs_free(&s->late_runs);
 	vma_flags_free(s->flags);
 	present_list_free(&s->present);
-	channel_free(s->fs_channel);
+	source_sync_free(s);
 	session_free(&s->session);
 	tls_identity_free(s->identity);
 	journal_free(s->journal);

@@ -34,6 +34,8 @@ static const struct {
 	{ KIND(BEGIN), NO_JOURNAL, target_on_begin },
 	{ KIND(ROUND), IN(STATE_RECEIVING), target_on_round },
 	{ KIND(SYNC), IN(STATE_RECEIVING), target_on_sync },
+	{ KIND(SYNC_END), IN(STATE_RECEIVING), target_on_sync_end },
+	{ KIND(PROBE), NO_JOURNAL | IN(STATE_RECEIVING), target_on_probe },
 	{ KIND(ARM), IN(STATE_RECEIVING), target_on_arm },
 	{ KIND(TAKE), IN(STATE_RECEIVING), target_on_take },
 	{ KIND(FINISH), IN(STATE_RECEIVING), target_on_finish },
@@ -191,7 +193,7 @@ static void target_free(struct target *t)
 	net_hold_free(t->hold);
 	pager_free(t->pager);
 	receiver_free(t->receiver);
-	channel_free(t->fs_channel);
+	target_end_passes(t);
 	if (t->sink_open)
 		image_sink_close(&t->sink);
 	store_free(t->store);
