@@ -247,6 +247,8 @@ int job_follow(struct criu_job *job, const char *before, const char *last, int c
 		if (r < 0)
 			return cancelled && r != -ETIMEDOUT ? -ECANCELED : r;
 		is_notify = response->type == CRIU_RPC__TYPE__NOTIFY;
+		if (is_notify && response->notify && response->notify->script)
+			log_debug("CRIU says %s", response->notify->script);
 		is_last = is_script(response, last);
 		is_before = is_script(response, before);
 		seen(job, response, is_last && cancelled);

@@ -68,6 +68,8 @@ int source_stage_arm(struct source *s, struct error *err)
 	if (!r && mkfifo(s->hidden_path, 0600) < 0)
 		r = error_errno(err, errno, "cannot make the pipe %s", s->hidden_path);
 	if (!r)
+		source_flags_prepare(s);
+	if (!r)
 		r = criu_start(&options, &s->criu, err);
 	return r < 0 ? r : noted_process_write(s->journal, "criu", criu_program_pid(s->criu), err);
 }
@@ -76,9 +78,12 @@ int source_stage_freeze(struct source *s, struct error *err)
 {
 	int r, mended;
 
-	r = source_final_begin(s, err);
+	r = source_converge_let_go(s, err);
+	if (!r)
+		r = source_final_begin(s, err);
 	if (r < 0)
 		return r;
+	log_debug("CRIU is asked to dump");
 	s->frozen_at_ns = clock_now_ns();
 	r = criu_dump_stop(s->criu, s->workload.root_pid, s->options->cancel_fd, err);
 	if (!r)
@@ -129,13 +134,9 @@ void source_undo_freeze(struct source *s)
 
 static int send_rest(struct source *s, struct error *err)
 {
-	int r;
-
-	s->round++;
-	r = sender_start(s->sender, s->round, &s->runs, err);
 	/* CRIU's images go on the control channel while the data channels carry pages. */
-	if (!r)
-		r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);
+	int r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);
+
 	log_debug("images sent, %u files", s->images.files);
 	if (!r && source_passes(s))
 		r = source_touch_mapped(s, err);
@@ -146,7 +147,7 @@ static int send_rest(struct source *s, struct error *err)
 		s->result.sync_final_ns += clock_now_ns() - before;
 	}
 	if (!r)
-		r = sender_wait(s->sender, DEADLINE_NEVER, err);
+		r = source_early_finish(s, err);
 	if (r < 0)
 		return r;
 	log_debug("last %llu pages sent", (unsigned long long)s->runs.pages);
@@ -259,6 +260,9 @@ int source_stage_settle(struct source *s, struct error *err)
 	if (!r)
 		r = session_send(&s->session, &request, err);
 	tell_engine(s);
+	/* Should we be killed now, nothing is left here. */
+	if (!s->options->keep_images)
+		dir_remove(s->work_directory);
 	return r;
 }
 
