@@ -15,6 +15,7 @@
 #include "migration/recover.h"
 #include "migration/subject.h"
 #include "migration/tasks.h"
+#include "net/leftovers.h"
 #include "migration/throttle.h"
 
 #define CRIU_MS 60000 /* to roll a dump back */
@@ -54,6 +55,8 @@ static int take_back(struct journal *j, const struct noted_tasks *tasks, const c
 		if (root) /* a CRIU that was killed leaves connections under repair */
 			criu_end_tcp_repair(root);
 		return_addresses(j);
+		if (net_leftovers_remove(journal_id(j), true, err) < 0)
+			log_warning("%s", err->text);
 		remove_criu_table(j);
 		noted_tasks_continue(tasks);
 	}
