@@ -125,7 +125,7 @@ int net_leftovers_list(const struct net_place *place, struct buffer *ret, struct
 
 struct removal {
 	const char *id;
-	bool announce;
+	bool speaks;
 	int first;
 	struct error error;
 };
@@ -138,31 +138,47 @@ static void note(struct removal *r, int result, const struct error *why)
 	}
 }
 
+static void plug(struct removal *r, const struct net_place *place)
+{
+	_cleanup_free_ struct net_device *devices = NULL;
+	struct error why = { 0 };
+	size_t n = 0;
+
+	note(r, net_place_devices(place, &devices, &n, &why), &why);
+	for (size_t i = 0; i < n; i++)
+		if (devices[i].host_end[0])
+			note(r, net_device_set_up(devices[i].host_end, r->speaks, &why), &why);
+}
+
 static int remove_there(void *context, const struct net_place *place, const char *where, struct error *err)
 {
 	_cleanup_buffer_ struct buffer lines = { 0 };
 	struct removal *r = context;
 	struct error why = { 0 };
 	char hold[64], mute[64];
+	bool held, muted, other = net_place_is_own(place, &why) == 0;
 
 	(void)where;
 	(void)err;
 	note(r, net_leftovers_list(place, &lines, &why), &why);
 	snprintf(hold, sizeof(hold), "hold %s\n", r->id);
 	snprintf(mute, sizeof(mute), "mute %s\n", r->id);
-	if (has_line(&lines, mute)) {
-		note(r, net_unmute(r->id, place, &why), &why);
-		if (r->announce)
-			note(r, net_announce_all(place, &why), &why);
-	}
-	if (has_line(&lines, hold))
+	held = has_line(&lines, hold);
+	muted = has_line(&lines, mute);
+	if ((held || muted) && other)
+		plug(r, place);
+	if (held)
 		note(r, net_hold_remove(r->id, place, &why), &why);
+	if (muted)
+		note(r, net_unmute(r->id, place, &why), &why);
+	if ((held || muted) && other && r->speaks)
+		note(r, net_announce_all(place, &why), &why);
 	return 0;
 }
 
-int net_leftovers_remove(const char *id, bool announce, struct error *err)
+int net_leftovers_remove(const char *id, bool speaks, struct error *err)
 {
-	struct removal removal = { .id = id, .announce = announce };
+	struct removal removal = { .id = id, .speaks = speaks };
 	char name[NET_TABLE_NAME_MAX];
 	int r = net_table_name(NET_HOLD_PREFIX, id, name, err);
 

@@ -313,6 +313,15 @@ static pid_t start_inhabitant(void)
 	return pid;
 }
 
+static bool is_up(const char *name)
+{
+	_cleanup_free_ struct net_device *devices = NULL;
+	size_t n;
+
+	assert_int_equal(net_place_devices(NULL, &devices, &n, NULL), 0);
+	return find_device(devices, n, name)->up;
+}
+
 /* After a crash: by the id alone, wherever it is, and nothing of another one. */
 static void test_leftovers(void **state)
 {
@@ -342,6 +351,13 @@ static void test_leftovers(void **state)
 	assert_int_equal(net_unmute_all(NULL, &err), 0);
 	assert_false(lists(NULL, "mute", other));
 	assert_int_equal(net_leftovers_remove(id, true, &err), 0);
+	/* Not to be heard: the cable is out before the silence ends; and in again for the one that is. */
+	assert_int_equal(net_mute(id, &there, &err), 0);
+	assert_int_equal(net_leftovers_remove(id, false, &err), 0);
+	assert_false(is_up("phaul0"));
+	assert_int_equal(net_mute(id, &there, &err), 0);
+	assert_int_equal(net_leftovers_remove(id, true, &err), 0);
+	assert_true(is_up("phaul0"));
 	assert_int_equal(net_leftovers_remove("x", true, &err), -EINVAL);
 	kill(inhabitant, SIGKILL);
 	waitpid(inhabitant, NULL, 0);
