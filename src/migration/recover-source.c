@@ -16,6 +16,7 @@
 #include "migration/recover.h"
 #include "migration/subject.h"
 #include "migration/tasks.h"
+#include "net/leftovers.h"
 #include "migration/throttle.h"
 
 #define CRIU_MS 60000 /* to roll a dump back */
@@ -69,6 +70,8 @@ static int take_back(struct journal *j, const struct noted_tasks *tasks, const c
 			criu_end_tcp_repair(root);
 		return_addresses(j);
 		return_network(j, root);
+		if (net_leftovers_remove(journal_id(j), true, err) < 0)
+			log_warning("%s", err->text);
 		remove_criu_table(j);
 		noted_tasks_continue(tasks);
 	}

@@ -32,7 +32,7 @@ void source_undo_arm(struct source *s)
 	s->engine_armed = false;
 }
 
-/* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. */
+/* Everything that can be done before the freeze: the target will hold what comes for the addresses and has its CRIU warm, ours is started. */
 int source_stage_arm(struct source *s, struct error *err)
 {
 	struct criu_options options = {
