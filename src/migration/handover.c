@@ -185,6 +185,19 @@ enum handover_verdict handover_learn(const struct handover_link *link, uint64_t 
 	}
 }
 
+int handover_rejoin(const struct handover_link *link, struct session *session, struct error *err)
+{
+	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
+	int r = ask(link, session, &reply, err);
+
+	if (r < 0)
+		return r;
+	if (reply->state->state == STATE(RUNNING) && reply->state->here)
+		return 0;
+	return error_set(err, EAGAIN, "the target says: %s%s%s", state_words[reply->state->state],
+			 reply->state->here ? "" : ", but the phaul that fetched pages there is gone", reply->state->reason);
+}
+
 static int abort_once(const struct handover_link *link, const char *reason, struct error *err)
 {
 	_cleanup_message_ Phaul__Wire__Control *reply = NULL;

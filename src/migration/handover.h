@@ -36,6 +36,10 @@ enum handover_verdict {
 enum handover_verdict handover_learn(const struct handover_link *link, uint64_t deadline_ns, struct session *session,
 				     uint64_t *ret_resume_ns, struct error *err);
 
+/* A session (the old one is ended) with a target in which the migration runs already: by its route, as in the beginning. -EAGAIN:
+ * the target says something else; err has it. */
+int handover_rejoin(const struct handover_link *link, struct session *session, struct error *err);
+
 /* Delivers ABORT to a target that may be prepared; 0 when it has forgotten (or knows nothing), -ETIMEDOUT. */
 int handover_abort(const struct handover_link *link, uint64_t deadline_ns, const char *reason, struct error *err);
 

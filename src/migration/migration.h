@@ -102,6 +102,13 @@ struct migration_result {
 	uint64_t sync_ns, sync_final_ns;
 	uint64_t faults, pages_filled, fault_ns_max, fill_ns;
 	uint32_t pager_replaced;
+	uint64_t fault_ns_p50, fault_ns_p99; /* of faults that were answered from what was at the target */
+	/* post-copy */
+	uint64_t postcopy_pages;	 /* that stayed at the source at the handover; 0: none was done */
+	uint64_t postcopy_pages_urgent;	 /* of them, those that were asked for */
+	uint64_t postcopy_ns;		 /* from the handover until the target had all of them */
+	uint32_t postcopy_reconnects;
+	uint64_t faults_remote, remote_ns_p50, remote_ns_p99; /* faults that waited for the source */
 	uint64_t restore_ns, resume_ns, dump_ns;
 	const char *decision;					/* why copying ended */
 	struct migration_region regions[MIGRATION_REGIONS_MAX]; /* as of the last round */

@@ -240,6 +240,8 @@ static int take_final(struct source *s, struct error *err)
 
 	if (!r)
 		r = present_list_make(s, &s->present, err);
+	if (!r && s->postcopy.server)
+		r = source_postcopy_leave(s, err);
 	s->final_taken = true;
 	return r;
 }

@@ -38,7 +38,12 @@ int source_stage_arm(struct source *s, struct error *err)
 	};
 	Phaul__Wire__Arm arm = PHAUL__WIRE__ARM__INIT;
 	CONTROL_OF(request, arm, ARM, &arm);
-	int r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
+	int r;
+
+	arm.page_channels = source_postcopy_wanted(s) ? 2 : 0;
+	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
+	if (!r && arm.page_channels)
+		r = source_postcopy_arm(s, err);
 
 	snprintf(s->hidden_path, sizeof(s->hidden_path), "%s/hidden", s->work_directory);
 	options.hidden_ranges = s->hidden_path;
@@ -157,6 +162,8 @@ int source_stage_finish(struct source *s, struct error *err)
 	log_debug("%zu addresses given up", s->options->n_addresses);
 	if (!r)
 		r = send_rest(s, err);
+	if (!r && s->postcopy.server)
+		r = source_postcopy_prepare(s, err);
 	if (r < 0)
 		return r;
 	convert_way_to_wire(&s->way, &way);
@@ -183,6 +190,7 @@ void source_undo_finish(struct source *s)
 {
 	struct error err = { 0 };
 
+	source_postcopy_end(s);
 	if (!s->addresses_given)
 		return;
 	for (size_t i = 0; i < s->options->n_addresses; i++)
@@ -279,5 +287,10 @@ int source_stage_fill(struct source *s, struct error *err)
 	s->result.fault_ns_max = reply->filled->fault_ns_max;
 	s->result.pager_replaced = reply->filled->pager_replaced;
 	s->result.fill_ns = reply->filled->fill_ns;
+	s->result.fault_ns_p50 = reply->filled->fault_ns_p50;
+	s->result.fault_ns_p99 = reply->filled->fault_ns_p99;
+	s->result.faults_remote = reply->filled->faults_remote;
+	s->result.remote_ns_p50 = reply->filled->remote_ns_p50;
+	s->result.remote_ns_p99 = reply->filled->remote_ns_p99;
 	return STAGE_DONE;
 }

@@ -32,6 +32,7 @@ static const struct stage {
 	{ "freeze", source_stage_freeze, source_undo_freeze },
 	{ "finish", source_stage_finish, source_undo_finish },
 	{ "commit", source_stage_commit, NULL }, /* its first act is the point of no return */
+	{ "postcopy", source_stage_postcopy, NULL },
 	{ "settle", source_stage_settle, NULL },
 	{ "fill", source_stage_fill, NULL },
 };
@@ -196,6 +197,7 @@ void source_free(struct source *s)
 	tracker_free(s->tracker);
 	dedup_free(s->dedup);
 	page_runs_free(&s->runs);
+	source_postcopy_end(s);
 	present_list_free(&s->present);
 	channel_free(s->fs_channel);
 	session_free(&s->session);

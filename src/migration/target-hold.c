@@ -49,9 +49,15 @@ void target_rejoin(struct target *t)
 	_cleanup_channel_ struct channel *channel = NULL;
 	enum frame_channel_kind kind;
 	struct error err = { 0 };
-	int r = target_accept_channel(t, deadline_in_ms(REJOIN_MS), &channel, &kind, &err);
+	uint32_t index;
+	int r = target_accept_channel(t, deadline_in_ms(REJOIN_MS), &channel, &kind, &index, &err);
 
-	if (!r && kind != CHANNEL_KIND_CONTROL)
+	if (!r && kind == CHANNEL_KIND_PAGES && t->fetch) {
+		channel_set_timeout(channel, -1);
+		r = fetch_attach(t->fetch, index, TAKE_PTR(channel), &err);
+		if (!r)
+			return;
+	} else if (!r && kind != CHANNEL_KIND_CONTROL)
 		r = error_set(&err, EPROTO, "%s opened a channel that is not due", channel_peer(channel));
 	if (r < 0) {
 		log_warning("%s", err.text);
@@ -94,7 +100,7 @@ int target_hold(struct target *t, struct error *err)
 		target_rejoin(t);
 		return 0;
 	}
-	if (running && (p[1].revents || clock_now_ns() >= t->hold_until_ns)) {
+	if (running && (p[1].revents || (clock_now_ns() >= t->hold_until_ns && !target_lacks_pages(t)))) {
 		log_warning("the source did not come back; the workload runs here");
 		t->finished = true;
 		return 0;

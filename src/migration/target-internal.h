@@ -7,10 +7,13 @@
 #include "driver/driver.h"
 #include "memory/pager.h"
 #include "memory/store.h"
+#include "migration/fetch.h"
 #include "migration/images.h"
 #include "migration/migration.h"
 #include "migration/receiver.h"
 #include "migration/session.h"
+
+#define PAGE_CHANNELS 2
 
 struct target {
 	const struct target_options *options;
@@ -51,6 +54,10 @@ struct target {
 	pid_t root_pid;
 	uint64_t resumed_at_ns;
 
+	/* post-copy: target-postcopy.c */
+	struct channel *page_channels[PAGE_CHANNELS]; /* until the pager is there */
+	struct fetch *fetch;
+
 	/* a broken link, in `prepared` and later: target-hold.c */
 	bool route_gone;	/* whoever passed us connections has ended */
 	uint64_t hold_until_ns; /* in `running` */
@@ -70,6 +77,7 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_abort(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+int target_on_missing(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 
 int target_on_resume(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 
@@ -78,7 +86,15 @@ int target_release(struct target *t, struct error *err);
 
 /* The next channel of this session and what it is for. */
 int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel **ret,
-			  enum frame_channel_kind *ret_kind, struct error *err);
+			  enum frame_channel_kind *ret_kind, uint32_t *ret_index, struct error *err);
+
+/* Post-copy: the channels, after ARM; the store of one space is checked and old versions forgotten, then the pages can be fetched. */
+int target_take_page_channels(struct target *t, uint32_t n, struct error *err);
+int target_apply_missing(struct target *t, uint32_t space, const struct range_set *present,
+			 const struct range_set *missing, struct error *err);
+int target_start_fetch(struct target *t, struct error *err);
+bool target_lacks_pages(const struct target *t);
+void target_end_fetch(struct target *t); /* idempotent */
 
 /* Whether this failure only lost the link, and the journal's state outlives that. */
 bool target_holds(const struct target *t, int failure);

@@ -42,12 +42,11 @@ static uint64_t store_limit(void)
 
 /* The first frame of a further channel says what it is for. */
 int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel **ret,
-			  enum frame_channel_kind *ret_kind, struct error *err)
+			  enum frame_channel_kind *ret_kind, uint32_t *ret_index, struct error *err)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES], body[FRAME_CHANNEL_BYTES];
 	_cleanup_channel_ struct channel *channel = NULL;
 	struct frame_header header = { 0 };
-	uint32_t index;
 	int r = route_receive(t->route, t->options->cancel_fd, deadline_ns, &channel, err);
 
 	if (r < 0)
@@ -65,7 +64,7 @@ int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel
 	if (!r)
 		r = channel_read(channel, body, sizeof(body), err);
 	if (!r)
-		r = frame_decode_channel(body, header.length, ret_kind, &index, err);
+		r = frame_decode_channel(body, header.length, ret_kind, ret_index, err);
 	if (!r)
 		*ret = TAKE_PTR(channel);
 	return r;
@@ -75,7 +74,8 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 {
 	_cleanup_channel_ struct channel *channel = NULL;
 	enum frame_channel_kind kind;
-	int r = target_accept_channel(t, deadline_ns, &channel, &kind, err);
+	uint32_t index;
+	int r = target_accept_channel(t, deadline_ns, &channel, &kind, &index, err);
 
 	if (r < 0)
 		return r;
@@ -83,8 +83,8 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 	channel_set_timeout(channel, -1);
 	if (kind == CHANNEL_KIND_DATA)
 		return receiver_add(t->receiver, TAKE_PTR(channel), err);
-	if (kind == CHANNEL_KIND_CONTROL)
-		return error_set(err, EPROTO, "%s opened a second control channel", channel_peer(channel));
+	if (kind != CHANNEL_KIND_FS)
+		return error_set(err, EPROTO, "%s opened a channel that is not due", channel_peer(channel));
 	if (t->fs_channel)
 		return error_set(err, EPROTO, "%s opened two file channels", channel_peer(channel));
 	t->fs_channel = TAKE_PTR(channel);
@@ -219,12 +219,13 @@ int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error 
 {
 	int r = 0;
 
-	(void)m;
 	if (t->n_addresses) {
 		t->caught = true;
 		r = net_catch_install(t->id_text, t->addresses, t->n_addresses, err);
 	}
-	return r < 0 ? r : session_send_ready(&t->session, err);
+	if (!r)
+		r = session_send_ready(&t->session, err);
+	return r < 0 ? r : target_take_page_channels(t, m->arm->page_channels, err);
 }
 
 static int add_addresses(struct target *t, struct error *err)
@@ -240,7 +241,7 @@ static int add_addresses(struct target *t, struct error *err)
 static int start_pager(struct target *t, const Phaul__Wire__Finish *finish, struct error *err)
 {
 	_cleanup_free_ struct pager_space *spaces = calloc(finish->n_present + 1, sizeof(*spaces));
-	_cleanup_free_ struct range_set *sets = calloc(finish->n_present + 1, sizeof(*sets));
+	_cleanup_free_ struct range_set *sets = calloc(2 * finish->n_present + 1, sizeof(*sets));
 	char path[600];
 	int r = 0;
 
@@ -248,17 +249,22 @@ static int start_pager(struct target *t, const Phaul__Wire__Finish *finish, stru
 		return error_set(err, ENOMEM, "no memory for the present maps");
 	for (size_t i = 0; i < finish->n_present && !r; i++) {
 		const Phaul__Wire__SpacePresent *p = finish->present[i];
+		struct range_set *missing = &sets[finish->n_present + i];
 
 		/* Borrowed: two numbers in a row are a range; message.c has checked them. */
 		sets[i] = (struct range_set){ .ranges = (struct range *)p->bounds, .n_ranges = p->n_bounds / 2 };
-		r = store_apply_present(t->store, p->space, &sets[i], err);
+		*missing = (struct range_set){ .ranges = (struct range *)p->missing, .n_ranges = p->n_missing / 2 };
+		r = target_apply_missing(t, p->space, &sets[i], missing, err);
 		spaces[i] = (struct pager_space){ .space = p->space,
 						  .image_pid = p->image_pid,
 						  .store_fd = store_fd(t->store, p->space),
-						  .present = &sets[i] };
+						  .present = &sets[i],
+						  .missing = missing->n_ranges ? missing : NULL };
 	}
 	snprintf(path, sizeof(path), "%s/lazy-pages.socket", t->work_directory);
-	return r < 0 ? r : pager_start(path, spaces, finish->n_present, &t->pager, err);
+	if (!r)
+		r = pager_start(path, spaces, finish->n_present, &t->pager, err);
+	return r < 0 ? r : target_start_fetch(t, err);
 }
 
 static int restore_held(struct target *t, const Phaul__Wire__Way *way, struct error *err)
@@ -406,6 +412,7 @@ int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error
 	/* The pager has duplicates: ours would only keep the pages of punched holes company. */
 	receiver_free(TAKE_PTR(t->receiver));
 	store_free(TAKE_PTR(t->store));
+	target_end_fetch(t);
 	r = pager_wait(t->pager, DEADLINE_NEVER, err);
 	if (r >= 0)
 		r = pager_status(t->pager, &status, err);
@@ -416,6 +423,11 @@ int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error
 	part.fault_ns_max = status.fault_ns_max;
 	part.pager_replaced = status.replaced;
 	part.fill_ns = clock_now_ns() - t->resumed_at_ns;
+	part.fault_ns_p50 = status.fault_ns_p50;
+	part.fault_ns_p99 = status.fault_ns_p99;
+	part.faults_remote = status.faults_remote;
+	part.remote_ns_p50 = status.remote_ns_p50;
+	part.remote_ns_p99 = status.remote_ns_p99;
 	t->finished = true;
 	return session_send(&t->session, &reply, err);
 }
@@ -427,6 +439,7 @@ void target_undo(struct target *t)
 	if (t->criu && criu_restore_abort(t->criu, &err) < 0)
 		log_error("%s", err.text);
 	criu_free(TAKE_PTR(t->criu));
+	target_end_fetch(t);
 	pager_free(TAKE_PTR(t->pager));
 	while (t->n_addresses_set)
 		if (net_address_remove(&t->addresses[--t->n_addresses_set], &err) < 0)

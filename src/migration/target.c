@@ -36,6 +36,7 @@ static const struct {
 	{ KIND(ARM), IN(STATE_RECEIVING), target_on_arm },
 	{ KIND(FINISH), IN(STATE_RECEIVING), target_on_finish },
 	{ KIND(COMMIT), IN(STATE_PREPARED), target_on_commit },
+	{ KIND(MISSING), IN(STATE_RUNNING), target_on_missing },
 	{ KIND(DONE), IN(STATE_RUNNING), target_on_done },
 	{ KIND(RESUME), NO_JOURNAL | IN(STATE_PREPARED) | IN(STATE_RUNNING), target_on_resume },
 	{ KIND(ABORT), NO_JOURNAL | IN(STATE_RECEIVING) | IN(STATE_PREPARED), target_on_abort },
@@ -123,6 +124,7 @@ static int handle_frame(struct target *t, struct error *err)
 	case FRAME_PAGES:
 	case FRAME_BARRIER:
 	case FRAME_STREAM:
+	case FRAME_WANT:
 	case FRAME_INVALID:
 	case FRAME_TYPE_MAX:
 		break;
@@ -182,6 +184,7 @@ static void fail(struct target *t, const struct error *failure)
 static void target_free(struct target *t)
 {
 	criu_free(t->criu);
+	target_end_fetch(t);
 	pager_free(t->pager);
 	receiver_free(t->receiver);
 	channel_free(t->fs_channel);

@@ -155,6 +155,10 @@ static int check_present(const Phaul__Wire__SpacePresent *p, struct error *err)
 		return bad(err, "finish.present.bounds");
 	if (p->n_bounds && p->bounds[p->n_bounds - 1] > FRAME_ADDRESS_MAX)
 		return bad(err, "finish.present.bounds");
+	if (p->n_missing % 2 || !range_array_valid((const struct range *)p->missing, p->n_missing / 2, PAGE_BYTES))
+		return bad(err, "finish.present.missing");
+	if (p->n_missing && p->missing[p->n_missing - 1] > FRAME_ADDRESS_MAX)
+		return bad(err, "finish.present.missing");
 	return 0;
 }
 
@@ -216,17 +220,20 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 		return check_bytes(&m->resume->migration_id, 16, "resume.migration_id", err);
 	case KIND(STATE):
 		return check_state(m->state, err);
+	case KIND(ARM):
+		return m->arm->page_channels == 0 || m->arm->page_channels == 2 ? 0 : bad(err, "arm.page_channels");
 	case KIND(READY):
 	case KIND(ROUND):
 	case KIND(ROUND_DONE):
 	case KIND(SYNC_DONE):
-	case KIND(ARM):
 	case KIND(PREPARED):
 	case KIND(COMMIT):
 	case KIND(RUNNING):
 	case KIND(DONE):
 	case KIND(FILLED):
 	case KIND(PING):
+	case KIND(MISSING):
+	case KIND(MISSING_REPLY):
 		return 0; /* numbers that are only shown or compared */
 	case KIND(_NOT_SET):
 	case _PHAUL__WIRE__CONTROL__KIND__CASE_IS_INT_SIZE:

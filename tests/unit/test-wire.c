@@ -57,6 +57,7 @@ static const struct {
 	{ "50 48 4c 31 01 00 06 00 09 00 00 00 00 00 00 00", FRAME_IMAGE_DATA, 9, 8 + (1 << 20) },
 	{ "50 48 4c 31 01 00 07 00 28 00 00 00 00 00 00 00", FRAME_IMAGE_REFERENCES, 40, 8 + (1 << 20) },
 	{ "50 48 4c 31 01 00 08 00 00 00 00 00 00 00 00 00", FRAME_STREAM, 0, 256 << 10 },
+	{ "50 48 4c 31 01 00 09 00 00 00 00 00 00 00 00 00", FRAME_WANT, 0, 64 << 10 },
 };
 
 static int decode_length(enum frame_type type, uint32_t length, struct frame_header *ret, struct error *err)
@@ -107,7 +108,7 @@ static void test_header_of_others(void **state)
 		{ "50 48 4c 31 02 00 04 00 08 00 00 00 00 00 00 00", "version 2" },
 		{ "50 48 4c 31 00 01 04 00 08 00 00 00 00 00 00 00", "version 256" },
 		{ "50 48 4c 31 01 00 00 00 08 00 00 00 00 00 00 00", "unknown type 0" },
-		{ "50 48 4c 31 01 00 09 00 08 00 00 00 00 00 00 00", "unknown type 9" },
+		{ "50 48 4c 31 01 00 0a 00 08 00 00 00 00 00 00 00", "unknown type 10" },
 		{ "50 48 4c 31 01 00 04 01 08 00 00 00 00 00 00 00", "unknown type 260" },
 		{ "50 48 4c 31 01 00 ff ff 08 00 00 00 00 00 00 00", "unknown type 65535" },
 		{ "50 48 4c 31 01 00 04 00 08 00 00 00 01 00 00 00", "reserved" },

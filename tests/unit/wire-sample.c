@@ -110,6 +110,7 @@ static void sample_copy(struct wire_sample *s)
 	s->sync.path = 1;
 	phaul__wire__sync_done__init(&s->sync_done);
 	phaul__wire__arm__init(&s->arm);
+	s->arm.page_channels = 2;
 }
 
 static void sample_finish(struct wire_sample *s)
@@ -161,6 +162,11 @@ static void sample_commit(struct wire_sample *s)
 	s->filled.fault_ns_max = 7;
 	s->filled.pager_replaced = 1;
 	s->filled.fill_ns = 8;
+	s->filled.fault_ns_p50 = 9;
+	s->filled.fault_ns_p99 = 10;
+	s->filled.faults_remote = 11;
+	s->filled.remote_ns_p50 = 12;
+	s->filled.remote_ns_p99 = 13;
 	phaul__wire__abort__init(&s->abort);
 	s->abort.reason = "canceled by the user";
 	phaul__wire__ping__init(&s->ping);
@@ -179,6 +185,10 @@ static void sample_resume(struct wire_sample *s)
 	s->state.state = PHAUL__WIRE__TARGET_STATE__TARGET_STATE_PREPARED;
 	s->state.here = true;
 	s->state.reason = "the link was lost";
+	phaul__wire__missing__init(&s->missing);
+	phaul__wire__missing_reply__init(&s->missing_reply);
+	s->missing_reply.pages = 14;
+	s->missing_reply.faults_remote = 15;
 }
 
 #define PART(NAME, member) [PHAUL__WIRE__CONTROL__KIND_##NAME] = offsetof(struct wire_sample, member)
@@ -194,6 +204,7 @@ static const size_t parts[WIRE_SAMPLE_KINDS + 1] = {
 	PART(FILLED, filled),	  PART(ABORT, abort),
 	PART(PING, ping),	  PART(FAILURE, failure),
 	PART(RESUME, resume),	  PART(STATE, state),
+	PART(MISSING, missing),	  PART(MISSING_REPLY, missing_reply),
 };
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind)
