@@ -76,7 +76,8 @@ static bool is_idle(const struct show *s, const struct migration_event *event)
 {
 	return s->kind != SHOW_JSON && event->kind == EVENT_PHASE &&
 	       ((!strcmp(event->phase, "files") && !s->options->sync_paths[0]) ||
-		(!strcmp(event->phase, "postcopy") && !s->options->postcopy && s->options->on_timeout != POLICY_RESORT_POSTCOPY));
+		(!strcmp(event->phase, "postcopy") && !s->options->postcopy &&
+		 s->options->on_timeout != POLICY_RESORT_POSTCOPY));
 }
 
 void show_event(struct show *s, const struct migration_event *event)

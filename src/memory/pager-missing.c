@@ -31,8 +31,9 @@ int pager_missing_describe(struct pager_state *s, struct pager_space_state *sp, 
 		const struct range *range = &missing->ranges[i];
 		uint64_t n = (range->end - range->start) / PAGE_BYTES;
 
-		((struct pager_segment *)state_at(s, at))[i] =
-			(struct pager_segment){ .address = range->start, .source = range->start, .pages = n, .index = pages };
+		((struct pager_segment *)state_at(s, at))[i] = (struct pager_segment){
+			.address = range->start, .source = range->start, .pages = n, .index = pages
+		};
 		pages += n;
 	}
 	bits = pager_state_alloc(s, (pages + 63) / 64 * 8);

@@ -58,7 +58,8 @@ size_t pager_requests(struct pager *p, struct pager_place *ret, size_t max)
 	eventfd_read(p->request_fd, &ignored);
 	while (n < max && pager_request_take(p->state, &request))
 		if (request.space < p->state->n_spaces)
-			ret[n++] = (struct pager_place){ state_space(p->state, request.space)->space, request.source, 1 };
+			ret[n++] =
+				(struct pager_place){ state_space(p->state, request.space)->space, request.source, 1 };
 	if (n == max)
 		eventfd_write(p->request_fd, 1);
 	return n;
@@ -107,7 +108,8 @@ int pager_put(struct pager *p, uint32_t space, uint64_t address, uint32_t pages,
 		return error_set(err, EPROTO, "the source sent pages of space %u, of which none are missing", space);
 	if (encoding != ENCODING_ZERO && encoding != ENCODING_RAW) {
 		if (codec_decode(encoding, payload, payload_bytes, pages, scratch) < 0)
-			return error_set(err, EBADMSG, "the source sent %u pages of space %u that do not unpack", pages, space);
+			return error_set(err, EBADMSG, "the source sent %u pages of space %u that do not unpack", pages,
+					 space);
 		data = scratch;
 	}
 	for (uint64_t done = 0, n; done < pages; done += n) {
@@ -146,7 +148,8 @@ static bool missing_in(const struct pager *p, const struct pager_space_state *sp
 
 	while (sp->n_away && pager_missing_next(p->state, sp, at, &range)) {
 		bool missing;
-		uint64_t n = pager_missing_part(p->state, sp, range.start, (range.end - range.start) / PAGE_BYTES, &missing);
+		uint64_t n =
+			pager_missing_part(p->state, sp, range.start, (range.end - range.start) / PAGE_BYTES, &missing);
 
 		if (missing) {
 			*ret = (struct pager_place){ sp->space, range.start, n };

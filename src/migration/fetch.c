@@ -52,8 +52,8 @@ static int receive_pages(struct link *l, struct error *err)
 	if (!r)
 		r = channel_read(l->channel, l->payload, header.length - FRAME_PAGES_BYTES, err);
 	return r < 0 ? r
-		     : pager_put(l->fetch->pager, p.space, p.address, p.pages, (enum page_encoding)p.encoding, l->payload,
-				 header.length - FRAME_PAGES_BYTES, l->scratch, err);
+		     : pager_put(l->fetch->pager, p.space, p.address, p.pages, (enum page_encoding)p.encoding,
+				 l->payload, header.length - FRAME_PAGES_BYTES, l->scratch, err);
 }
 
 static int send_places(struct link *l, const struct pager_place *places, size_t n, struct error *err)
@@ -62,8 +62,9 @@ static int send_places(struct link *l, const struct pager_place *places, size_t 
 
 	frame_encode_header(frame, FRAME_WANT, (uint32_t)(n * FRAME_WANT_BYTES));
 	for (size_t i = 0; i < n; i++)
-		frame_encode_want(frame + FRAME_HEADER_BYTES + i * FRAME_WANT_BYTES,
-				  &(struct frame_want){ places[i].space, (uint32_t)places[i].pages, places[i].address });
+		frame_encode_want(
+			frame + FRAME_HEADER_BYTES + i * FRAME_WANT_BYTES,
+			&(struct frame_want){ places[i].space, (uint32_t)places[i].pages, places[i].address });
 	return channel_write(l->channel, frame, FRAME_HEADER_BYTES + n * FRAME_WANT_BYTES, err);
 }
 

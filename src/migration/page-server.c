@@ -40,7 +40,7 @@ struct page_server {
 	uint32_t urgent; /* requests at work */
 	struct page_server_space *spaces;
 	size_t n_spaces;
-	struct page_bits *sent; /* over this link */
+	struct page_bits *sent;	 /* over this link */
 	struct frame_want *list; /* what the target lacks, ascending */
 	size_t n_list, n_allocated, cursor;
 	uint64_t skip; /* pages of list[cursor] */
@@ -80,7 +80,8 @@ static pid_t pid_of(const struct page_server *s, uint32_t space)
 	return 0;
 }
 
-static int send_segment(struct lane *l, const struct frame_want *w, const struct page_segment *segment, struct error *err)
+static int send_segment(struct lane *l, const struct frame_want *w, const struct page_segment *segment,
+			struct error *err)
 {
 	uint8_t head[FRAME_PAGES_HEAD_BYTES];
 	struct frame_pages p = { .space = w->space,
@@ -102,8 +103,8 @@ static int send_pages(struct lane *l, const struct frame_want *w, struct error *
 	int n, r;
 
 	if (!pid)
-		return error_set(err, EPROTO, "%s wants pages of space %u, which is not a process", channel_peer(l->channel),
-				 w->space);
+		return error_set(err, EPROTO, "%s wants pages of space %u, which is not a process",
+				 channel_peer(l->channel), w->space);
 	r = reader_read(pid, &range, 1, l->pages, NULL, err);
 	if (r > 0)
 		r = error_set(err, EFAULT, "%d pages of process %d at %#llx are gone, although it is stopped", r, pid,
@@ -366,7 +367,8 @@ int page_server_attach(struct page_server *s, struct channel *urgent, struct cha
 
 		l->server = s;
 		l->pages = aligned_alloc(PAGE_BYTES, PIECE_PAGES * PAGE_BYTES);
-		r = l->pages ? codec_new(s->compress && i, &l->codec, err) : error_set(err, ENOMEM, "no memory for post-copy");
+		r = l->pages ? codec_new(s->compress && i, &l->codec, err)
+			     : error_set(err, ENOMEM, "no memory for post-copy");
 	}
 	for (size_t i = 0; i < CHANNELS && !r; i++) {
 		r = pthread_create(&s->lanes[i].thread, NULL, thread_main, &s->lanes[i]);

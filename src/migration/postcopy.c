@@ -110,7 +110,9 @@ int postcopy_step(struct postcopy *p, struct error *err)
 	if (!p->lost_ns) {
 		page_server_release(p->server);
 		r = fd_wait(p->link.cancel_fd, POLLIN, deadline_in_ms(POSTCOPY_LOOK_MS));
-		return r == 1 ? error_set(err, ECANCELED, "canceled while the target still lacks %" PRIu64 " pages", p->missing) : 0;
+		return r == 1 ? error_set(err, ECANCELED, "canceled while the target still lacks %" PRIu64 " pages",
+					  p->missing)
+			      : 0;
 	}
 	r = rejoin(p, err);
 	if (!r) {
@@ -122,5 +124,6 @@ int postcopy_step(struct postcopy *p, struct error *err)
 	if (clock_now_ns() - p->lost_ns > (uint64_t)p->reconnect_ms * NS_PER_MS)
 		return error_wrap(err, "the target cannot be reached, and lacks %" PRIu64 " pages", p->missing);
 	r = fd_wait(p->link.cancel_fd, POLLIN, deadline_in_ms(RETRY_MS));
-	return r == 1 ? error_set(err, ECANCELED, "canceled while the target still lacks %" PRIu64 " pages", p->missing) : 0;
+	return r == 1 ? error_set(err, ECANCELED, "canceled while the target still lacks %" PRIu64 " pages", p->missing)
+		      : 0;
 }

@@ -24,7 +24,8 @@ static int parse_spaces(const char *text, struct page_server_space **ret, size_t
 
 		used = 0;
 		if (sscanf(at, "%u:%d %n", &one.space, &one.pid, &used) != 2 || !used || one.pid <= 1)
-			return error_set(err, EBADMSG, "the journal names the memory that is given out in a way that makes no sense");
+			return error_set(err, EBADMSG,
+					 "the journal names the memory that is given out in a way that makes no sense");
 		if (array_grow(ret, *ret_n, &allocated, 16, sizeof(one)) < 0)
 			return error_set(err, ENOMEM, "no memory for post-copy");
 		(*ret)[(*ret_n)++] = one;
@@ -32,7 +33,8 @@ static int parse_spaces(const char *text, struct page_server_space **ret, size_t
 	return 0;
 }
 
-int recover_serve_pages(const struct journal *j, const struct handover_link *link, int64_t reconnect_ms, struct error *err)
+int recover_serve_pages(const struct journal *j, const struct handover_link *link, int64_t reconnect_ms,
+			struct error *err)
 {
 	_cleanup_free_ struct page_server_space *spaces = NULL;
 	struct session session = { 0 };

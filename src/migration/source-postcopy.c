@@ -123,10 +123,11 @@ int source_stage_postcopy(struct source *s, struct error *err)
 	s->result.postcopy_pages_urgent = counters.pages_urgent;
 	s->result.postcopy_reconnects = s->postcopy.reconnects;
 	if (r < 0)
-		return error_wrap(err,
-				  "the workload runs at the target and waits there for what is left here (phaul resume %s "
-				  "goes on)",
-				  s->id_text);
+		return error_wrap(
+			err,
+			"the workload runs at the target and waits there for what is left here (phaul resume %s "
+			"goes on)",
+			s->id_text);
 	if (!r) {
 		s->event->kind = EVENT_PROGRESS;
 		progress->round = s->round;
