@@ -1,9 +1,9 @@
 /*
  * phaul: finds the verb and hands over.
  *
- * Three verbs are not for people: phaul starts itself again as the pager's supervisor (memory/pager.h), as what holds a workload back
- * (migration/throttle.h) and as rsync's remote shell (fs/sync.h). They come first, before anything else is set up: the pager's
- * memory is locked.
+ * Some verbs are not for people: phaul starts itself again as the pager's supervisor (memory/pager.h), as what holds a workload back
+ * (migration/throttle.h), as rsync's remote shell (fs/sync.h) and as a driver's helper (driver/helper.h). They come first, before
+ * anything else is set up: the pager's memory is locked.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "driver/helper.h"
 #include "fs/sync.h"
 #include "memory/pager.h"
 #include "migration/throttle.h"
@@ -109,6 +110,8 @@ int main(int argc, char **argv)
 		return helper(argc, argv, throttle_main);
 	if (argc > 1 && !strcmp(argv[1], "rsync-stream"))
 		return sync_stream_main(argc, argv);
+	if (argc > 2 && !strcmp(argv[1], DRIVER_HELPER))
+		return driver_helper_main(argc - 2, argv + 2);
 	/* A peer or a reader that went away is an errno where it was written to. */
 	signal(SIGPIPE, SIG_IGN);
 	status = dispatch(argc, argv);

@@ -207,6 +207,7 @@ static void set_figures(json_t *object, const struct migration_result *r)
 	set_number(object, "pages_filled", r->pages_filled);
 	set_ms(object, "fill_ms", r->fill_ns);
 	set_number(object, "pager_replaced", r->pager_replaced);
+	set_number(object, "reconnects", r->reconnects);
 }
 
 int report_result(const struct migration_result *r, struct buffer *out)
@@ -233,6 +234,8 @@ int report_result(const struct migration_result *r, struct buffer *out)
 	set_text(object, "tracker", r->tracker);
 	set_bool(object, "preload_acted", r->preload_acted);
 	set_text(object, "images", r->images);
+	set_bool(object, "hold", r->held);
+	set_number(object, "held_packets", r->held_packets);
 	return append(object, out);
 }
 

@@ -31,6 +31,8 @@ struct migration_options {
 	bool force; /* go on although obstacles refuse (those that CRIU itself may survive) */
 	bool skip_cpu_check, skip_criu_check;
 	bool shell_job, keep_images, compress;
+	const char *runtime, *engine, *target_engine, *target_id, *target_bundle; /* driver.h, driver_options; NULL: the usual */
+	bool remove_source;
 	bool pre_copy; /* false: everything is copied in the freeze */
 	uint64_t max_downtime_ms;
 	uint32_t max_rounds;
@@ -40,7 +42,7 @@ struct migration_options {
 	struct net_address addresses[MIGRATION_ADDRESSES_MAX];
 	size_t n_addresses;
 	const char *tracker;  /* "auto", "write-protect", "soft-dirty", "none" */
-	int64_t reconnect_ms; /* how long to look for a target that was lost after the commit */
+	int64_t reconnect_ms; /* how long to look for a target that was lost before the freeze or after the commit */
 	const char *fence;    /* program that is asked whether the target is certainly dead; NULL: none */
 	int cancel_fd;	      /* readable: give up before the commit; -1: none */
 
@@ -109,7 +111,10 @@ struct migration_result {
 	uint64_t postcopy_ns;		 /* from the handover until the target had all of them */
 	uint32_t postcopy_reconnects;
 	uint64_t faults_remote, remote_ns_p50, remote_ns_p99; /* faults that waited for the source */
+	uint32_t reconnects; /* before the freeze */
 	uint64_t restore_ns, resume_ns, dump_ns;
+	bool held; /* packets waited at the target, held_packets of them, instead of being dropped */
+	uint64_t held_packets;
 	const char *decision;					/* why copying ended */
 	struct migration_region regions[MIGRATION_REGIONS_MAX]; /* as of the last round */
 	size_t n_regions;

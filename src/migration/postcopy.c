@@ -73,7 +73,7 @@ static int look(struct postcopy *p, struct error *err)
 
 static int rejoin(struct postcopy *p, struct error *err)
 {
-	int r = handover_rejoin(&p->link, p->session, err);
+	int r = handover_rejoin_running(&p->link, p->session, err);
 
 	if (!r)
 		r = look(p, err);

@@ -12,7 +12,9 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "criu/criu.h"
+#include "migration/container-net.h"
 #include "migration/recover.h"
+#include "migration/subject.h"
 #include "migration/tasks.h"
 #include "migration/throttle.h"
 
@@ -30,6 +32,19 @@ static void remove_criu_table(const struct journal *j)
 		return;
 	if (net_criu_table_remove(table, &err) < 0)
 		log_warning("%s", err.text);
+}
+
+/* A container's network, of the task that is there. */
+static void return_network(const struct journal *j, pid_t root)
+{
+	struct container_net net = CONTAINER_NET_NONE;
+	struct error err = { 0 };
+
+	if (!journal_fact_number(j, "muted") || !root)
+		return;
+	if (container_net_open_pid(root, &net, &err) < 0 || container_net_return(&net, journal_id(j), &err) < 0)
+		log_warning("%s", err.text);
+	container_net_free(&net);
 }
 
 static void return_addresses(const struct journal *j)
@@ -53,9 +68,11 @@ static int take_back(struct journal *j, const struct noted_tasks *tasks, const c
 		if (root) /* a CRIU that was killed leaves connections under repair */
 			criu_end_tcp_repair(root);
 		return_addresses(j);
+		return_network(j, root);
 		remove_criu_table(j);
 		noted_tasks_continue(tasks);
 	}
+	subject_disarm(j);
 	recover_remove_files(j);
 	return journal_enter(j, STATE_ABORTED, reason, err);
 }
@@ -69,7 +86,10 @@ static int settle(struct journal *j, const struct noted_tasks *tasks, const char
 	if (journal_same_boot(j))
 		remove_criu_table(j);
 	recover_remove_files(j);
-	return journal_enter(j, STATE_SETTLED, reason, err);
+	r = journal_enter(j, STATE_SETTLED, reason, err);
+	if (!r)
+		subject_moved(j);
+	return r;
 }
 
 static int make_link(const struct journal *j, const struct recover_options *o, struct handover_link *ret,

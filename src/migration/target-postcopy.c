@@ -27,9 +27,10 @@ int target_take_page_channels(struct target *t, uint32_t n, struct error *err)
 		r = target_accept_channel(t, deadline, &channel, &kind, &index, err);
 		if (r < 0)
 			return r;
-		if (kind != CHANNEL_KIND_PAGES || index >= PAGE_CHANNELS || t->page_channels[index])
+		if (kind != CHANNEL_KIND_PAGES || index >= PAGE_CHANNELS)
 			return error_set(err, EPROTO, "%s opened a channel that is not due", channel_peer(channel));
 		channel_set_timeout(channel, -1);
+		channel_free(t->page_channels[index]); /* asked again after a break */
 		t->page_channels[index] = TAKE_PTR(channel);
 	}
 	return r;
