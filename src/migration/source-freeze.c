@@ -55,11 +55,14 @@ int source_stage_arm(struct source *s, struct error *err)
 	r = source_sync_arm(s, err);
 	if (r < 0)
 		return r;
+	arm.page_channels = source_postcopy_wanted(s) ? 2 : 0;
 	convert_way_to_wire(&s->way, &way);
 	arm.way = &way;
 	source_engine_patience(s, true);
 	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
 	source_engine_patience(s, false);
+	if (!r && arm.page_channels)
+		r = source_postcopy_arm(s, err);
 	if (!r)
 		r = source_net_arm(s, err);
 	if (!r && s->driver->arm) {
@@ -123,6 +126,7 @@ void source_undo_freeze(struct source *s)
 {
 	struct error err = { 0 };
 
+	source_postcopy_end(s);
 	source_return_addresses(s);
 	if (!s->criu)
 		return;
@@ -163,6 +167,8 @@ int source_stage_finish(struct source *s, struct error *err)
 
 	if (!r)
 		r = send_rest(s, err);
+	if (!r && s->postcopy.server)
+		r = source_postcopy_prepare(s, err);
 	if (r < 0)
 		return r;
 	finish.round = s->round;
@@ -288,5 +294,10 @@ int source_stage_fill(struct source *s, struct error *err)
 	s->result.fault_ns_max = reply->filled->fault_ns_max;
 	s->result.pager_replaced = reply->filled->pager_replaced;
 	s->result.fill_ns = reply->filled->fill_ns;
+	s->result.fault_ns_p50 = reply->filled->fault_ns_p50;
+	s->result.fault_ns_p99 = reply->filled->fault_ns_p99;
+	s->result.faults_remote = reply->filled->faults_remote;
+	s->result.remote_ns_p50 = reply->filled->remote_ns_p50;
+	s->result.remote_ns_p99 = reply->filled->remote_ns_p99;
 	return STAGE_DONE;
 }

@@ -19,6 +19,7 @@
 #include "migration/heat.h"
 #include "migration/images.h"
 #include "migration/migration.h"
+#include "migration/postcopy.h"
 #include "migration/sender.h"
 #include "migration/session.h"
 #include "migration/throttle.h"
@@ -134,6 +135,10 @@ struct source {
 	uint64_t copy_started_ns;
 	bool timed_out; /* the round under way was cut short */
 
+	/* post-copy (source-postcopy.c) */
+	struct postcopy postcopy; /* its server is there from `arm` on */
+	struct range_set *missing_sets; /* one per entry of present.parts */
+
 	/* the final pass (source-final.c) */
 	char hidden_path[544], flags_path[560];
 	struct vma_flags *flags; /* NULL: CRIU reads smaps by itself */
@@ -174,6 +179,7 @@ int source_stage_arm(struct source *s, struct error *err);
 int source_stage_freeze(struct source *s, struct error *err);
 int source_stage_finish(struct source *s, struct error *err);
 int source_stage_commit(struct source *s, struct error *err);
+int source_stage_postcopy(struct source *s, struct error *err);
 int source_stage_settle(struct source *s, struct error *err);
 int source_stage_fill(struct source *s, struct error *err);
 
@@ -192,6 +198,14 @@ void source_net_gone(struct source *s); /* the tasks are dead: a namespace that 
 
 /* The channels are there: what they may send is limited. */
 void source_converge_begin(struct source *s);
+
+/* Post-copy: whether it is due; its channels, in `arm`; the last list stays here, in the final pass; its part of the journal, before
+ * FINISH. */
+bool source_postcopy_wanted(const struct source *s);
+int source_postcopy_arm(struct source *s, struct error *err);
+int source_postcopy_leave(struct source *s, struct error *err);
+int source_postcopy_prepare(struct source *s, struct error *err);
+void source_postcopy_end(struct source *s); /* idempotent */
 
 /* What the tracker reported: *written is taken over, and sorted into what is sent next and what is left for last. */
 int source_converge_look(struct source *s, struct page_runs *written, const pid_t *pids, size_t n, struct error *err);
