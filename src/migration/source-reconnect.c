@@ -43,12 +43,12 @@ static void close_channels(struct source *s)
 	}
 }
 
-/* The rest of the round that was under way, into s->runs. */
+/* The rest of the round that was under way, into s->sending. */
 static int keep_remaining(struct source *s, const Phaul__Wire__State *state, struct error *err)
 {
 	struct page_runs rest = { 0 };
 	struct sent channels[MESSAGE_CHANNELS_MAX];
-	uint64_t before = s->runs.pages;
+	uint64_t before = s->sending.pages;
 	size_t n = s->options->channels;
 	int r;
 
@@ -61,13 +61,13 @@ static int keep_remaining(struct source *s, const Phaul__Wire__State *state, str
 		if (a->channel < n)
 			channels[a->channel].arrived = a->round >= s->round ? UINT64_MAX : a->pages;
 	}
-	r = sent_remaining(&s->runs, channels, n, &rest, err);
+	r = sent_remaining(&s->sending, channels, n, &rest, err);
 	if (r < 0) {
 		page_runs_free(&rest);
 		return r;
 	}
-	page_runs_free(&s->runs);
-	s->runs = rest;
+	page_runs_free(&s->sending);
+	s->sending = rest;
 	for (size_t i = 0; i < rest.n_runs; i++)
 		dedup_forget(s->dedup, rest.runs[i].space, rest.runs[i].address, rest.runs[i].pages);
 	log_info("round %u goes on: %llu of its pages had come, %llu are to be sent", s->round,
@@ -87,7 +87,7 @@ static int try_once(struct source *s, const struct handover_link *link, struct e
 	if (!r)
 		r = source_open_channels(s, err);
 	if (!r && s->round_under_way)
-		r = sender_start(s->sender, s->round, &s->runs, true, err);
+		r = sender_start(s->sender, s->round, &s->sending, true, err);
 	s->spoke_ns = s->progress_ns = clock_now_ns();
 	s->progress_bytes = sender_bytes_out(s->sender);
 	return r;
