@@ -351,16 +351,19 @@ static int await_round_done(struct source *s, struct error *err)
 	return session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_ROUND_DONE, NULL, err);
 }
 
-/* While a long round goes on nothing else is said on the control channel: show that we are there. */
-static int keep_alive(struct source *s, struct error *err)
+int source_ping(struct source *s, struct error *err)
 {
 	Phaul__Wire__Ping ping = PHAUL__WIRE__PING__INIT;
 	CONTROL_OF(request, ping, PING, &ping);
 
-	if (clock_now_ns() - s->spoke_ns < KEEP_ALIVE_MS * NS_PER_MS)
-		return 0;
 	s->spoke_ns = clock_now_ns();
 	return session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_PING, NULL, err);
+}
+
+/* While a long round goes on nothing else is said on the control channel: show that we are there. */
+static int keep_alive(struct source *s, struct error *err)
+{
+	return clock_now_ns() - s->spoke_ns < KEEP_ALIVE_MS * NS_PER_MS ? 0 : source_ping(s, err);
 }
 
 /* A round is over: what did it bring, and what was written meanwhile? */

@@ -190,6 +190,9 @@ void source_converge_end(struct source *s); /* idempotent */
 int source_final_begin(struct source *s, struct error *err);
 int source_final_end(struct source *s, int dumped, struct error *err);
 
+/* One round trip on the control channel: whether the target is there. */
+int source_ping(struct source *s, struct error *err);
+
 /* Opens the session's data and file channels; the sender takes its own over. */
 int source_open_channels(struct source *s, struct error *err);
 
