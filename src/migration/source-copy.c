@@ -62,10 +62,12 @@ int source_open_channels(struct source *s, struct error *err)
 		r = open_further_channel(s, CHANNEL_KIND_DATA, n, &channels[n], err), n++;
 	if (!r && source_passes(s))
 		r = open_further_channel(s, CHANNEL_KIND_FS, 0, &s->fs_channel, err);
-	if (!r && s->sender)
-		return sender_rejoin(s->sender, channels, err);
 	if (!r)
-		return sender_new(channels, n, s->dedup, s->options->compress, &s->sender, err);
+		r = s->sender ? sender_rejoin(s->sender, channels, err)
+			      : sender_new(channels, n, s->dedup, s->options->compress, &s->sender, err);
+	if (!r)
+		source_converge_channels(s);
+	/* What the sender did not take over. */
 	while (n)
 		channel_free(channels[--n]);
 	return r;
@@ -102,8 +104,6 @@ int source_stage_begin(struct source *s, struct error *err)
 	source_engine_patience(s, false);
 	if (!r)
 		r = source_open_channels(s, err);
-	if (!r)
-		source_converge_begin(s);
 	return r < 0 ? r : journal_enter(s->journal, STATE_COPYING, NULL, err);
 }
 

@@ -116,7 +116,7 @@ struct source {
 
 	/* the final pass (source-final.c) */
 	char hidden_path[544], flags_path[560];
-	struct vma_flags *flags; /* NULL: CRIU reads smaps by itself */
+	struct vma_flags *flags;    /* NULL: CRIU reads smaps by itself */
 	struct page_runs late_runs; /* of the last list, what cannot be sent beside the dump */
 	bool early_sending;	    /* the rest of it is being sent */
 	struct present_list present;
@@ -168,8 +168,8 @@ int source_net_arm(struct source *s, struct error *err);
 int source_give_addresses(struct source *s, struct error *err);
 void source_return_addresses(struct source *s);
 
-/* The channels are there: what they may send is limited. */
-void source_converge_begin(struct source *s);
+/* The channels are there, for the first time or anew: what they may send is limited. */
+void source_converge_channels(struct source *s);
 
 /* What the tracker reported: *written is taken over, and sorted into what is sent next and what is left for last. */
 int source_converge_look(struct source *s, struct page_runs *written, const pid_t *pids, size_t n, struct error *err);
@@ -180,6 +180,13 @@ int source_converge_act(struct source *s, struct error *err);
 
 /* In the middle of a round: is the time for copying over? */
 int source_converge_check(struct source *s, struct error *err);
+
+/* While a lost link is looked for the workload is not held back; and then as before. */
+void source_converge_pause(struct source *s);
+int source_converge_go_on(struct source *s, struct error *err);
+
+/* A round goes on behind a break: if the time for copying is over, what did not arrive (taken over) is left for last. */
+int source_converge_keep(struct source *s, struct page_runs *rest, struct error *err);
 
 /* Right before the freeze: neither the workload nor we are held back any more. */
 int source_converge_let_go(struct source *s, struct error *err);
