@@ -32,8 +32,7 @@ void source_undo_arm(struct source *s)
 	s->engine_armed = false;
 }
 
-/* Everything that can be done before the freeze: the target will hold what comes for the addresses and has its CRIU warm, ours is started. */
-int source_stage_arm(struct source *s, struct error *err)
+static int arm_once(struct source *s, struct error *err)
 {
 	struct criu_options options = {
 		.images_directory = s->images_directory,
@@ -78,6 +77,15 @@ int source_stage_arm(struct source *s, struct error *err)
 	if (!r)
 		r = criu_start(&options, &s->criu, err);
 	return r < 0 ? r : noted_process_write(s->journal, "criu", criu_program_pid(s->criu), err);
+}
+
+/* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. Last of all, whether
+ * the link is still there: a break that is found now is mended, one that is found in the freeze ends the migration. */
+int source_stage_arm(struct source *s, struct error *err)
+{
+	int r = s->criu ? 0 : arm_once(s, err);
+
+	return r < 0 ? r : source_ping(s, err);
 }
 
 int source_stage_freeze(struct source *s, struct error *err)

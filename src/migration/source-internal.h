@@ -141,7 +141,7 @@ struct source {
 
 	/* the final pass (source-final.c) */
 	char hidden_path[544], flags_path[560];
-	struct vma_flags *flags; /* NULL: CRIU reads smaps by itself */
+	struct vma_flags *flags;    /* NULL: CRIU reads smaps by itself */
 	struct page_runs late_runs; /* of the last list, what cannot be sent beside the dump */
 	bool early_sending;	    /* the rest of it is being sent */
 	struct present_list present;
@@ -196,8 +196,8 @@ int source_give_addresses(struct source *s, struct error *err);
 void source_return_addresses(struct source *s);
 void source_net_gone(struct source *s); /* the tasks are dead: a namespace that outlives them is silent for good */
 
-/* The channels are there: what they may send is limited. */
-void source_converge_begin(struct source *s);
+/* The channels are there, for the first time or anew: what they may send is limited. */
+void source_converge_channels(struct source *s);
 
 /* Post-copy: whether it is due; its channels, in `arm`; the last list stays here, in the final pass; its part of the journal, before
  * FINISH. */
@@ -217,6 +217,13 @@ int source_converge_act(struct source *s, struct error *err);
 /* In the middle of a round: is the time for copying over? */
 int source_converge_check(struct source *s, struct error *err);
 
+/* While a lost link is looked for the workload is not held back; and then as before. */
+void source_converge_pause(struct source *s);
+int source_converge_go_on(struct source *s, struct error *err);
+
+/* A round goes on behind a break: if the time for copying is over, what did not arrive (taken over) is left for last. */
+int source_converge_keep(struct source *s, struct page_runs *rest, struct error *err);
+
 /* Right before the freeze: neither the workload nor we are held back any more. */
 int source_converge_let_go(struct source *s, struct error *err);
 void source_converge_end(struct source *s); /* idempotent */
@@ -225,6 +232,9 @@ void source_converge_end(struct source *s); /* idempotent */
  * through. */
 int source_final_begin(struct source *s, struct error *err);
 int source_final_end(struct source *s, int dumped, struct error *err);
+
+/* One round trip on the control channel: whether the target is there. */
+int source_ping(struct source *s, struct error *err);
 
 /* Opens the session's data and file channels; the sender takes its own over. */
 int source_open_channels(struct source *s, struct error *err);
