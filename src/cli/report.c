@@ -186,6 +186,7 @@ int report_result(const struct migration_result *r, struct buffer *out)
 	set_text(object, "target", r->target);
 	set_text(object, "tracker", r->tracker);
 	set_bool(object, "preload_acted", r->preload_acted);
+	set_text(object, "preload_did", r->preload_did);
 	set_text(object, "images", r->images);
 	return append(object, out);
 }
