@@ -128,7 +128,8 @@ struct migration_result {
 	char engine[32];	  /* "criu 4.2.1" */
 	char target[256];
 	char tracker[16];
-	bool preload_acted; /* libphaul-criu.so hid lazy memory from CRIU */
+	bool preload_acted;	/* libphaul-criu.so made the dump shorter, */
+	char preload_did[192];	/* in these ways, separated by "; " */
 	char images[512];   /* where they are kept, "" if not */
 };
 

@@ -265,6 +265,7 @@ int source_stage_settle(struct source *s, struct error *err)
 	if (r < 0)
 		return r;
 	s->result.preload_acted = criu_preload_acted(s->criu);
+	criu_preload_actions(s->criu, s->result.preload_did, sizeof(s->result.preload_did));
 	remove_criu_table(s);
 	criu_free(TAKE_PTR(s->criu));
 	r = journal_enter(s->journal, STATE_SETTLED, NULL, err);
