@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "driver/lxc.h"
 #include "fs/sync.h"
 #include "memory/pager.h"
 
@@ -104,6 +105,8 @@ int main(int argc, char **argv)
 		return pager(argc, argv);
 	if (argc > 1 && !strcmp(argv[1], "rsync-stream"))
 		return sync_stream_main(argc, argv);
+	if (argc > 1 && !strcmp(argv[1], LXC_RESTORE_VERB))
+		return lxc_restore_main(argc, argv);
 	/* A peer or a reader that went away is an errno where it was written to. */
 	signal(SIGPIPE, SIG_IGN);
 	status = dispatch(argc, argv);
