@@ -156,14 +156,14 @@ static int take_bridges(struct lxc_spec *s, const struct driver_options *o, stru
 {
 	int r = 0;
 
-	for (size_t i = 0; i < o->n_bridges && !r; i++) {
+	for (const char *const *bridge = o->bridges; bridge && *bridge && !r; bridge++) {
 		_cleanup_buffer_ struct buffer text = { 0 };
-		const char *to = strchr(o->bridges[i], '=');
+		const char *to = strchr(*bridge, '=');
 		char from[64];
 
-		if (!to || to == o->bridges[i] || !to[1])
-			return error_set(err, EINVAL, "\"%.64s\" is not SRC=DST, two names of bridges", o->bridges[i]);
-		snprintf(from, sizeof(from), "%.*s", (int)MIN(to - o->bridges[i], 63), o->bridges[i]);
+		if (!to)
+			return error_set(err, EINVAL, "--bridge: '%.64s' is not SRC=DST", *bridge);
+		snprintf(from, sizeof(from), "%.*s", (int)MIN(to - *bridge, 63), *bridge);
 		r = lxc_config_relink(s->config, from, to + 1, &text);
 		if (!r) {
 			free(s->config);

@@ -1,10 +1,8 @@
 """LXC containers that move: on a bridge which has the host's uplink in it, so that a container keeps its address and MAC wherever it is."""
 
-import os
-
 from engines import Lxc
-from field import PHAUL, wait_for
-from tap import check, equal
+from field import PHAUL
+from tap import equal
 
 BRIDGE = "br0"
 UPLINK = "eth0"
@@ -86,9 +84,10 @@ lxc.init.cmd = {command}
             self.host = target
         return result, events, errors
 
-    def check(self, name, target, *options, **kwargs):
-        return self.field.run(self.host, PHAUL, "check", "lxc", name, "--to", self.field.address(target), "--json", *options,
-                              check=False, **kwargs)
+    def plan(self, name, target, *options):
+        """phaul check: its exit status and its words."""
+        done = self.field.run(self.host, PHAUL, "check", "lxc", name, "--to", self.field.address(target), *options, check=False)
+        return done.returncode, done.stdout + done.stderr
 
     def inside(self, name, *argv, **kwargs):
         return self.field.run(self.host, "lxc-attach", "--name", name, "--clear-env", "--set-var", "PATH=/bin", "--", *argv, **kwargs)
@@ -102,5 +101,3 @@ lxc.init.cmd = {command}
                     self.field.run(host, "rm", "-rf", self.directory(one), check=False)
         self.names.discard(name)
 
-
-__all__ = ["BRIDGE", "Containers", "check", "os", "span", "wait_for"]
