@@ -29,6 +29,19 @@ static int link_log(const struct driver_place *place, struct error *err)
 	return symlink(to, from) < 0 && errno != EEXIST ? error_errno(err, errno, "cannot make %s", from) : 0;
 }
 
+/*
+ * Where the container's tasks belong in version 2 of control groups. LXC tells CRIU so for each hierarchy, by the names of its controllers, but CRIU
+ * knows that one by the empty name. It matters where the container has another name here than at the source.
+ */
+static int add_group(const struct driver_place *place, const char *name, struct error *err)
+{
+	_cleanup_close_ int fd = open(place->criu_config, O_WRONLY | O_APPEND | O_CLOEXEC);
+
+	if (fd < 0 || dprintf(fd, "cgroup-root :/lxc.payload.%s\n", name) < 0)
+		return error_errno(err, errno, "cannot add to %s", place->criu_config);
+	return 0;
+}
+
 /* LXC looks for "criu" on PATH: the one that phaul uses must be the first. */
 static int make_search_path(const struct driver_place *place, char *ret, size_t size, struct error *err)
 {
@@ -59,6 +72,8 @@ int lxc_restore(const struct workload *w, const struct driver_place *place, int 
 		r = lxc_target_place(&s, place->options, &p, err);
 	if (!r)
 		r = link_log(place, err);
+	if (!r)
+		r = add_group(place, s.name, err);
 	if (!r)
 		r = make_search_path(place, path, sizeof(path), err);
 	if (r < 0)
