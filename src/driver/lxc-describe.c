@@ -257,7 +257,7 @@ static int describe_running(struct lxc_container *c, const char *id, const char 
 				 state);
 	snprintf(w->type, sizeof(w->type), "%s", driver_lxc.name);
 	snprintf(w->id, sizeof(w->id), "%s", id);
-	r = pid_describe_container(pid, w, err);
+	r = pid_describe_tree(pid, false, w, err);
 	if (!r)
 		r = make_spec(c, id, place, o, &spec, err);
 	if (!r)

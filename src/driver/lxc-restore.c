@@ -1,5 +1,5 @@
 /*
- * LXC's restore, run by a program of its own (`phaul lxc-restore`): liblxc forks the container's monitor out of whoever calls it, and that must
+ * LXC's restore, run by a helper (helper.h), `phaul engine-helper lxc-restore PLACE NAME IMAGES LOG WORK`: liblxc forks the container's monitor out of whoever calls it, and that must
  * be small, without threads and without our descriptors.
  *
  *   phaul worker -> lxc-restore -> its child, which calls liblxc -> LXC's monitor, which stays -> CRIU
@@ -178,14 +178,12 @@ int lxc_restore_main(int argc, char **argv)
 	int status;
 	pid_t pid;
 
-	if (argc != 7) {
-		fprintf(stderr, "%s: it is started by phaul, not by hand\n", LXC_RESTORE_VERB);
+	if (argc != 6)
 		return 2;
-	}
-	q = (struct request){ argv[2], argv[3], argv[4], argv[5], argv[6] };
+	q = (struct request){ argv[1], argv[2], argv[3], argv[4], argv[5] };
 	pid = fork();
 	if (pid < 0) {
-		perror(LXC_RESTORE_VERB ": fork");
+		perror("fork");
 		return 1;
 	}
 	if (pid == 0)

@@ -185,7 +185,7 @@ int lxc_check_source(const struct workload *w, const struct driver_options *opti
 	if (!r)
 		r = pid_check_processes(&t, ret, err);
 	if (!r)
-		r = pid_check_descriptors(&t, options, ret, err);
+		r = pid_check_descriptors(&t, true, options, ret, err);
 	return r < 0 ? r : pid_check_mappings(&t, ret, err);
 }
 

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "driver/helper.h"
 #include "driver/lxc.h"
 #include "driver/tree.h"
 
@@ -60,7 +61,7 @@ static int make_search_path(const struct driver_place *place, char *ret, size_t 
 	return 0;
 }
 
-int lxc_restore(const struct workload *w, const struct driver_place *place, int stderr_fd, struct process *ret,
+int lxc_restore(const struct workload *w, struct driver_place *place, int stderr_fd, struct process *ret,
 		struct error *err)
 {
 	_cleanup_lxc_spec_ struct lxc_spec s = { 0 };
@@ -84,8 +85,7 @@ int lxc_restore(const struct workload *w, const struct driver_place *place, int 
 	snprintf(mark, sizeof(mark), "%s=%.64s", LXC_RESTORE_MARK, place->id_text);
 	snprintf(log, sizeof(log), "%s/lxc.log", place->work_directory);
 	{
-		const char *argv[] = { self, LXC_RESTORE_VERB,	   p.place,		 s.name, place->criu_images,
-				       log,  place->work_directory, NULL };
+		const char *argv[] = { self, DRIVER_HELPER, LXC_RESTORE_HELPER, p.place, s.name, place->criu_images, log, place->work_directory, NULL };
 		const char *environment[] = { config, path, mark, NULL };
 		struct process_options options = { .argv = argv,
 						   .environment = environment,

@@ -1,5 +1,5 @@
 /*
- * The driver of LXC containers: docs/driver-lxc.md. Shared by the lxc*.c files; lxc_restore_main() is for cli/main.c too.
+ * The driver of LXC containers: docs/driver-lxc.md. Shared by the lxc*.c files.
  */
 #pragma once
 
@@ -7,7 +7,6 @@
 #include "driver/lxc-library.h"
 #include "driver/lxc-spec.h"
 
-#define LXC_RESTORE_VERB "lxc-restore"
 #define LXC_RESTORE_MARK "PHAUL_LXC_RESTORE" /* environment of everything that a restore starts: the migration's id */
 
 extern const struct driver_ops driver_lxc;
@@ -19,7 +18,7 @@ int lxc_check_source(const struct workload *w, const struct driver_options *opti
 int lxc_check_target(const struct workload *w, const struct driver_options *options, struct obstacles *ret,
 		     struct error *err);
 int lxc_prepare(struct workload *w, const struct driver_place *place, struct error *err);
-int lxc_restore(const struct workload *w, const struct driver_place *place, int stderr_fd, struct process *ret,
+int lxc_restore(const struct workload *w, struct driver_place *place, int stderr_fd, struct process *ret,
 		struct error *err);
 int lxc_restored(const struct workload *w, const struct driver_place *place, struct error *err);
 int lxc_forget(const struct workload *w, const struct driver_place *place, struct error *err);
@@ -47,5 +46,6 @@ int lxc_target_place(const struct lxc_spec *s, const struct driver_options *opti
 /* Ends what a restore of that migration left running, the container's tasks included, which LXC would not see any more. */
 void lxc_end_leftovers(const char *id_text, const char *name);
 
-/* The main function of `phaul lxc-restore`. */
+/* The helper (helper.h) that calls LXC's restore. */
+#define LXC_RESTORE_HELPER "lxc-restore"
 int lxc_restore_main(int argc, char **argv);
