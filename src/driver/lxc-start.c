@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -14,7 +15,6 @@
 #include "base/log.h"
 #include "driver/helper.h"
 #include "driver/lxc.h"
-#include "driver/tree.h"
 
 #define ENVIRON_MAX (1U << 20)
 #define END_MS 10000
@@ -124,18 +124,8 @@ static void kill_and_wait(pid_t pid)
 		log_warning("process %d of a failed restore does not end", pid);
 }
 
-/* The monitor last: it is the parent of the others, and they must be found as its children. */
-static void end_tree(pid_t pid)
-{
-	_cleanup_tree_ struct tree t = { 0 };
-
-	if (tree_read(pid, &t, NULL) == 0)
-		for (size_t i = t.n; i-- > 1;)
-			kill_and_wait(t.processes[i].pid);
-	kill_and_wait(pid);
-}
-
-static bool end_one(const char *mark)
+/* One of them, as long as there are any. */
+static bool end_marked(const char *mark)
 {
 	_cleanup_closedir_ DIR *d = opendir("/proc");
 	struct dirent *e;
@@ -145,29 +135,93 @@ static bool end_one(const char *mark)
 
 		if (pid <= 1 || pid == getpid() || !is_marked(pid, mark))
 			continue;
-		end_tree(pid);
+		kill_and_wait(pid);
 		return true;
 	}
 	return false;
 }
 
-/* Control groups that LXC's monitor had no time to remove. One that is in use stays. */
-static void remove_groups(const char *name)
+/* The processes of one control group and those below it. */
+static int end_group(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	_cleanup_buffer_ struct buffer text = { 0 };
+	char procs[PATH_MAX + 32], *line, *rest;
+
+	(void)st;
+	(void)at;
+	snprintf(procs, sizeof(procs), "%.*s/cgroup.procs", PATH_MAX, path);
+	if (type != FTW_D || fd_read_file(AT_FDCWD, procs, ENVIRON_MAX, &text) < 0)
+		return 0;
+	for (line = strtok_r((char *)text.data, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+		pid_t pid = (pid_t)strtol(line, NULL, 10);
+
+		if (pid > 1 && pid != getpid())
+			kill_and_wait(pid);
+	}
+	return 0;
+}
+
+/*
+ * Tasks that CRIU had made already look like the container's own. They are in the group that LXC made for the container, which was not there before
+ * (lxc_group_in_use). Then the groups that LXC's monitor had no time to remove.
+ */
+static int each_group(const char *name, int (*work)(const char *path))
 {
 	static const char *const kinds[] = { "payload", "monitor" };
 	_cleanup_closedir_ DIR *d = opendir("/sys/fs/cgroup");
-	struct dirent *e;
 	char path[PATH_MAX];
+	struct dirent *e;
+	int found = 0;
 
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
 		snprintf(path, sizeof(path), "/sys/fs/cgroup/lxc.%s.%.64s", kinds[k], name);
-		rmdir(path);
+		found += access(path, F_OK) == 0 && work(path) == 0;
 	}
 	while (d && (e = readdir(d)))
 		for (size_t k = 0; k < ARRAY_SIZE(kinds) && e->d_name[0] != '.'; k++) {
 			snprintf(path, sizeof(path), "/sys/fs/cgroup/%s/lxc.%s.%.64s", e->d_name, kinds[k], name);
-			rmdir(path);
+			found += access(path, F_OK) == 0 && work(path) == 0;
 		}
+	return found;
+}
+
+static int end_tasks(const char *path)
+{
+	return nftw(path, end_group, 16, FTW_PHYS | FTW_MOUNT);
+}
+
+static int remove_group(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)st;
+	(void)at;
+	if (type == FTW_DP)
+		(void)rmdir(path);
+	return 0;
+}
+
+static int remove_groups(const char *path)
+{
+	return nftw(path, remove_group, 16, FTW_PHYS | FTW_MOUNT | FTW_DEPTH);
+}
+
+/* 0: LXC's monitor, or a task, is there. */
+static int look(const char *path)
+{
+	_cleanup_buffer_ struct buffer text = { 0 };
+	char procs[PATH_MAX + 32];
+
+	snprintf(procs, sizeof(procs), "%s/cgroup.procs", path);
+	return fd_read_file(AT_FDCWD, procs, ENVIRON_MAX, &text) == 0 && text.length ? 0 : -ENOENT;
+}
+
+bool lxc_group_in_use(const char *name)
+{
+	return each_group(name, look) > 0;
+}
+
+void lxc_remove_groups(const char *name)
+{
+	each_group(name, remove_groups);
 }
 
 void lxc_end_leftovers(const char *id_text, const char *name)
@@ -176,8 +230,9 @@ void lxc_end_leftovers(const char *id_text, const char *name)
 	char mark[128];
 
 	snprintf(mark, sizeof(mark), "%s=%.64s", LXC_RESTORE_MARK, id_text);
-	while (end_one(mark))
+	while (end_marked(mark))
 		if (clock_now_ns() > deadline_ns)
 			break;
-	remove_groups(name);
+	each_group(name, end_tasks);
+	lxc_remove_groups(name);
 }

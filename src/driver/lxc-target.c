@@ -93,6 +93,9 @@ static int check_place(const struct lxc_spec *s, const struct lxc_target_place *
 		return obstacles_add(o, OBSTACLE_REFUSES, true,
 				     "remove or rename it there, or choose another name with --dst-id",
 				     "the target has a container %s already (%s)", s->name, p->directory);
+	if (lxc_group_in_use(s->name))
+		return obstacles_add(o, OBSTACLE_REFUSES, true, "stop it there, or choose another name with --dst-id",
+				     "a container %s runs at the target, in another directory of containers", s->name);
 	return 0;
 }
 
@@ -241,6 +244,8 @@ int lxc_prepare(struct workload *w, const struct driver_place *place, struct err
 		r = lxc_target_place(&s, place->options, &p, err);
 	if (!r)
 		r = make_directory(&s, &p, place->id_text, err);
+	if (!r && !lxc_group_in_use(s.name))
+		lxc_remove_groups(s.name);
 	if (!r)
 		r = make_layers(w, &s, &p, err);
 	return r < 0 ? r : make_config(&s, &p, err);

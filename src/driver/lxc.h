@@ -43,6 +43,12 @@ struct lxc_target_place {
 int lxc_target_place(const struct lxc_spec *s, const struct driver_options *options, struct lxc_target_place *ret,
 		     struct error *err);
 
+/* Whether LXC runs a container of that name, here or in another directory of containers, by its control groups. */
+bool lxc_group_in_use(const char *name);
+
+/* Removes groups of that name that are empty: LXC would give a new container of that name others. */
+void lxc_remove_groups(const char *name);
+
 /* Ends what a restore of that migration left running, the container's tasks included, which LXC would not see any more. */
 void lxc_end_leftovers(const char *id_text, const char *name);
 
