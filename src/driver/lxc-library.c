@@ -13,7 +13,7 @@
 int lxc_library_load(struct lxc_library *ret, struct error *err)
 {
 	void *handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-	struct lxc_library l;
+	struct lxc_library l = { 0 };
 
 	if (!handle)
 		return error_set(err, ENOENT, "LXC's library %s cannot be loaded: %s", LIBRARY, dlerror());

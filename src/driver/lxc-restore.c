@@ -109,12 +109,33 @@ static int make_mounts(const struct request *q, char *ret_root, size_t size, str
 	return r < 0 || !overlay ? r : mount_overlay(q, strchr(rootfs, ':') + 1, ret_root, size, err);
 }
 
+/* LXC hands a profile to CRIU whether or not the kernel has AppArmor, and Debian's default configuration sets one. */
+static bool have_apparmor(void)
+{
+	_cleanup_buffer_ struct buffer text = { 0 };
+
+	return fd_read_file(AT_FDCWD, "/sys/module/apparmor/parameters/enabled", 64, &text) == 0 && text.length &&
+	       text.data[0] == 'Y';
+}
+
+/* What is different from the container's configuration on disk, for this restore and the monitor that comes of it. */
+static int adapt(const struct request *q, struct lxc_container *c, const char *root, struct error *err)
+{
+	char rootfs[PATH_MAX + 8];
+
+	snprintf(rootfs, sizeof(rootfs), "dir:%s", root);
+	if (root[0] && !c->set_config_item(c, "lxc.rootfs.path", rootfs))
+		return error_set(err, EIO, "LXC does not take %s for the root of container %s", rootfs, q->name);
+	if (!have_apparmor() && !c->clear_config_item(c, "lxc.apparmor.profile"))
+		return error_set(err, EIO, "LXC does not let go of the AppArmor profile of container %s", q->name);
+	return 0;
+}
+
 static int call_lxc(const struct request *q, const char *root, struct error *err)
 {
 	struct migrate_opts options = { .directory = (char *)q->images };
 	struct lxc_log log = { .name = q->name, .lxcpath = q->place, .file = q->log, .level = "ERROR", .quiet = true };
 	struct lxc_container *c = NULL;
-	char rootfs[PATH_MAX + 8];
 	struct lxc_library l;
 	int r = lxc_library_load(&l, err);
 
@@ -125,9 +146,7 @@ static int call_lxc(const struct request *q, const char *root, struct error *err
 	r = lxc_library_open(&l, q->place, q->name, &c, err);
 	if (r < 0)
 		return r;
-	snprintf(rootfs, sizeof(rootfs), "dir:%s", root);
-	if (root[0] && !c->set_config_item(c, "lxc.rootfs.path", rootfs))
-		r = error_set(err, EIO, "LXC does not take %s for the root of container %s", rootfs, q->name);
+	r = adapt(q, c, root, err);
 	if (!r && c->migrate(c, MIGRATE_RESTORE, &options, sizeof(options)))
 		r = error_set(err, EIO, "LXC could not restore container %s", q->name);
 	l.container_put(c);

@@ -5,6 +5,7 @@
  * start the container again is the host's boot (lxc.start.auto), which the guard in its configuration prevents. No state; any thread.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -132,7 +133,23 @@ static int check_nested(const struct tree *t, const struct lxc_container *c, str
 	return 0;
 }
 
-static int check_includes(const struct lxc_spec *s, struct obstacles *o)
+/* LXC makes such a profile at a start only, and at a restore gives CRIU the word "generated" for its name. */
+static int check_profile(const struct workload *w, struct lxc_container *c, struct obstacles *o)
+{
+	_cleanup_free_ char *profile = lxc_library_running_item(c, "lxc.apparmor.profile");
+	_cleanup_buffer_ struct buffer now = { 0 };
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/attr/current", w->root_pid);
+	if (!profile || strcmp(profile, "generated") != 0 || fd_read_file(AT_FDCWD, path, 4096, &now) < 0 ||
+	    !now.length || !strncmp((char *)now.data, "unconfined", 10))
+		return profile ? 0 : -ENOMEM;
+	return obstacles_add(o, OBSTACLE_REFUSES, false,
+			     "set lxc.apparmor.profile to one that both hosts have (lxc-container-default-cgns)",
+			     "container %s has an AppArmor profile that was made for this start of it (generated)", c->name);
+}
+
+static int check_layers_here(const struct lxc_spec *s, struct obstacles *o)
 {
 	struct stat st;
 
@@ -150,11 +167,13 @@ static int check_container(const struct workload *w, const struct lxc_spec *s, s
 	int r = lxc_check_config(s, false, o);
 
 	if (!r)
-		r = check_includes(s, o);
+		r = check_layers_here(s, o);
 	if (!r)
 		r = check_console(c, o);
 	if (!r)
 		r = check_network(w, c, o);
+	if (!r)
+		r = check_profile(w, c, o);
 	return r ? r : check_nested(t, c, o);
 }
 

@@ -167,7 +167,7 @@ static int take_rootfs(const json_t *o, struct lxc_spec *s, struct error *err)
 
 int lxc_spec_decode(const char *text, struct lxc_spec *ret, struct error *err)
 {
-	_cleanup_lxc_spec_ struct lxc_spec s = { 0 };
+	struct lxc_spec s = { 0 };
 	json_t *o = text ? json_loads(text, 0, NULL) : NULL;
 	int r = json_is_object(o) ? 0 : bad(err, "form");
 
@@ -193,10 +193,10 @@ int lxc_spec_decode(const char *text, struct lxc_spec *ret, struct error *err)
 		r = take_list(o, "bridges", bridge_valid, s.bridges, &s.n_bridges, err);
 	json_decref(o);
 	if (r < 0)
-		return r;
-	*ret = s;
-	s = (struct lxc_spec){ 0 };
-	return 0;
+		lxc_spec_free(&s);
+	else
+		*ret = s;
+	return r;
 }
 
 int lxc_spec_source_directory(const struct lxc_spec *s, char *ret, size_t size)

@@ -251,6 +251,42 @@ int lxc_prepare(struct workload *w, const struct driver_place *place, struct err
 	return r < 0 ? r : make_config(&s, &p, err);
 }
 
+static int set_devices(struct lxc_container *c, const char *hierarchy, const char *what, struct error *err)
+{
+	char key[64], *value, *rest;
+	_cleanup_free_ char *values = NULL;
+
+	snprintf(key, sizeof(key), "lxc.%s.devices.%s", hierarchy, what);
+	values = lxc_library_item(c, key);
+	if (!values)
+		return error_set(err, ENOMEM, "no memory for the container's devices");
+	snprintf(key, sizeof(key), "devices.%s", what);
+	for (value = strtok_r(values, "\n", &rest); value; value = strtok_r(NULL, "\n", &rest))
+		if (!c->set_cgroup_item(c, key, value))
+			return error_set(err, EIO, "LXC does not limit the devices of container %s (%s %s)", c->name, key,
+					 value);
+	return 0;
+}
+
+/* LXC before 7.0 limits devices at a start only, and CRIU only in groups that it makes itself: without this, all would be open. */
+static int limit_devices(const struct lxc_spec *s, const struct lxc_target_place *p, struct error *err)
+{
+	const char *hierarchy = access("/sys/fs/cgroup/cgroup.controllers", F_OK) ? "cgroup" : "cgroup2";
+	struct lxc_container *c = NULL;
+	struct lxc_library l;
+	int r = lxc_library_load(&l, err);
+
+	if (!r)
+		r = lxc_library_open(&l, p->place, s->name, &c, err);
+	if (!r)
+		r = set_devices(c, hierarchy, "deny", err);
+	if (!r)
+		r = set_devices(c, hierarchy, "allow", err);
+	if (c)
+		l.container_put(c);
+	return r;
+}
+
 int lxc_restored(const struct workload *w, const struct driver_place *place, struct error *err)
 {
 	_cleanup_lxc_spec_ struct lxc_spec s = { 0 };
@@ -266,7 +302,8 @@ int lxc_restored(const struct workload *w, const struct driver_place *place, str
 	marker_path(p.directory, place->id_text, marker, sizeof(marker));
 	if (unlink(marker) < 0 && errno != ENOENT)
 		return error_errno(err, errno, "cannot remove %s", marker);
-	return lxc_target_unguard(p.directory, err);
+	r = lxc_target_unguard(p.directory, err);
+	return r < 0 ? r : limit_devices(&s, &p, err);
 }
 
 static int remove_listed(const char *text)
