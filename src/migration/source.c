@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/logs.h"
 #include "migration/hook.h"
 #include "migration/source-internal.h"
 
@@ -142,7 +143,8 @@ static void fail(struct source *s, struct error *err)
 	if (s->journal) {
 		struct error why = { 0 };
 
-		if (journal_enter(s->journal, STATE_ABORTED, err->text, &why) < 0)
+		logs_keep(s->work_directory, journal_place(s->journal), s->result.reason, sizeof(s->result.reason));
+		if (journal_enter(s->journal, STATE_ABORTED, s->result.reason, &why) < 0)
 			log_error("%s", why.text);
 	}
 	finish(s, s->result.outcome == OUTCOME_REFUSED ? OUTCOME_REFUSED : OUTCOME_ABORTED);

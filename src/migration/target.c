@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/logs.h"
 #include "migration/hook.h"
 #include "migration/target-internal.h"
 
@@ -163,7 +164,7 @@ static void tell_failure(struct target *t, const struct error *failure)
 /* The source's reason to give up may be in the channel while a data channel already broke: read it, to log the cause. */
 static void fail(struct target *t, const struct error *failure)
 {
-	struct error why = { 0 };
+	struct error why = { 0 }, told = *failure;
 
 	if ((target_state(t) == STATE_RESUMING && (!t->restorer || restorer_released(t->restorer))) ||
 	    target_state(t) == STATE_RUNNING) {
@@ -176,10 +177,12 @@ static void fail(struct target *t, const struct error *failure)
 	log_warning("%s", failure->text);
 	/* Undone first: when the source hears of it, nothing is left here. */
 	target_undo(t);
-	if (t->journal && journal_enter(t->journal, STATE_ABORTED, failure->text, &why) < 0)
+	if (t->journal)
+		logs_keep(t->work_directory, journal_place(t->journal), told.text, sizeof(told.text));
+	if (t->journal && journal_enter(t->journal, STATE_ABORTED, told.text, &why) < 0)
 		log_error("%s", why.text);
 	if (t->session.control)
-		tell_failure(t, failure);
+		tell_failure(t, &told);
 }
 
 static void target_free(struct target *t)
