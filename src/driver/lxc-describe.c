@@ -46,10 +46,11 @@ static int take_rootfs(struct lxc_spec *s, struct error *err)
 	int r = 0;
 
 	if (!lxc_config_value(s->config, "lxc.rootfs.path", value, sizeof(value)))
-		return error_set(err, ENOTSUP,
-				 "the configuration of container %s names no lxc.rootfs.path: it runs in the host's files and "
-				 "cannot be moved",
-				 s->name);
+		return error_set(
+			err, ENOTSUP,
+			"the configuration of container %s names no lxc.rootfs.path: it runs in the host's files and "
+			"cannot be moved",
+			s->name);
 	part = strchr(value, ':');
 	s->rootfs = LXC_ROOTFS_DIR;
 	if (part) {
@@ -57,10 +58,11 @@ static int take_rootfs(struct lxc_spec *s, struct error *err)
 		if (!strcmp(value, "overlay") || !strcmp(value, "overlayfs"))
 			s->rootfs = LXC_ROOTFS_OVERLAY;
 		else if (strcmp(value, "dir") != 0)
-			return error_set(err, ENOTSUP,
-					 "the root file system of container %s is of type %.20s: only dir and overlay can be "
-					 "moved",
-					 s->name, value);
+			return error_set(
+				err, ENOTSUP,
+				"the root file system of container %s is of type %.20s: only dir and overlay can be "
+				"moved",
+				s->name, value);
 	}
 	for (part = strtok_r(part ? part : value, ":", &rest); part && !r; part = strtok_r(NULL, ":", &rest)) {
 		size_t n = strlen(part);

@@ -34,9 +34,9 @@ static const char *objection(const char *key, const char *value, const char **re
 	*ret_cure = "remove that setting and restart the container";
 	if (begins(key, "lxc.hook.") && strcmp(key, "lxc.hook.version") != 0)
 		return "a hook runs programs of the host, at both hosts";
-	if (begins(key, "lxc.net.") && (strstr(key, ".script.") || (n > 5 && !strcmp(key + n - 5, ".type") &&
-								     strcmp(value, "veth") != 0 &&
-								     strcmp(value, "empty") != 0))) {
+	if (begins(key, "lxc.net.") &&
+	    (strstr(key, ".script.") ||
+	     (n > 5 && !strcmp(key + n - 5, ".type") && strcmp(value, "veth") != 0 && strcmp(value, "empty") != 0))) {
 		*ret_cure = "use lxc.net.N.type = veth, without scripts";
 		return "only veth devices on a bridge can be made again at the target";
 	}
@@ -60,8 +60,8 @@ static int check_setting(void *context, const char *key, const char *value)
 
 	if (!why)
 		return 0;
-	return obstacles_add(c->o, OBSTACLE_REFUSES, c->at_target, cure, "the container's setting %.100s = %.100s: %s", key,
-			     value, why);
+	return obstacles_add(c->o, OBSTACLE_REFUSES, c->at_target, cure, "the container's setting %.100s = %.100s: %s",
+			     key, value, why);
 }
 
 int lxc_check_config(const struct lxc_spec *s, bool at_target, struct obstacles *ret)
@@ -100,12 +100,14 @@ static int check_network(const struct workload *w, struct lxc_container *c, stru
 		return -ENOMEM;
 	for (type = strtok_r(types, "\n", &rest); type && !r; type = strtok_r(NULL, "\n", &rest))
 		if (strcmp(type, "veth") != 0 && strcmp(type, "empty") != 0 && strcmp(type, "none") != 0)
-			r = obstacles_add(o, OBSTACLE_REFUSES, false, "use lxc.net.N.type = veth",
-					  "container %s has a network device of type %s, which cannot be made again at the "
-					  "target",
-					  c->name, type);
+			r = obstacles_add(
+				o, OBSTACLE_REFUSES, false, "use lxc.net.N.type = veth",
+				"container %s has a network device of type %s, which cannot be made again at the "
+				"target",
+				c->name, type);
 	if (!r && tree_namespace(w->root_pid, "net") == tree_namespace(getpid(), "net"))
-		r = obstacles_add(o, OBSTACLE_REFUSES, false, "give it a network of its own (lxc.net.0.type = veth, or empty)",
+		r = obstacles_add(o, OBSTACLE_REFUSES, false,
+				  "give it a network of its own (lxc.net.0.type = veth, or empty)",
 				  "container %s uses the network of this host", c->name);
 	return r;
 }
@@ -146,7 +148,8 @@ static int check_profile(const struct workload *w, struct lxc_container *c, stru
 		return profile ? 0 : -ENOMEM;
 	return obstacles_add(o, OBSTACLE_REFUSES, false,
 			     "set lxc.apparmor.profile to one that both hosts have (lxc-container-default-cgns)",
-			     "container %s has an AppArmor profile that was made for this start of it (generated)", c->name);
+			     "container %s has an AppArmor profile that was made for this start of it (generated)",
+			     c->name);
 }
 
 static int check_layers_here(const struct lxc_spec *s, struct obstacles *o)
@@ -277,7 +280,8 @@ static int await_stop(const struct workload *w, struct lxc_container *c, struct 
 	if (pid > 0 && pid != w->root_pid)
 		return error_set(err, EBUSY, "the container %s was started again and is left alone", c->name);
 	if (!c->wait(c, "STOPPED", STOP_S))
-		return error_set(err, ETIMEDOUT, "LXC has not cleaned up behind container %s within %d s", c->name, STOP_S);
+		return error_set(err, ETIMEDOUT, "LXC has not cleaned up behind container %s within %d s", c->name,
+				 STOP_S);
 	return 0;
 }
 

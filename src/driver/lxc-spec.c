@@ -89,11 +89,12 @@ static json_t *list_to_json(char *const *list, size_t n)
 
 int lxc_spec_encode(const struct lxc_spec *s, char **ret, struct error *err)
 {
-	json_t *o = json_pack("{s:s, s:s?, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "name", s->name, "place", s->place,
-			      "source_name", s->source_name, "source_place", s->source_place, "moved_name",
-			      s->moved_name, "config", s->config, "rootfs", rootfs_names[s->rootfs], "layers",
-			      list_to_json(s->layers, s->n_layers), "needs", list_to_json(s->needs, s->n_needs),
-			      "mounts", list_to_json(s->mounts, s->n_mounts), "bridges", list_to_json(s->bridges, s->n_bridges));
+	json_t *o =
+		json_pack("{s:s, s:s?, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "name", s->name, "place",
+			  s->place, "source_name", s->source_name, "source_place", s->source_place, "moved_name",
+			  s->moved_name, "config", s->config, "rootfs", rootfs_names[s->rootfs], "layers",
+			  list_to_json(s->layers, s->n_layers), "needs", list_to_json(s->needs, s->n_needs), "mounts",
+			  list_to_json(s->mounts, s->n_mounts), "bridges", list_to_json(s->bridges, s->n_bridges));
 
 	*ret = o ? json_dumps(o, JSON_COMPACT) : NULL;
 	json_decref(o);
@@ -214,8 +215,7 @@ const char *lxc_spec_tree_name(const struct lxc_spec *s, size_t i, char name[32]
 		return "rootfs";
 	if (i + 1 == s->n_layers)
 		return "upper";
-	if (lxc_spec_source_directory(s, directory, sizeof(directory)) < 0 ||
-	    !lxc_path_below(s->layers[i], directory))
+	if (lxc_spec_source_directory(s, directory, sizeof(directory)) < 0 || !lxc_path_below(s->layers[i], directory))
 		return NULL;
 	snprintf(name, 32, "lower%zu", i);
 	return name;

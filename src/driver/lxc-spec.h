@@ -16,18 +16,21 @@ enum lxc_rootfs {
 };
 
 struct lxc_spec {
-	char *name;		   /* of the container at the target */
-	char *place;		   /* directory of containers at the target; NULL: what is usual there */
-	char *source_name;	   /* at the source */
-	char *source_place;	   /* directory of containers at the source; its container is in PLACE/NAME */
-	char *moved_name;	   /* how the source's container is called when it has moved */
-	char *config;		   /* text of the container's own configuration */
+	char *name;	    /* of the container at the target */
+	char *place;	    /* directory of containers at the target; NULL: what is usual there */
+	char *source_name;  /* at the source */
+	char *source_place; /* directory of containers at the source; its container is in PLACE/NAME */
+	char *moved_name;   /* how the source's container is called when it has moved */
+	char *config;	    /* text of the container's own configuration */
 	enum lxc_rootfs rootfs;
-	char *layers[LXC_LIST_MAX]; /* paths at the source: the directory; or lower ones from the lowest named one on, then the upper one */
+	char *layers
+		[LXC_LIST_MAX]; /* paths at the source: the directory; or lower ones from the lowest named one on, then the upper one */
 	size_t n_layers;
-	char *needs[LXC_LIST_MAX]; /* must be there at the target, by these names: mounted directories and files, includes */
+	char *needs
+		[LXC_LIST_MAX]; /* must be there at the target, by these names: mounted directories and files, includes */
 	size_t n_needs;
-	char *mounts[LXC_LIST_MAX]; /* bound into the container, by lxc.mount.entry: where, without the slash in front */
+	char *mounts
+		[LXC_LIST_MAX]; /* bound into the container, by lxc.mount.entry: where, without the slash in front */
 	size_t n_mounts;
 	char *bridges[LXC_LIST_MAX]; /* must be there at the target */
 	size_t n_bridges;

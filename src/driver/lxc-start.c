@@ -55,8 +55,8 @@ static int make_search_path(const struct driver_place *place, char *ret, size_t 
 		if ((mkdir(directory, 0700) < 0 && errno != EEXIST) || (symlink(named, link) < 0 && errno != EEXIST))
 			return error_errno(err, errno, "cannot make %s", link);
 	}
-	if (snprintf(ret, size, "PATH=%s%s%s:%s", directory, directory[0] ? ":" : "", path ? path : "", CRIU_FALLBACK) >=
-	    (int)size)
+	if (snprintf(ret, size, "PATH=%s%s%s:%s", directory, directory[0] ? ":" : "", path ? path : "",
+		     CRIU_FALLBACK) >= (int)size)
 		return error_set(err, ENAMETOOLONG, "PATH is too long");
 	return 0;
 }
@@ -85,7 +85,15 @@ int lxc_restore(const struct workload *w, struct driver_place *place, int stderr
 	snprintf(mark, sizeof(mark), "%s=%.64s", LXC_RESTORE_MARK, place->id_text);
 	snprintf(log, sizeof(log), "%s/lxc.log", place->work_directory);
 	{
-		const char *argv[] = { self, DRIVER_HELPER, LXC_RESTORE_HELPER, p.place, s.name, place->criu_images, log, place->work_directory, NULL };
+		const char *argv[] = { self,
+				       DRIVER_HELPER,
+				       LXC_RESTORE_HELPER,
+				       p.place,
+				       s.name,
+				       place->criu_images,
+				       log,
+				       place->work_directory,
+				       NULL };
 		const char *environment[] = { config, path, mark, NULL };
 		struct process_options options = { .argv = argv,
 						   .environment = environment,

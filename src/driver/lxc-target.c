@@ -22,8 +22,11 @@ int lxc_target_place(const struct lxc_spec *s, const struct driver_options *opti
 	int r = lxc_library_load(&l, err);
 
 	if (!r)
-		r = lxc_library_place(&l, s->place ? s->place : options ? options->engine : NULL, ret->place,
-				      sizeof(ret->place), err);
+		r = lxc_library_place(&l,
+				      s->place	? s->place
+				      : options ? options->engine
+						: NULL,
+				      ret->place, sizeof(ret->place), err);
 	if (!r)
 		snprintf(ret->directory, sizeof(ret->directory), "%s/%s", ret->place, s->name);
 	return r;
@@ -50,8 +53,9 @@ static int check_layers(const struct lxc_spec *s, const struct lxc_target_place 
 			return r;
 		if (!lxc_spec_tree_name(s, i, name)) {
 			if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
-				r = obstacles_add(o, OBSTACLE_REFUSES, true, "bring it there first (rsync -aHAXS)",
-						  "the lower layer %s of the container's overlay is missing at the target", path);
+				r = obstacles_add(
+					o, OBSTACLE_REFUSES, true, "bring it there first (rsync -aHAXS)",
+					"the lower layer %s of the container's overlay is missing at the target", path);
 		} else if (!lxc_path_below(path, p->directory) && lstat(path, &st) == 0) {
 			r = obstacles_add(o, OBSTACLE_REFUSES, true, "move it away there, or remove it",
 					  "%s, where the container's files would go, exists at the target", path);
@@ -87,7 +91,8 @@ static int check_place(const struct lxc_spec *s, const struct lxc_target_place *
 	struct stat st;
 
 	if (stat(p->place, &st) < 0 || !S_ISDIR(st.st_mode))
-		return obstacles_add(o, OBSTACLE_REFUSES, true, "make it there, or name another one with --target-engine",
+		return obstacles_add(o, OBSTACLE_REFUSES, true,
+				     "make it there, or name another one with --target-engine",
 				     "the directory of LXC containers %s is missing at the target", p->place);
 	if (lstat(p->directory, &st) == 0)
 		return obstacles_add(o, OBSTACLE_REFUSES, true,
@@ -123,8 +128,8 @@ int lxc_check_target(const struct workload *w, const struct driver_options *opti
 	r = lxc_target_place(&s, options, &p, &why);
 	if (r == -ENOENT || r == -EINVAL)
 		r = obstacles_add(ret, OBSTACLE_REFUSES, true,
-				  r == -ENOENT ? "install LXC there (the packages lxc and liblxc1)" : "", "at the target: %s",
-				  why.text);
+				  r == -ENOENT ? "install LXC there (the packages lxc and liblxc1)" : "",
+				  "at the target: %s", why.text);
 	else if (!r)
 		r = check_all(&s, &p, ret);
 	if (r < 0)
@@ -196,7 +201,8 @@ static int make_layer(const struct lxc_target_place *p, const char *path, struct
 	return mkdir(path, 0755) < 0 ? error_errno(err, errno, "cannot make %s", path) : 0;
 }
 
-static int make_layers(struct workload *w, const struct lxc_spec *s, const struct lxc_target_place *p, struct error *err)
+static int make_layers(struct workload *w, const struct lxc_spec *s, const struct lxc_target_place *p,
+		       struct error *err)
 {
 	char path[PATH_MAX], name[32];
 
@@ -208,7 +214,8 @@ static int make_layers(struct workload *w, const struct lxc_spec *s, const struc
 		if (!tree_name)
 			continue;
 		if (!tree || layer_path(s, p, i, path, sizeof(path)) < 0)
-			return error_set(err, EBADMSG, "the source does not bring the container's files (%s)", tree_name);
+			return error_set(err, EBADMSG, "the source does not bring the container's files (%s)",
+					 tree_name);
 		r = make_layer(p, path, err);
 		if (r < 0)
 			return r;
@@ -263,8 +270,8 @@ static int set_devices(struct lxc_container *c, const char *hierarchy, const cha
 	snprintf(key, sizeof(key), "devices.%s", what);
 	for (value = strtok_r(values, "\n", &rest); value; value = strtok_r(NULL, "\n", &rest))
 		if (!c->set_cgroup_item(c, key, value))
-			return error_set(err, EIO, "LXC does not limit the devices of container %s (%s %s)", c->name, key,
-					 value);
+			return error_set(err, EIO, "LXC does not limit the devices of container %s (%s %s)", c->name,
+					 key, value);
 	return 0;
 }
 

@@ -100,8 +100,8 @@ static void test_guard(void **state)
 static void test_paths(void **state)
 {
 	static const char *const good[] = { "/a", "/a/b.c", "/var/lib/lxc/c1/..data", "/a/.b" };
-	static const char *const bad[] = { "",     "/",	   "a",	   "/a/",   "//a", "/a//b", "/..",  "/a/../b", "/a/.",
-					   "/./a", "/a b", "/a:b", "/a,b",  "/a\n", "/a\"", "/a#b", "/a\\040" };
+	static const char *const bad[] = { "",	   "/",	   "a",	   "/a/",  "//a",  "/a//b", "/..",  "/a/../b", "/a/.",
+					   "/./a", "/a b", "/a:b", "/a,b", "/a\n", "/a\"",  "/a#b", "/a\\040" };
 	char path[64];
 
 	(void)state;
@@ -118,8 +118,10 @@ static void test_paths(void **state)
 
 static void test_names(void **state)
 {
-	static const char *const bad[] = { "", ".", "..", ".a", "-a", "a/b", "a b", "a\n", "ü",
-					   "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" };
+	static const char *const bad[] = {
+		"",    ".",   "..",  ".a", "-a",
+		"a/b", "a b", "a\n", "ü",  "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	};
 
 	(void)state;
 	assert_true(lxc_name_valid("c1"));
@@ -129,8 +131,10 @@ static void test_names(void **state)
 }
 
 #define GOOD                                                                                                           \
-	"{\"name\":\"c2\",\"source_name\":\"c1\",\"source_place\":\"/l\",\"moved_name\":\"c1-moved-1\",\"config\":\"a = b\"," \
-	"\"rootfs\":\"overlay\",\"layers\":[\"/base\",\"/l/c1/low\",\"/l/c1/delta\"],\"needs\":[\"/data\"],\"mounts\":[\"srv\"]," \
+	"{\"name\":\"c2\",\"source_name\":\"c1\",\"source_place\":\"/"                                                 \
+	"l\",\"moved_name\":\"c1-moved-1\",\"config\":\"a = b\","                                                      \
+	"\"rootfs\":\"overlay\",\"layers\":[\"/base\",\"/l/c1/low\",\"/l/c1/delta\"],\"needs\":[\"/"                   \
+	"data\"],\"mounts\":[\"srv\"],"                                                                                \
 	"\"bridges\":[\"br0\"]}"
 
 static void test_spec(void **state)
@@ -161,12 +165,24 @@ static void test_hostile_spec(void **state)
 	static const struct {
 		const char *old, *new;
 	} changes[] = {
-		{ "\"c2\"", "\"../c2\"" },     { "\"c2\"", "7" },	      { "\"/l\"", "\"l\"" },
-		{ "\"c1\"", "\"c/1\"" },       { "\"c1-moved-1\"", "\"\"" }, { "\"overlay\"", "\"loop\"" },
-		{ "\"overlay\"", "\"dir\"" },  { "\"overlay\"", "\"invalid\"" }, { "\"/base\"", "\"/base/../etc\"" },
-		{ "\"/base\"", "\"/a,b\"" },   { "\"/data\"", "\"data\"" },  { "\"srv\"", "\"/srv\"" },
-		{ "\"srv\"", "\"../srv\"" },   { "\"br0\"", "\"../br0\"" },  { "\"br0\"", "\"a-name-that-is-too-long\"" },
-		{ "[\"/data\"]", "\"/data\"" }, { "\"a = b\"", "null" },      { "}", "" },
+		{ "\"c2\"", "\"../c2\"" },
+		{ "\"c2\"", "7" },
+		{ "\"/l\"", "\"l\"" },
+		{ "\"c1\"", "\"c/1\"" },
+		{ "\"c1-moved-1\"", "\"\"" },
+		{ "\"overlay\"", "\"loop\"" },
+		{ "\"overlay\"", "\"dir\"" },
+		{ "\"overlay\"", "\"invalid\"" },
+		{ "\"/base\"", "\"/base/../etc\"" },
+		{ "\"/base\"", "\"/a,b\"" },
+		{ "\"/data\"", "\"data\"" },
+		{ "\"srv\"", "\"/srv\"" },
+		{ "\"srv\"", "\"../srv\"" },
+		{ "\"br0\"", "\"../br0\"" },
+		{ "\"br0\"", "\"a-name-that-is-too-long\"" },
+		{ "[\"/data\"]", "\"/data\"" },
+		{ "\"a = b\"", "null" },
+		{ "}", "" },
 	};
 
 	(void)state;
@@ -194,8 +210,8 @@ static void test_hostile_spec(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_values), cmocka_unit_test(test_move),  cmocka_unit_test(test_relink),
-		cmocka_unit_test(test_guard),  cmocka_unit_test(test_paths), cmocka_unit_test(test_names),
+		cmocka_unit_test(test_values), cmocka_unit_test(test_move),	    cmocka_unit_test(test_relink),
+		cmocka_unit_test(test_guard),  cmocka_unit_test(test_paths),	    cmocka_unit_test(test_names),
 		cmocka_unit_test(test_spec),   cmocka_unit_test(test_hostile_spec),
 	};
 
