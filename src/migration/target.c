@@ -34,10 +34,13 @@ static const struct {
 	{ KIND(BEGIN), NO_JOURNAL, target_on_begin },
 	{ KIND(ROUND), IN(STATE_RECEIVING), target_on_round },
 	{ KIND(SYNC), IN(STATE_RECEIVING), target_on_sync },
+	{ KIND(SYNC_END), IN(STATE_RECEIVING), target_on_sync_end },
+	{ KIND(PROBE), NO_JOURNAL | IN(STATE_RECEIVING), target_on_probe },
 	{ KIND(ARM), IN(STATE_RECEIVING), target_on_arm },
 	{ KIND(TAKE), IN(STATE_RECEIVING), target_on_take },
 	{ KIND(FINISH), IN(STATE_RECEIVING), target_on_finish },
 	{ KIND(COMMIT), IN(STATE_PREPARED), target_on_commit },
+	{ KIND(MISSING), IN(STATE_RUNNING), target_on_missing },
 	{ KIND(DONE), IN(STATE_RUNNING), target_on_done },
 	{ KIND(RESUME), NO_JOURNAL | IN(STATE_RECEIVING) | IN(STATE_PREPARED) | IN(STATE_RUNNING), target_on_resume },
 	{ KIND(ABORT), NO_JOURNAL | IN(STATE_RECEIVING) | IN(STATE_PREPARED), target_on_abort },
@@ -127,6 +130,7 @@ static int handle_frame(struct target *t, struct error *err)
 	case FRAME_PAGES:
 	case FRAME_BARRIER:
 	case FRAME_STREAM:
+	case FRAME_WANT:
 	case FRAME_INVALID:
 	case FRAME_TYPE_MAX:
 		break;
@@ -187,11 +191,12 @@ static void fail(struct target *t, const struct error *failure)
 
 static void target_free(struct target *t)
 {
+	target_end_fetch(t);
 	restorer_free(t->restorer);
 	net_hold_free(t->hold);
 	pager_free(t->pager);
 	receiver_free(t->receiver);
-	channel_free(t->fs_channel);
+	target_end_passes(t);
 	if (t->sink_open)
 		image_sink_close(&t->sink);
 	store_free(t->store);
