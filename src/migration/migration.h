@@ -16,6 +16,7 @@
 #define MIGRATION_CHANNELS_DEFAULT 2
 #define MIGRATION_ADDRESSES_MAX 64
 #define MIGRATION_SYNC_PATHS_MAX 64
+#define MIGRATION_BRIDGES_MAX 16
 #define MIGRATION_PASSES_MAX (MIGRATION_SYNC_PATHS_MAX + WORKLOAD_TREES_MAX)
 #define MIGRATION_ITERATIONS_MAX 256
 #define MIGRATION_PHASES_MAX 16
@@ -34,6 +35,7 @@ struct migration_options {
 	bool shell_job, keep_images, compress;
 	const char *runtime, *engine, *target_engine, *target_id,
 		*target_bundle; /* driver.h, driver_options; NULL: the usual */
+	const char *bridges[MIGRATION_BRIDGES_MAX + 1]; /* driver_options.bridges */
 	bool remove_source;
 	bool pre_copy; /* false: everything is copied in the freeze */
 	uint64_t max_downtime_ms;

@@ -126,7 +126,7 @@ static void remove_criu_table(struct source *s)
 	char table[64];
 
 	if (criu_network_table(criu_log_path(s->criu), table, sizeof(table)) == 0 &&
-	    net_criu_table_remove(table, &err) < 0)
+	    net_criu_table_remove_of(s->workload.root_pid, table, &err) < 0)
 		log_warning("%s", err.text);
 }
 
