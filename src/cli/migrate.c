@@ -29,6 +29,7 @@ struct settings {
 	uint64_t max_downtime, max_rounds, channels, timeout, reconnect;
 	const char *addresses[MIGRATION_ADDRESSES_MAX + 1];
 	const char *sync[MIGRATION_SYNC_PATHS_MAX + 1];
+	const char *runtime, *engine, *target_engine, *dst_id, *target_bundle, *source;
 	bool json, keep_images, shell_job, force, skip_cpu_check, skip_criu_check, pre_copy, compress;
 };
 
@@ -55,6 +56,15 @@ static const struct option_entry entries[] = {
 	{ "no-compress", 0, OPTION_CLEAR, NULL, AT(compress), 0, 0, "do not try to compress memory" },
 	{ "tracker", 0, OPTION_TEXT, "KIND", AT(tracker), 0, 0,
 	  "how written pages are found: auto (default), write-protect,\nsoft-dirty, none" },
+	{ "dst-id", 0, OPTION_TEXT, "NAME", AT(dst_id), 0, 0, "the container's name at the target (default: the same)" },
+	{ "source", 0, OPTION_TEXT, "WHAT", AT(source), 0, 0,
+	  "what becomes of the container here: keep (stopped, renamed;\ndefault) or remove" },
+	{ "runtime", 0, OPTION_TEXT, "PROGRAM", AT(runtime), 0, 0, "the OCI runtime of both sides (default runc)" },
+	{ "engine", 0, OPTION_TEXT, "WHERE", AT(engine), 0, 0,
+	  "the engine here: its socket (docker, podman), its state directory\n(runc), its container directory (lxc)" },
+	{ "target-engine", 0, OPTION_TEXT, "WHERE", AT(target_engine), 0, 0, "the same at the target" },
+	{ "target-bundle", 0, OPTION_TEXT, "DIR", AT(target_bundle), 0, 0,
+	  "the bundle's directory at the target (runc; default: the same)" },
 	{ "shell-job", 0, OPTION_SET, NULL, AT(shell_job), 0, 0,
 	  "it belongs to a terminal or a session that stays here" },
 	{ "force", 0, OPTION_SET, NULL, AT(force), 0, 0, "go on although obstacles refuse" },
@@ -145,6 +155,8 @@ static int check_words(const struct settings *s, struct error *err)
 				 s->tracker);
 	if (!strcmp(s->mode, "restart"))
 		return error_set(err, EINVAL, "--mode restart: a pid cannot be moved by restarting it, only live");
+	if (s->source && strcmp(s->source, "keep") != 0 && strcmp(s->source, "remove") != 0)
+		return error_set(err, EINVAL, "--source: '%.40s' is neither keep nor remove", s->source);
 	if (strcmp(s->mode, "live") != 0)
 		return error_set(err, EINVAL, "--mode: '%.40s' is not a mode (live)", s->mode);
 	if (!s->to)
@@ -184,6 +196,12 @@ static int make_options(const struct settings *s, struct migration_options *o, s
 	o->timeout_ms = (int64_t)s->timeout * 1000;
 	o->reconnect_ms = (int64_t)s->reconnect * 1000;
 	o->fence = s->fence;
+	o->runtime = s->runtime;
+	o->engine = s->engine;
+	o->target_engine = s->target_engine;
+	o->target_id = s->dst_id;
+	o->target_bundle = s->target_bundle;
+	o->remove_source = s->source && !strcmp(s->source, "remove");
 	o->tracker = s->tracker;
 	return r;
 }

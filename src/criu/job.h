@@ -103,6 +103,9 @@ struct preload {
 	const char *environment[7];
 };
 
+/* A part of phaul that is no program of the user's: beside this binary, in PREFIX/lib/phaul or in the build tree. */
+bool installed_find(const char *name, char *ret, size_t size);
+
 void preload_environment(const char *hidden_ranges, const char *status_path, int version, bool want_limits,
 			 struct preload *ret);
 bool preload_wanted(const struct criu_options *options, bool *ret_want_limits);

@@ -41,7 +41,6 @@ struct checkpoint_way {
 	bool file_locks;
 	uint64_t ghost_limit_bytes;
 	bool ext_unix_sk;	 /* connections to unix sockets outside may be dumped */
-	bool orphan_pts_master;
 	bool link_remap;
 	uint32_t manage_cgroups; /* CRIU's mode number, 0: ignore */
 	char **external;	 /* NULL-terminated, or NULL: CRIU's --external, "mnt[/etc/hosts]:/etc/hosts", "net[INODE]:extRootNetNS" */
@@ -53,7 +52,9 @@ struct driver_place {
 	const char *work_directory;   /* of this migration, 0700, on tmpfs */
 	const char *images_directory; /* what the engine is told to restore from. Empty but for what the driver puts there: the engine's CRIU
 				       * reads its images elsewhere, as criu_config says */
-	const char *criu_config;      /* configuration file for the CRIU that the engine starts; must reach it */
+	const struct driver_options *options; /* engine: this side's */
+	const char *criu_config;      /* configuration file for the CRIU that the engine starts; must reach it. NULL before restore() */
+	const char *criu_images;      /* what its images-dir says, for an engine that names the images on CRIU's command line, which wins */
 };
 
 void checkpoint_way_free(struct checkpoint_way *way);
@@ -98,7 +99,7 @@ struct driver_ops {
 	int (*arm)(const struct workload *w, const struct driver_options *options, struct error *err);
 
 	/* Source; running, after a rollback: undoes arm. Repeatable, also by another process after a crash. */
-	int (*disarm)(const struct workload *w, struct error *err);
+	int (*disarm)(const struct workload *w, const struct driver_options *options, struct error *err);
 
 	/* Source; the tasks are dead, the workload runs at the target; repeatable, also by another process after a crash. The engine's
 	 * container is left stopped and renamed, or removed, so that nobody starts it by accident. A failure is only told. */

@@ -211,8 +211,7 @@ static int way(const struct workload *w, const struct driver_options *options, s
 	return 0;
 }
 
-static int processes(const struct workload *w, pid_t **ret_pids, pid_t **ret_image_pids, size_t *ret_n,
-		     struct error *err)
+int pid_processes(const struct workload *w, pid_t **ret_pids, pid_t **ret_image_pids, size_t *ret_n, struct error *err)
 {
 	_cleanup_tree_ struct tree t = { 0 };
 	_cleanup_free_ pid_t *pids = NULL, *image_pids = NULL;
@@ -247,7 +246,7 @@ static int signal_process(pid_t pid, int signal)
 }
 
 /* SIGSTOP stays pending while CRIU's ptrace holds the task, and takes effect at the detach, even when CRIU was killed. */
-static int stop_firmly(const struct workload *w, struct error *err)
+int pid_stop_firmly(const struct workload *w, struct error *err)
 {
 	_cleanup_tree_ struct tree t = { 0 };
 	int r = tree_read(w->root_pid, &t, err);
@@ -271,7 +270,7 @@ static bool was_stopped(const struct workload *w, pid_t pid)
 }
 
 /* Children first, so that no parent sees a child of its own still stopped. All are tried; the first failure is told. */
-static int unstop(const struct workload *w, struct error *err)
+int pid_unstop(const struct workload *w, struct error *err)
 {
 	_cleanup_tree_ struct tree t = { 0 };
 	int r = tree_read(w->root_pid, &t, err), first = 0;
@@ -295,7 +294,7 @@ const struct driver_ops driver_pid = {
 	.check_source = check_source,
 	.check_target = pid_check_target,
 	.way = way,
-	.processes = processes,
-	.stop_firmly = stop_firmly,
-	.unstop = unstop,
+	.processes = pid_processes,
+	.stop_firmly = pid_stop_firmly,
+	.unstop = pid_unstop,
 };

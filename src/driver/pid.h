@@ -22,5 +22,10 @@ int pid_check_descriptors(const struct tree *t, const struct driver_options *opt
 int pid_find_terminal(const struct tree *t, bool *ret_found, struct error *err);
 int pid_check_mappings(const struct tree *t, struct obstacles *ret, struct error *err);
 
+/* As the ops of that name: over the tree below w->root_pid, whatever its type. */
+int pid_processes(const struct workload *w, pid_t **ret_pids, pid_t **ret_image_pids, size_t *ret_n, struct error *err);
+int pid_stop_firmly(const struct workload *w, struct error *err);
+int pid_unstop(const struct workload *w, struct error *err);
+
 int pid_check_target(const struct workload *w, const struct driver_options *options, struct obstacles *ret,
 		     struct error *err);

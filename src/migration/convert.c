@@ -168,7 +168,6 @@ void convert_way_to_wire(const struct checkpoint_way *way, Phaul__Wire__Way *ret
 	ret->ghost_limit_bytes = way->ghost_limit_bytes;
 	ret->manage_cgroups = way->manage_cgroups;
 	ret->ext_unix_sk = way->ext_unix_sk;
-	ret->orphan_pts_master = way->orphan_pts_master;
 	ret->link_remap = way->link_remap;
 	ret->external = way->external;
 	while (way->external && way->external[ret->n_external])

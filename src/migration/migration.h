@@ -30,6 +30,8 @@ struct migration_options {
 	bool force; /* go on although obstacles refuse (those that CRIU itself may survive) */
 	bool skip_cpu_check, skip_criu_check;
 	bool shell_job, keep_images, compress;
+	const char *runtime, *engine, *target_engine, *target_id, *target_bundle; /* driver.h, driver_options; NULL: the usual */
+	bool remove_source;
 	bool pre_copy; /* false: everything is copied in the freeze */
 	uint64_t max_downtime_ms;
 	uint32_t max_rounds;

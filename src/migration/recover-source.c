@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "criu/criu.h"
 #include "migration/recover.h"
+#include "migration/subject.h"
 #include "migration/tasks.h"
 
 #define CRIU_MS 60000 /* to roll a dump back */
@@ -54,6 +55,7 @@ static int take_back(struct journal *j, const struct noted_tasks *tasks, const c
 		remove_criu_table(j);
 		noted_tasks_continue(tasks);
 	}
+	subject_disarm(j);
 	recover_remove_files(j);
 	return journal_enter(j, STATE_ABORTED, reason, err);
 }
@@ -67,7 +69,10 @@ static int settle(struct journal *j, const struct noted_tasks *tasks, const char
 	if (journal_same_boot(j))
 		remove_criu_table(j);
 	recover_remove_files(j);
-	return journal_enter(j, STATE_SETTLED, reason, err);
+	r = journal_enter(j, STATE_SETTLED, reason, err);
+	if (!r)
+		subject_moved(j);
+	return r;
 }
 
 static int make_link(const struct journal *j, const struct recover_options *o, struct handover_link *ret,

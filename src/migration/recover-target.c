@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "criu/criu.h"
 #include "migration/recover.h"
+#include "migration/subject.h"
 #include "migration/tasks.h"
 
 #define CRIU_MS 10000	     /* CRIU has lost its client and undoes what it did */
@@ -88,6 +89,8 @@ static int forget(const struct journal *j, struct error *err)
 		if (!r && ticks)
 			criu_restore_wipe(images, ticks, ticks + RESTORE_TICKS);
 		if (!r)
+			subject_forget(j);
+		if (!r)
 			remove_addresses(j);
 		if (!r && net_catch_remove(journal_id(j), err) < 0)
 			log_warning("%s", err->text);
@@ -115,6 +118,7 @@ static int acknowledge(struct journal *j, const char *reason, enum migration_out
 	for (size_t i = 0; i < n; i++)
 		if (net_address_announce(&addresses[i], err) < 0)
 			log_warning("%s", err->text);
+	subject_restored(j);
 	recover_remove_files(j);
 	*ret = OUTCOME_MIGRATED;
 	return journal_enter(j, STATE_RUNNING, reason, err);

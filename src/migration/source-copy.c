@@ -21,6 +21,7 @@
 #include "fs/sync.h"
 #include "migration/convert.h"
 #include "migration/source-internal.h"
+#include "migration/subject.h"
 #include "migration/stream.h"
 
 #define PROGRESS_MS 200
@@ -58,7 +59,7 @@ static int open_data_channels(struct source *s, struct error *err)
 
 	while (n < s->options->channels && !r)
 		r = open_further_channel(s, CHANNEL_KIND_DATA, n, &channels[n], err), n++;
-	if (!r && s->driver_options.n_synced_paths)
+	if (!r && source_passes(s))
 		r = open_further_channel(s, CHANNEL_KIND_FS, 0, &s->fs_channel, err);
 	if (!r)
 		return sender_new(channels, n, s->dedup, s->options->compress, &s->sender, err);
@@ -82,15 +83,19 @@ int source_stage_begin(struct source *s, struct error *err)
 	r = journal_create(s->journals, &s->result.id, &subject, &s->journal, err);
 	if (!r)
 		r = source_note_facts(s, err);
+	if (!r && s->driver->arm)
+		r = subject_save(s->journal, &s->workload, &s->driver_options, err);
 	if (!r)
 		r = dedup_new(&s->dedup, err);
 	if (r < 0)
 		return r;
 	begin.data_channels = s->options->channels;
-	begin.fs_channel = s->driver_options.n_synced_paths > 0;
+	begin.fs_channel = source_passes(s) > 0;
 	begin.keep_images = s->options->keep_images;
 	s->begun = true;
+	source_engine_patience(s, true);
 	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
+	source_engine_patience(s, false);
 	if (!r)
 		r = open_data_channels(s, err);
 	return r < 0 ? r : journal_enter(s->journal, STATE_COPYING, NULL, err);
@@ -126,6 +131,19 @@ void source_undo_begin(struct source *s)
 	link.cancel_fd = -1;
 	if (handover_abort(&link, deadline_in_ms(ABORT_AGAIN_MS), s->result.reason, &err) < 0)
 		log_warning("%s; phaul resume %s tries it again", err.text, s->id_text);
+}
+
+uint32_t source_passes(const struct source *s)
+{
+	return (uint32_t)(s->driver_options.n_synced_paths + s->workload.n_trees);
+}
+
+const char *source_pass_path(const struct source *s, uint32_t i)
+{
+	if (i < s->driver_options.n_synced_paths)
+		return s->options->sync_paths[i];
+	i -= (uint32_t)s->driver_options.n_synced_paths;
+	return i < s->workload.n_trees ? s->workload.trees[i].path : NULL;
 }
 
 /* Both halves of one pass: rsync waited for here, its bytes pumped by a thread. */
@@ -168,7 +186,7 @@ int source_sync_pass(struct source *s, uint32_t path, struct error *err)
 		return r;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return error_errno(err, errno, "cannot make a socket pair for rsync");
-	r = run_pass(s, s->options->sync_paths[path], pair, err);
+	r = run_pass(s, source_pass_path(s, path), pair, err);
 	close(pair[0]);
 	close(pair[1]);
 	if (r == -ECANCELED || r == -ETIMEDOUT)
@@ -182,7 +200,7 @@ int source_sync_pass(struct source *s, uint32_t path, struct error *err)
 
 int source_stage_sync(struct source *s, struct error *err)
 {
-	const char *path = s->options->sync_paths[s->sync_next];
+	const char *path = source_pass_path(s, (uint32_t)s->sync_next);
 	uint64_t before = clock_now_ns();
 	int r;
 

@@ -23,6 +23,15 @@
 
 #define FILL_BYTES_PER_MS 20000 /* what even a busy target pours in; seen: fifty times that */
 
+void source_undo_arm(struct source *s)
+{
+	struct error err = { 0 };
+
+	if (s->engine_armed && s->driver->disarm(&s->workload, &s->driver_options, &err) < 0)
+		log_error("%s", err.text);
+	s->engine_armed = false;
+}
+
 /* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. */
 int source_stage_arm(struct source *s, struct error *err)
 {
@@ -35,11 +44,23 @@ int source_stage_arm(struct source *s, struct error *err)
 		.ghost_limit_bytes = s->way.ghost_limit_bytes,
 		.external = (const char *const *)s->way.external,
 		.manage_cgroups = s->way.manage_cgroups,
+		.ext_unix_sk = s->way.ext_unix_sk,
+		.link_remap = s->way.link_remap,
 	};
 	Phaul__Wire__Arm arm = PHAUL__WIRE__ARM__INIT;
+	Phaul__Wire__Way way;
 	CONTROL_OF(request, arm, ARM, &arm);
-	int r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
+	int r;
 
+	convert_way_to_wire(&s->way, &way);
+	arm.way = &way;
+	source_engine_patience(s, true);
+	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
+	source_engine_patience(s, false);
+	if (!r && s->driver->arm) {
+		s->engine_armed = true;
+		r = s->driver->arm(&s->workload, &s->driver_options, err);
+	}
 	snprintf(s->hidden_path, sizeof(s->hidden_path), "%s/hidden", s->work_directory);
 	options.hidden_ranges = s->hidden_path;
 	if (!r && mkfifo(s->hidden_path, 0600) < 0)
@@ -125,9 +146,9 @@ static int send_rest(struct source *s, struct error *err)
 	if (!r)
 		r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);
 	log_debug("images sent, %u files", s->images.files);
-	if (!r && s->driver_options.n_synced_paths)
+	if (!r && source_passes(s))
 		r = source_touch_mapped(s, err);
-	for (uint32_t i = 0; i < s->driver_options.n_synced_paths && !r; i++) {
+	for (uint32_t i = 0; i < source_passes(s) && !r; i++) {
 		uint64_t before = clock_now_ns();
 
 		r = source_sync_pass(s, i, err);
@@ -147,7 +168,6 @@ int source_stage_finish(struct source *s, struct error *err)
 {
 	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
 	Phaul__Wire__Finish finish = PHAUL__WIRE__FINISH__INIT;
-	Phaul__Wire__Way way;
 	CONTROL_OF(request, finish, FINISH, &finish);
 	struct sender_counters round, all;
 	int r = give_addresses(s, err);
@@ -157,9 +177,7 @@ int source_stage_finish(struct source *s, struct error *err)
 		r = send_rest(s, err);
 	if (r < 0)
 		return r;
-	convert_way_to_wire(&s->way, &way);
 	finish.round = s->round;
-	finish.way = &way;
 	finish.images = s->images.files;
 	finish.present = s->present.pointers;
 	finish.n_present = s->present.n;
@@ -226,6 +244,15 @@ int source_stage_commit(struct source *s, struct error *err)
 	return STAGE_DONE;
 }
 
+/* The move is done whatever the engine says to it. */
+static void tell_engine(struct source *s)
+{
+	struct error err = { 0 };
+
+	if (s->driver->moved && s->driver->moved(&s->workload, &s->driver_options, &err) < 0)
+		log_warning("it runs at the target, but here: %s", err.text);
+}
+
 int source_stage_settle(struct source *s, struct error *err)
 {
 	Phaul__Wire__Done done = PHAUL__WIRE__DONE__INIT;
@@ -250,7 +277,10 @@ int source_stage_settle(struct source *s, struct error *err)
 	criu_free(TAKE_PTR(s->criu));
 	r = journal_enter(s->journal, STATE_SETTLED, NULL, err);
 	tracker_free(TAKE_PTR(s->tracker));
-	return r < 0 ? r : session_send(&s->session, &request, err);
+	if (!r)
+		r = session_send(&s->session, &request, err);
+	tell_engine(s);
+	return r;
 }
 
 /* The target says nothing until all is filled: give it the time that a slow one may need. A Ctrl-C ends only the wait. */

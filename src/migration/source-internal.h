@@ -94,6 +94,7 @@ struct source {
 	uint64_t frozen_at_ns, committed_at_ns, running_at_ns;
 	bool addresses_given; /* removed here */
 	bool firmly_stopped;
+	bool engine_armed; /* driver->arm() was called */
 	bool outcome_unknown;
 	struct image_counters images;
 };
@@ -121,6 +122,7 @@ int source_stage_fill(struct source *s, struct error *err);
 void source_undo_connect(struct source *s);
 void source_undo_begin(struct source *s);
 void source_undo_copy(struct source *s);
+void source_undo_arm(struct source *s);
 void source_undo_freeze(struct source *s);
 void source_undo_finish(struct source *s);
 
@@ -128,6 +130,9 @@ void source_undo_finish(struct source *s);
  * through. */
 int source_final_begin(struct source *s, struct error *err);
 int source_final_end(struct source *s, int dumped, struct error *err);
+
+/* An engine may take longer to answer (image, container, network) than a peer may otherwise be silent. */
+void source_engine_patience(struct source *s, bool patient);
 
 /* How the target is reached again. */
 void source_link(const struct source *s, struct handover_link *ret);
@@ -144,3 +149,7 @@ int source_touch_mapped(struct source *s, struct error *err);
 
 /* Joins one pass of path number `path` to the target, blocking. */
 int source_sync_pass(struct source *s, uint32_t path, struct error *err);
+
+/* How many there are: those of --sync, then the workload's own trees; and the path of one at the source. */
+uint32_t source_passes(const struct source *s);
+const char *source_pass_path(const struct source *s, uint32_t i);

@@ -28,7 +28,7 @@ static const struct stage {
 	{ "begin", source_stage_begin, source_undo_begin },
 	{ "files", source_stage_sync, NULL },
 	{ "copy", source_stage_copy, source_undo_copy },
-	{ "arm", source_stage_arm, NULL },
+	{ "arm", source_stage_arm, source_undo_arm },
 	{ "freeze", source_stage_freeze, source_undo_freeze },
 	{ "finish", source_stage_finish, source_undo_finish },
 	{ "commit", source_stage_commit, NULL }, /* its first act is the point of no return */
@@ -53,7 +53,14 @@ int source_new(const struct migration_options *options, struct source **ret, str
 	uuid_format(&s->result.id, s->id_text);
 	snprintf(s->result.target, sizeof(s->result.target), "%s", options->target_text);
 	s->driver_options =
-		(struct driver_options){ .synced_paths = options->sync_paths, .shell_job = options->shell_job };
+		(struct driver_options){ .synced_paths = options->sync_paths,
+					 .shell_job = options->shell_job,
+					 .runtime = options->runtime,
+					 .engine = options->engine,
+					 .target_engine = options->target_engine,
+					 .target_id = options->target_id,
+					 .target_bundle = options->target_bundle,
+					 .remove_source = options->remove_source };
 	while (options->sync_paths[s->driver_options.n_synced_paths])
 		s->driver_options.n_synced_paths++;
 	*ret = s;

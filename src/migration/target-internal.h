@@ -10,6 +10,7 @@
 #include "migration/images.h"
 #include "migration/migration.h"
 #include "migration/receiver.h"
+#include "migration/restorer.h"
 #include "migration/session.h"
 
 struct target {
@@ -33,6 +34,8 @@ struct target {
 	char *sync_paths[MIGRATION_SYNC_PATHS_MAX + 1];
 	size_t n_sync_paths;
 	bool shell_job, keep_images;
+	struct driver_options driver_options; /* strings are owned by `engine_texts` */
+	char *engine_texts[4];
 
 	/* from BEGIN on */
 	struct journal *journal;
@@ -45,7 +48,10 @@ struct target {
 
 	/* the freeze */
 	struct pager *pager;
-	struct criu_job *criu;
+	char engine_directory[544]; /* what an engine is told to restore from */
+	struct driver_place place;
+	bool prepared_place; /* the driver made something here: forget() is due on an abort */
+	struct restorer *restorer;
 	bool caught;		/* the addresses are caught */
 	size_t n_addresses_set; /* added here, to be taken away by an abort */
 	pid_t root_pid;
@@ -72,6 +78,13 @@ int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error
 int target_on_abort(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 
 int target_on_resume(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+
+/* Makes the driver prepare the place, or forget it; target-place.c. */
+int target_prepare_place(struct target *t, struct error *err);
+void target_forget_place(struct target *t);
+
+/* Where tree number i of the plan (paths of --sync first, then the workload's own) goes here; NULL: there is none. */
+const char *target_pass_path(const struct target *t, uint32_t i, struct error *err);
 
 /* What COMMIT leads to; also by the operator's word, without an answer. */
 int target_release(struct target *t, struct error *err);

@@ -122,6 +122,22 @@ static int make_directories(struct target *t, struct error *err)
 	return r;
 }
 
+/* What is made at BEGIN, each step noted before it is taken. */
+static int make_place(struct target *t, struct error *err)
+{
+	int r = make_directories(t, err);
+
+	if (!r)
+		r = journal_note_text(t->journal, "work_directory", t->work_directory, err);
+	if (!r && t->keep_images)
+		r = journal_mark(t->journal, "keep_images", err);
+	if (!r)
+		r = recover_note_addresses(t->journal, t->addresses, t->n_addresses, err);
+	if (!r)
+		r = journal_enter(t->journal, STATE_RECEIVING, NULL, err);
+	return r < 0 ? r : target_prepare_place(t, err);
+}
+
 int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct error *err)
 {
 	struct journal_subject subject = { SIDE_TARGET, t->workload.type, t->workload.id,
@@ -136,15 +152,7 @@ int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct erro
 	journal_expire(t->journals);
 	r = journal_create(t->journals, &t->id, &subject, &t->journal, err);
 	if (!r)
-		r = make_directories(t, err);
-	if (!r)
-		r = journal_note_text(t->journal, "work_directory", t->work_directory, err);
-	if (!r && t->keep_images)
-		r = journal_mark(t->journal, "keep_images", err);
-	if (!r)
-		r = recover_note_addresses(t->journal, t->addresses, t->n_addresses, err);
-	if (!r)
-		r = journal_enter(t->journal, STATE_RECEIVING, NULL, err);
+		r = make_place(t, err);
 	if (!r)
 		r = session_send_ready(&t->session, err);
 	for (uint32_t i = 0; i < m->begin->data_channels + m->begin->fs_channel && !r; i++)
@@ -197,30 +205,58 @@ int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error
 {
 	Phaul__Wire__SyncDone part = PHAUL__WIRE__SYNC_DONE__INIT;
 	CONTROL_OF(reply, sync_done, SYNC_DONE, &part);
+	const char *path = target_pass_path(t, m->sync->path, err);
 	int pair[2], r;
 
-	if (m->sync->path >= t->n_sync_paths || !t->fs_channel)
-		return error_set(err, EPROTO, "the peer wants to bring a path that is not in the plan");
-	if (!target_may_sync(t, t->sync_paths[m->sync->path]))
-		return error_set(err, EPERM, "the target does not let %s be replaced: it belongs to the host",
-				 t->sync_paths[m->sync->path]);
+	if (!path)
+		return -err->number;
+	if (!t->fs_channel)
+		return error_set(err, EPROTO, "the peer wants to bring files without a channel for them");
 	r = session_send_ready(&t->session, err);
 	if (r < 0)
 		return r;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return error_errno(err, errno, "cannot make a socket pair for rsync");
-	r = run_pass(t, t->sync_paths[m->sync->path], pair, err);
+	r = run_pass(t, path, pair, err);
 	close(pair[0]);
 	close(pair[1]);
 	return r < 0 ? r : session_send(&t->session, &reply, err);
 }
 
+/* Who has to end before a later phaul takes up what a crash left. An engine's CRIU is only known once it has restored. */
+static int note_criu(struct target *t, struct error *err)
+{
+	pid_t pid = restorer_program_pid(t->restorer);
+
+	return pid ? noted_process_write(t->journal, "criu", pid, err) : 0;
+}
+
+static int make_restorer(struct target *t, const Phaul__Wire__Way *way, struct error *err)
+{
+	struct criu_options options = {
+		.images_directory = t->images_directory,
+		.work_directory = t->work_directory,
+		.shell_job = way->shell_job,
+		.tcp_established = way->tcp_established,
+		.file_locks = way->file_locks,
+		.ext_unix_sk = way->ext_unix_sk,
+		.link_remap = way->link_remap,
+		.ghost_limit_bytes = way->ghost_limit_bytes,
+		.manage_cgroups = way->manage_cgroups,
+	};
+	int r;
+
+	if (t->restorer)
+		return error_set(err, EPROTO, "the peer wants to get ready for the freeze twice");
+	r = restorer_new(t->driver, &t->workload, &t->place, &options, t->options->cancel_fd, &t->restorer, err);
+	return r < 0 ? r : note_criu(t, err);
+}
+
 int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error *err)
 {
-	int r = 0;
+	int r = make_restorer(t, m->arm->way, err);
 
-	(void)m;
-	if (t->n_addresses) {
+	if (!r && t->n_addresses) {
 		t->caught = true;
 		r = net_catch_install(t->id_text, t->addresses, t->n_addresses, err);
 	}
@@ -261,24 +297,6 @@ static int start_pager(struct target *t, const Phaul__Wire__Finish *finish, stru
 	return r < 0 ? r : pager_start(path, spaces, finish->n_present, &t->pager, err);
 }
 
-static int restore_held(struct target *t, const Phaul__Wire__Way *way, struct error *err)
-{
-	struct criu_options options = {
-		.images_directory = t->images_directory,
-		.work_directory = t->work_directory,
-		.shell_job = way->shell_job,
-		.tcp_established = way->tcp_established,
-		.file_locks = way->file_locks,
-		.ghost_limit_bytes = way->ghost_limit_bytes,
-		.manage_cgroups = way->manage_cgroups,
-	};
-	int r = criu_start(&options, &t->criu, err);
-
-	if (!r)
-		r = noted_process_write(t->journal, "criu", criu_program_pid(t->criu), err);
-	return r < 0 ? r : criu_restore(t->criu, t->options->cancel_fd, &t->root_pid, err);
-}
-
 /* All processes' memory must be in the pager's hands before anybody says "prepared". */
 static int check_pager(struct target *t, struct error *err)
 {
@@ -314,8 +332,12 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	if (!r)
 		r = add_addresses(t, err);
 	checked = clock_now_ns();
+	if (!r && !t->restorer)
+		r = error_set(err, EPROTO, "the peer did not let the target get ready for the freeze");
 	if (!r)
-		r = restore_held(t, m->finish->way, err);
+		r = restorer_hold(t->restorer, t->options->cancel_fd, &t->root_pid, err);
+	if (!r)
+		r = note_criu(t, err);
 	if (!r)
 		r = check_pager(t, err);
 	if (!r)
@@ -342,7 +364,7 @@ static void announce(struct target *t)
 /* Who lacks its CRIU or its pager cannot be let go; the source may still have its copy back. */
 static int check_held(struct target *t, struct error *err)
 {
-	if (!criu_alive(t->criu))
+	if (!restorer_alive(t->restorer))
 		return error_set(err, ECHILD, "CRIU ended at the target before the handover");
 	/* Not to be taken for a failure of the link. */
 	return check_pager(t, err) < 0 ? -(err->number = EIO) : 0;
@@ -361,7 +383,7 @@ int target_release(struct target *t, struct error *err)
 	if (r < 0)
 		return r;
 	pager_keep(t->pager);
-	r = criu_restore_resume(t->criu, err);
+	r = restorer_resume(t->restorer, err);
 	if (r < 0)
 		return r;
 	t->resumed_at_ns = clock_now_ns();
@@ -373,6 +395,8 @@ int target_release(struct target *t, struct error *err)
 	r = hook_reached("target", "resumed", -1, err);
 	if (!r)
 		r = pager_release(t->pager, err);
+	if (!r)
+		r = restorer_finish(t->restorer, err);
 	return r < 0 ? r : journal_enter(t->journal, STATE_RUNNING, NULL, err);
 }
 
@@ -402,7 +426,7 @@ int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error
 
 	(void)m;
 	announce(t); /* once more, for a switch that missed it */
-	criu_free(TAKE_PTR(t->criu));
+	restorer_free(TAKE_PTR(t->restorer));
 	/* The pager has duplicates: ours would only keep the pages of punched holes company. */
 	receiver_free(TAKE_PTR(t->receiver));
 	store_free(TAKE_PTR(t->store));
@@ -424,9 +448,9 @@ void target_undo(struct target *t)
 {
 	struct error err = { 0 };
 
-	if (t->criu && criu_restore_abort(t->criu, &err) < 0)
+	if (t->restorer && restorer_abort(t->restorer, &err) < 0)
 		log_error("%s", err.text);
-	criu_free(TAKE_PTR(t->criu));
+	restorer_free(TAKE_PTR(t->restorer));
 	pager_free(TAKE_PTR(t->pager));
 	while (t->n_addresses_set)
 		if (net_address_remove(&t->addresses[--t->n_addresses_set], &err) < 0)
@@ -436,6 +460,7 @@ void target_undo(struct target *t)
 	t->caught = false;
 	receiver_free(TAKE_PTR(t->receiver));
 	store_free(TAKE_PTR(t->store));
+	target_forget_place(t);
 }
 
 int target_on_abort(struct target *t, const Phaul__Wire__Control *m, struct error *err)

@@ -162,7 +162,7 @@ static void fail(struct target *t, const struct error *failure)
 {
 	struct error why = { 0 };
 
-	if ((target_state(t) == STATE_RESUMING && (!t->criu || criu_restore_released(t->criu))) ||
+	if ((target_state(t) == STATE_RESUMING && (!t->restorer || restorer_released(t->restorer))) ||
 	    target_state(t) == STATE_RUNNING) {
 		/* Too late to undo: what was resumed stays, and the journal says how far it came. */
 		log_error("after the commit: %s", failure->text);
@@ -181,7 +181,7 @@ static void fail(struct target *t, const struct error *failure)
 
 static void target_free(struct target *t)
 {
-	criu_free(t->criu);
+	restorer_free(t->restorer);
 	pager_free(t->pager);
 	receiver_free(t->receiver);
 	channel_free(t->fs_channel);
@@ -192,6 +192,8 @@ static void target_free(struct target *t)
 	workload_free(&t->workload);
 	for (size_t i = 0; i < t->n_sync_paths; i++)
 		free(t->sync_paths[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(t->engine_texts); i++)
+		free(t->engine_texts[i]);
 	if (t->work_directory[0] && !t->keep_images)
 		dir_remove(t->work_directory);
 	session_free(&t->session);

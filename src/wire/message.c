@@ -182,14 +182,23 @@ static int check_present(const Phaul__Wire__SpacePresent *p, struct error *err)
 	return 0;
 }
 
+static int check_arm(const Phaul__Wire__Arm *m, struct error *err)
+{
+	int r = 0;
+
+	if (!m->way || m->way->n_external > MESSAGE_EXTERNAL_MAX)
+		return bad(err, "arm.way");
+	for (size_t i = 0; i < m->way->n_external && !r; i++)
+		r = check_text(m->way->external[i], MESSAGE_PATH_MAX, "arm.way.external", err);
+	return r;
+}
+
 static int check_finish(const Phaul__Wire__Finish *m, struct error *err)
 {
 	int r = 0;
 
-	if (!m->way || m->way->n_external > MESSAGE_EXTERNAL_MAX || m->n_present > FRAME_SPACE_MAX)
-		return bad(err, "finish.way or present");
-	for (size_t i = 0; i < m->way->n_external && !r; i++)
-		r = check_text(m->way->external[i], MESSAGE_PATH_MAX, "finish.way.external", err);
+	if (m->n_present > FRAME_SPACE_MAX)
+		return bad(err, "finish.present");
 	for (size_t i = 0; i < m->n_present && !r; i++)
 		r = check_present(m->present[i], err);
 	return r;
@@ -230,6 +239,8 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 			       : bad(err, "begin.data_channels");
 	case KIND(SYNC):
 		return m->sync->path < MESSAGE_SYNC_PATHS_MAX + MESSAGE_TREES_MAX ? 0 : bad(err, "sync.path");
+	case KIND(ARM):
+		return check_arm(m->arm, err);
 	case KIND(FINISH):
 		return check_finish(m->finish, err);
 	case KIND(ABORT):
@@ -244,7 +255,6 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 	case KIND(ROUND):
 	case KIND(ROUND_DONE):
 	case KIND(SYNC_DONE):
-	case KIND(ARM):
 	case KIND(PREPARED):
 	case KIND(COMMIT):
 	case KIND(RUNNING):

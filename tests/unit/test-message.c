@@ -160,9 +160,9 @@ SPOIL(channels_none, s->begin.data_channels = 0)
 SPOIL(channels_one, s->begin.data_channels = 1)
 SPOIL(channels_max, s->begin.data_channels = 64)
 SPOIL(channels_many, s->begin.data_channels = 65)
-SPOIL(sync_last, s->sync.path = 63)
-SPOIL(sync_beyond, s->sync.path = 64)
-SPOIL(no_way, s->finish.way = NULL)
+SPOIL(sync_last, s->sync.path = 127)
+SPOIL(sync_beyond, s->sync.path = 128)
+SPOIL(no_way, s->arm.way = NULL)
 SPOIL(external_max, s->external[1] = text_of(4096))
 SPOIL(external_long, s->external[1] = text_of(4097))
 SPOIL(external_control, s->external[0] = "a\nb")
@@ -267,10 +267,10 @@ static const struct rule rules[] = {
 	RULE(BEGIN, "begin.data_channels", channels_many),
 	RULE(SYNC, NULL, sync_last),
 	RULE(SYNC, "sync.path", sync_beyond),
-	RULE(FINISH, "finish.way", no_way),
+	RULE(ARM, "arm.way", no_way),
 	RULE(FINISH, NULL, external_max),
-	RULE(FINISH, "finish.way.external", external_long),
-	RULE(FINISH, "finish.way.external", external_control),
+	RULE(ARM, "arm.way.external", external_long),
+	RULE(ARM, "arm.way.external", external_control),
 	RULE(FINISH, "finish.present", space_zero),
 	RULE(FINISH, NULL, space_max),
 	RULE(FINISH, "finish.present", space_beyond),
@@ -374,8 +374,8 @@ static void test_counts_of_answers(void **state)
 {
 	(void)state;
 	COUNT(PLAN_REPLY, "plan_reply.obstacles", s.plan_reply, obstacles, MESSAGE_OBSTACLES_MAX);
-	COUNT(FINISH, "finish.way or present", s.way, external, MESSAGE_EXTERNAL_MAX);
-	COUNT(FINISH, "finish.way or present", s.finish, present, (size_t)FRAME_SPACE_MAX);
+	COUNT(ARM, "arm.way", s.way, external, MESSAGE_EXTERNAL_MAX);
+	COUNT(FINISH, "finish.present", s.finish, present, (size_t)FRAME_SPACE_MAX);
 }
 
 /* Everything that a plan may carry at once still fits what unpacking may take. */

@@ -109,7 +109,16 @@ static void sample_copy(struct wire_sample *s)
 	phaul__wire__sync__init(&s->sync);
 	s->sync.path = 1;
 	phaul__wire__sync_done__init(&s->sync_done);
+	s->external[0] = "mnt[/etc/hosts]:hosts";
+	s->external[1] = "net[4026531840]:net";
+	phaul__wire__way__init(&s->way);
+	s->way.shell_job = s->way.tcp_established = s->way.file_locks = true;
+	s->way.ghost_limit_bytes = 1 << 20;
+	s->way.manage_cgroups = 1;
+	s->way.n_external = 2;
+	s->way.external = s->external;
 	phaul__wire__arm__init(&s->arm);
+	s->arm.way = &s->way;
 }
 
 static void sample_finish(struct wire_sample *s)
@@ -128,19 +137,10 @@ static void sample_finish(struct wire_sample *s)
 		s->present[i].bounds = b;
 		s->presents[i] = &s->present[i];
 	}
-	s->external[0] = "mnt[/etc/hosts]:hosts";
-	s->external[1] = "net[4026531840]:net";
-	phaul__wire__way__init(&s->way);
-	s->way.shell_job = s->way.tcp_established = s->way.file_locks = true;
-	s->way.ghost_limit_bytes = 1 << 20;
-	s->way.manage_cgroups = 1;
-	s->way.n_external = 2;
-	s->way.external = s->external;
 	phaul__wire__finish__init(&s->finish);
 	s->finish.round = 5;
 	s->finish.n_present = 2;
 	s->finish.present = s->presents;
-	s->finish.way = &s->way;
 	s->finish.images = 17;
 }
 
