@@ -1,8 +1,8 @@
 /*
  * phaul: finds the verb and hands over.
  *
- * Two verbs are not for people: phaul starts itself again as the pager's supervisor (memory/pager.h) and as rsync's remote shell
- * (fs/sync.h). They come first, before anything else is set up: the pager's memory is locked.
+ * Three verbs are not for people: phaul starts itself again as the pager's supervisor (memory/pager.h), as rsync's remote shell
+ * (fs/sync.h) and to wait for Docker (driver/docker-start.h). They come first, before anything else is set up: the pager's memory is locked.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "driver/docker-start.h"
 #include "fs/sync.h"
 #include "memory/pager.h"
 
@@ -104,6 +105,8 @@ int main(int argc, char **argv)
 		return pager(argc, argv);
 	if (argc > 1 && !strcmp(argv[1], "rsync-stream"))
 		return sync_stream_main(argc, argv);
+	if (argc > 1 && !strcmp(argv[1], DOCKER_START_VERB))
+		return docker_start_main(argc, argv);
 	/* A peer or a reader that went away is an errno where it was written to. */
 	signal(SIGPIPE, SIG_IGN);
 	status = dispatch(argc, argv);

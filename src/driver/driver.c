@@ -5,10 +5,12 @@
 
 #include <string.h>
 
+#include "driver/docker.h"
 #include "driver/pid.h"
 
 static const struct driver_ops *const drivers[] = {
 	&driver_pid,
+	&driver_docker,
 	NULL,
 };
 

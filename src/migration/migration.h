@@ -31,6 +31,7 @@ struct migration_options {
 	bool skip_cpu_check, skip_criu_check;
 	bool shell_job, keep_images, compress;
 	const char *runtime, *engine, *target_engine, *target_id, *target_bundle; /* driver.h, driver_options; NULL: the usual */
+	const char *bind_rule;
 	bool remove_source;
 	bool pre_copy; /* false: everything is copied in the freeze */
 	uint64_t max_downtime_ms;
