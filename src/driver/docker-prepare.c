@@ -32,6 +32,39 @@ static int find_ours(struct docker_api *api, const struct driver_place *place, j
 	return docker_api_call(api, "GET", NULL, ret, err, "/containers/%s/json", docker_api_escape(api, name));
 }
 
+/* Not by inspect: that waits until a start under way has ended. The listing says whether it has. */
+static int find_running(struct docker_api *api, const char *name, pid_t *ret, struct error *err)
+{
+	_cleanup_json_ json_t *wanted = json_pack("{s:[s], s:[s]}", "name", name, "status", "running"), *list = NULL, *one = NULL;
+	_cleanup_free_ char *filter = wanted ? json_dumps(wanted, JSON_COMPACT) : NULL;
+	int r = filter ? 0 : error_set(err, ENOMEM, "no memory to ask Docker");
+
+	if (!r)
+		r = docker_api_call(api, "GET", NULL, &list, err, "/containers/json?filters=%s", docker_api_escape(api, filter));
+	if (!r && !json_array_size(list))
+		return -ENOENT;
+	if (!r)
+		r = docker_api_call(api, "GET", NULL, &one, err, "/containers/%s/json", docker_api_escape(api, name));
+	if (!r)
+		*ret = (pid_t)json_integer_value(docker_json_at(one, "State.Pid"));
+	return r;
+}
+
+int docker_target_pid(const struct workload *w, const struct driver_place *place, pid_t *ret, struct error *err)
+{
+	_cleanup_docker_api_ struct docker_api *api = NULL;
+	_cleanup_json_ json_t *spec = NULL;
+	char name[80];
+	int r = docker_spec_read(w, &spec, err);
+
+	working_name(place, name, sizeof(name));
+	if (!r)
+		r = docker_api_open(place->options->engine, &api, err);
+	if (!r)
+		r = find_running(api, name, ret, err);
+	return r == -ENOENT && api ? find_running(api, docker_target_name(spec, place->options), ret, err) : r;
+}
+
 static int note_volume(const struct driver_place *place, const char *name, struct error *err)
 {
 	_cleanup_close_ int fd = -1;

@@ -154,15 +154,15 @@ int docker_describe(const char *id, const struct driver_options *options, struct
 
 int docker_network(const struct workload *w, const struct driver_place *place, int *ret_fd, struct error *err)
 {
+	pid_t pid = w->root_pid;
 	char path[64];
-	int fd;
+	int fd, r = place ? docker_target_pid(w, place, &pid, err) : 0;
 
-	/* At the target Docker gives the container its network when CRIU has made the root task: until then there is none. */
-	if (place || w->root_pid <= 0)
+	if (r < 0)
+		return r;
+	if (pid <= 0 || tree_namespace(pid, "net") == tree_namespace(getpid(), "net"))
 		return -ENOENT;
-	if (tree_namespace(w->root_pid, "net") == tree_namespace(getpid(), "net"))
-		return -ENOENT;
-	snprintf(path, sizeof(path), "/proc/%d/ns/net", w->root_pid);
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return error_errno(err, errno, "cannot open the container's network namespace");

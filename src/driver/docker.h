@@ -68,6 +68,8 @@ int docker_network(const struct workload *w, const struct driver_place *place, i
 int docker_check_target(const struct workload *w, const struct driver_options *options, struct obstacles *ret, struct error *err);
 
 int docker_prepare(struct workload *w, const struct driver_place *place, struct error *err);
+/* The root task, once the daemon has it; -ENOENT before: Docker makes the network only when CRIU has made the root task. */
+int docker_target_pid(const struct workload *w, const struct driver_place *place, pid_t *ret, struct error *err);
 int docker_restore(const struct workload *w, const struct driver_place *place, int stderr_fd, struct process *ret, struct error *err);
 int docker_restored(const struct workload *w, const struct driver_place *place, struct error *err);
 int docker_forget(const struct workload *w, const struct driver_place *place, struct error *err);
