@@ -139,17 +139,16 @@ int criu_held_new(const struct criu_options *options, struct criu_held **ret, st
 	return 0;
 }
 
-/* The last line that the engine said. */
-static void last_words(const struct criu_held *h, char *text, size_t size)
+/* The first line that the engine said: what follows is what came of it. */
+static void first_words(const struct criu_held *h, char *text, size_t size)
 {
 	_cleanup_fclose_ FILE *f = fopen(h->words, "re");
 	char line[512];
 
 	text[0] = 0;
-	while (f && fgets(line, sizeof(line), f)) {
+	while (f && !text[0] && fgets(line, sizeof(line), f)) {
 		line[strcspn(line, "\n")] = 0;
-		if (line[0])
-			snprintf(text, size, "%s", line);
+		snprintf(text, size, "%s", line);
 	}
 }
 
@@ -160,7 +159,7 @@ static int failed(struct criu_held *h, const char *what, struct error *err)
 
 	criu_first_error(h->log, reason, sizeof(reason));
 	if (!reason[0])
-		last_words(h, reason, sizeof(reason));
+		first_words(h, reason, sizeof(reason));
 	return error_set(err, ECHILD, "the engine could not %s: %s (logs: %.200s, %.200s)", what,
 			 reason[0] ? reason : "it gave no reason", h->words, h->log);
 }

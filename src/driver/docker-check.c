@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "driver/pid.h"
+#include "driver/oci.h"
 
 #define ADD(o, kind, cure, ...) obstacles_add(o, kind, false, cure, __VA_ARGS__)
 
@@ -31,9 +31,6 @@ static int check_namespaces(const json_t *host, struct obstacles *o)
 		if (!strncmp(mode, "container:", 10))
 			r = ADD(o, OBSTACLE_REFUSES, "start it with its own, or stop it here and start both there",
 				"the container shares the %s of another container (%s)", modes[i].what, mode);
-		else if (i < 2 && !strcmp(mode, "host"))
-			r = ADD(o, OBSTACLE_REFUSES, "start it without --pid host and --ipc host",
-				"the container uses the %s of this host", modes[i].what);
 		else if (!strcmp(mode, "shareable"))
 			r = ADD(o, OBSTACLE_REFUSES, "start it with --ipc private",
 				"the container's /dev/shm may be shared with others (--ipc shareable), and is kept by the daemon outside of it");
@@ -43,9 +40,8 @@ static int check_namespaces(const json_t *host, struct obstacles *o)
 
 static int check_devices(const json_t *host, struct obstacles *o)
 {
-	if (is_filled(host, "Devices") || is_filled(host, "DeviceRequests"))
-		return ADD(o, OBSTACLE_REFUSES, "start it without --device and --gpus",
-			   "the container was given devices of this host, whose state cannot move");
+	if (is_filled(host, "DeviceRequests"))
+		return ADD(o, OBSTACLE_REFUSES, "start it without --gpus", "the container was given devices of this host, whose state cannot move");
 	if (json_is_true(json_object_get(host, "Privileged")))
 		return ADD(o, OBSTACLE_REFUSES, "start it with the capabilities that it needs (--cap-add) instead",
 			   "the container is privileged: all devices of this host are its own");
@@ -122,35 +118,33 @@ static int check_network(const json_t *spec, struct obstacles *o)
 		   "the container is in Docker's default network \"bridge\", where it cannot be given the same address at the target");
 }
 
+static int check_all(const json_t *spec, struct obstacles *o)
+{
+	const json_t *host = json_object_get(spec, "host_config");
+	int r = check_namespaces(host, o);
+
+	if (!r)
+		r = check_devices(host, o);
+	if (!r)
+		r = check_others(spec, host, o);
+	if (!r)
+		r = check_daemon(spec, o);
+	if (!r)
+		r = check_files(spec, host, o);
+	return r ? r : check_network(spec, o);
+}
+
 int docker_check_source(const struct workload *w, const struct driver_options *options, struct obstacles *ret, struct error *err)
 {
+	_cleanup_oci_ struct oci_state state = { 0 };
 	_cleanup_json_ json_t *spec = NULL;
-	_cleanup_tree_ struct tree t = { 0 };
-	const json_t *host;
 	int r = docker_spec_read(w, &spec, err);
 
-	(void)options;
 	if (!r)
-		r = tree_read(w->root_pid, &t, err);
+		r = docker_read_state(spec, &state, err);
 	if (r < 0)
 		return r;
-	host = json_object_get(spec, "host_config");
-	if (json_is_true(docker_json_at(spec, "config.Tty")))
-		r = ADD(ret, OBSTACLE_REFUSES, "start it without -t", "the container has a terminal of its own, held by the daemon here");
-	if (!r)
-		r = check_namespaces(host, ret);
-	if (!r)
-		r = check_devices(host, ret);
-	if (!r)
-		r = check_others(spec, host, ret);
-	if (!r)
-		r = check_daemon(spec, ret);
-	if (!r)
-		r = check_files(spec, host, ret);
-	if (!r)
-		r = check_network(spec, ret);
-	if (r < 0)
+	if (check_all(spec, ret) < 0)
 		return error_set(err, ENOMEM, "no memory for the list of obstacles");
-	r = pid_check_processes(&t, ret, err);
-	return r < 0 ? r : pid_check_mappings(&t, ret, err);
+	return oci_check_source(&state, w, options, ret, err);
 }

@@ -14,7 +14,8 @@
 
 #include "base/fd.h"
 #include "base/log.h"
-#include "driver/docker-start.h"
+#include "driver/helper.h"
+#include "driver/oci.h"
 #include "driver/runc-conf.h"
 
 #define VOLUMES_FILE "docker-volumes" /* in the work directory: names of the volumes that were made */
@@ -204,16 +205,14 @@ static int make_binds(const json_t *spec, struct error *err)
 /* Docker checks that the directory of the checkpoint is there; runc looks into it for the names of the standard descriptors. */
 static int write_checkpoint(const json_t *spec, const char *directory, struct error *err)
 {
-	_cleanup_free_ char *stdio = json_dumps(json_object_get(spec, "stdio"), JSON_COMPACT);
 	char path[1300];
 	int r;
 
 	snprintf(path, sizeof(path), "%s/checkpoints/" DOCKER_CHECKPOINT, directory);
-	r = stdio ? dir_make(path, 0700) : -ENOMEM;
-	snprintf(path, sizeof(path), "%s/checkpoints/" DOCKER_CHECKPOINT "/descriptors.json", directory);
-	if (!r)
-		r = fd_write_file(AT_FDCWD, path, stdio, strlen(stdio), 0600);
-	return r < 0 ? error_errno(err, -r, "cannot write %s", path) : 0;
+	r = dir_make(path, 0700);
+	if (r < 0)
+		return error_errno(err, -r, "cannot make %s", path);
+	return oci_write_descriptors(json_object_get(spec, "stdio"), path, err);
 }
 
 int docker_prepare(struct workload *w, const struct driver_place *place, struct error *err)
@@ -244,18 +243,24 @@ int docker_prepare(struct workload *w, const struct driver_place *place, struct 
 	return r;
 }
 
-int docker_restore(const struct workload *w, const struct driver_place *place, int stderr_fd, struct process *ret, struct error *err)
+int docker_restore(const struct workload *w, struct driver_place *place, int stderr_fd, struct process *ret, struct error *err)
 {
 	const char *socket = place->options->engine ? place->options->engine : "";
 	char name[80];
-	const char *const argv[] = { "/proc/self/exe", DOCKER_START_VERB, socket, name, DOCKER_CHECKPOINT, place->criu_config, NULL };
+	const char *const argv[] = { "/proc/self/exe", DRIVER_HELPER, DOCKER_START, socket, name, DOCKER_CHECKPOINT, NULL };
 	struct process_options options = {
 		.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = stderr_fd, .new_session = true
 	};
+	int r = runc_conf_take(place->criu_config, &place->lock, err);
 
 	(void)w;
 	working_name(place, name, sizeof(name));
-	return process_start(&options, ret, err);
+	return r < 0 ? r : process_start(&options, ret, err);
+}
+
+void docker_restore_begun(struct driver_place *place)
+{
+	runc_conf_give_back(&place->lock);
 }
 
 static int set_policy(struct docker_api *api, const char *id, const json_t *policy, struct error *err)
@@ -326,11 +331,11 @@ int docker_forget(const struct workload *w, const struct driver_place *place, st
 {
 	_cleanup_docker_api_ struct docker_api *api = NULL;
 	char name[80];
-	int r = runc_conf_recover(NULL, err);
+	int r;
 
 	(void)w;
-	if (!r)
-		r = docker_api_open(place->options->engine, &api, err);
+	runc_conf_mend();
+	r = docker_api_open(place->options->engine, &api, err);
 	if (r < 0)
 		return r;
 	working_name(place, name, sizeof(name));

@@ -6,12 +6,10 @@
 #include "driver/docker.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "driver/pid.h"
+#include "driver/oci.h"
 
 /* 0, with the container as inspect shows it; -ESRCH, -EINVAL. */
 static int inspect_running(struct docker_api *api, const char *id, json_t **ret, struct error *err)
@@ -38,25 +36,38 @@ static int inspect_running(struct docker_api *api, const char *id, json_t **ret,
 	return 0;
 }
 
-static int add_state(const json_t *inspected, json_t *spec, struct error *err)
+/* What the runtime below the daemon knows. */
+static int describe_state(const json_t *inspected, json_t *spec, struct workload *w, struct error *err)
 {
-	_cleanup_json_ json_t *state = NULL;
-	int r = docker_state_read(inspected, &state, err);
-	pid_t pid = (pid_t)json_integer_value(docker_json_at(inspected, "State.Pid"));
-	json_t *stdio, *external;
+	_cleanup_oci_ struct oci_state state = { 0 };
+	char root[1200];
+	int r = docker_state_root(inspected, root, sizeof(root));
 
 	if (r < 0)
-		return r;
-	stdio = json_object_get(state, "external_descriptors");
-	if (json_array_size(stdio) != DOCKER_STDIO)
-		return error_set(err, EBADMSG, "runc does not say what the container's standard descriptors are");
-	json_object_set(spec, "stdio", stdio);
-	external = json_array();
-	json_object_set_new(spec, "external", external);
-	r = docker_external(state, pid, external);
+		return error_errno(err, -r, "cannot name the runtime's state of the container");
+	r = oci_state_read(root, docker_json_text(inspected, "Id"), &state, err);
+	if (r < 0)
+		return error_wrap(err, "only what runc runs, and runtimes that keep its state alike, can be moved");
+	json_object_set_new(spec, "state_root", json_string(root));
+	json_object_set_new(spec, "stdio", oci_descriptors(&state));
+	return oci_describe(&state, w, err);
+}
+
+int docker_read_state(const json_t *spec, struct oci_state *ret, struct error *err)
+{
+	return oci_state_read(docker_json_text(spec, "state_root"), docker_json_text(spec, "id"), ret, err);
+}
+
+int docker_way(const struct workload *w, const struct driver_options *options, struct checkpoint_way *ret, struct error *err)
+{
+	_cleanup_oci_ struct oci_state state = { 0 };
+	_cleanup_json_ json_t *spec = NULL;
+	int r = docker_spec_read(w, &spec, err);
+
+	(void)options;
 	if (!r)
-		r = docker_external_network(state, pid, external);
-	return r < 0 ? error_errno(err, -r, "cannot read the container's mounts") : 0;
+		r = docker_read_state(spec, &state, err);
+	return r < 0 ? r : oci_way(&state, ret, err);
 }
 
 static int add_tree(struct workload *w, const char *kind, const char *of, const char *path, struct error *err)
@@ -115,9 +126,7 @@ static int fill(struct docker_api *api, const json_t *inspected, const char *rul
 	if (!r)
 		r = add_daemon(api, spec, err);
 	if (!r)
-		r = add_state(inspected, spec, err);
-	if (!r)
-		r = pid_describe_container((pid_t)json_integer_value(docker_json_at(inspected, "State.Pid")), w, err);
+		r = describe_state(inspected, spec, w, err);
 	if (!r)
 		r = add_trees(inspected, spec, w, err);
 	if (r < 0)
@@ -155,17 +164,9 @@ int docker_describe(const char *id, const struct driver_options *options, struct
 int docker_network(const struct workload *w, const struct driver_place *place, int *ret_fd, struct error *err)
 {
 	pid_t pid = w->root_pid;
-	char path[64];
-	int fd, r = place ? docker_target_pid(w, place, &pid, err) : 0;
+	int r = place ? docker_target_pid(w, place, &pid, err) : 0;
 
 	if (r < 0)
 		return r;
-	if (pid <= 0 || tree_namespace(pid, "net") == tree_namespace(getpid(), "net"))
-		return -ENOENT;
-	snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return error_errno(err, errno, "cannot open the container's network namespace");
-	*ret_fd = fd;
-	return 0;
+	return pid > 0 ? oci_network(pid, ret_fd, err) : -ENOENT;
 }

@@ -16,7 +16,6 @@
 #include "base/fd.h"
 #include "base/process.h"
 
-#define STATE_MAX (4U << 20)
 #define CRIU_LOWEST 401 /* 4.1 */
 #define CRIU_RUN_MS 10000
 
@@ -32,26 +31,13 @@ static void exec_root_of(const json_t *inspected, char *ret, size_t size)
 		snprintf(ret, size, "/run/docker");
 }
 
-int docker_state_read(const json_t *inspected, json_t **ret, struct error *err)
+int docker_state_root(const json_t *inspected, char *ret, size_t size)
 {
-	const char *id = docker_json_text(inspected, "Id");
 	const char *runtime = docker_json_text(json_object_get(inspected, "HostConfig"), "Runtime");
-	_cleanup_buffer_ struct buffer text = { 0 };
-	char root[1024], path[1400];
-	json_t *state;
-	int r;
+	char root[1024];
 
 	exec_root_of(inspected, root, sizeof(root));
-	snprintf(path, sizeof(path), "%s/runtime-%s/moby/%s/state.json", root, *runtime ? runtime : "runc", id);
-	r = fd_read_file(AT_FDCWD, path, STATE_MAX, &text);
-	if (r < 0)
-		return error_errno(err, -r, "cannot read %s, what the runtime %s knows of the container (only runc and what keeps its "
-				   "state alike can be moved)", path, *runtime ? runtime : "runc");
-	state = json_loadb((char *)text.data, text.length, 0, NULL);
-	if (!state)
-		return error_set(err, EBADMSG, "%s is not what runc writes", path);
-	*ret = state;
-	return 0;
+	return snprintf(ret, size, "%s/runtime-%s/moby", root, *runtime ? runtime : "runc") < (int)size ? 0 : -ENAMETOOLONG;
 }
 
 int docker_container_directory(struct docker_api *api, const char *id, char *ret, size_t size, struct error *err)

@@ -220,5 +220,5 @@ int docker_check_target(const struct workload *w, const struct driver_options *o
 	}
 	if (!r)
 		r = check_binds(spec, ret);
-	return r < 0 ? r : pid_check_target(w, options, ret, err);
+	return r < 0 ? r : pid_check_room(w, ret, err);
 }

@@ -24,6 +24,7 @@ const struct driver_ops driver_docker = {
 	.network = docker_network,
 	.prepare = docker_prepare,
 	.restore = docker_restore,
+	.restore_begun = docker_restore_begun,
 	.restored = docker_restored,
 	.forget = docker_forget,
 };

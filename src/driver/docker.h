@@ -10,7 +10,7 @@
  *   volumes         [{name, destination, driver, options, labels, named, brought}]
  *   binds           [{source, destination}]
  *   stdio           [3 names]: what runc calls descriptors.json
- *   external        [text]: CRIU's --external, for the source's dump
+ *   state_root      where the source's runtime keeps its state (source only)
  *   log             whether the log is brought along
  *   connections     whether its addresses can be kept: TCP connections go on
  *   bind_rule       refuse, present or bring
@@ -19,6 +19,7 @@
 
 #include "driver/docker-api.h"
 #include "driver/driver.h"
+#include "driver/oci.h"
 
 extern const struct driver_ops driver_docker;
 
@@ -42,8 +43,8 @@ const char *docker_target_name(const json_t *spec, const struct driver_options *
 
 /* -- docker-state.c: what only the daemon's files on this host tell */
 
-/* Of a running container: runc's state file of it, and in it the names of its standard descriptors. */
-int docker_state_read(const json_t *inspected, json_t **ret, struct error *err);
+/* Of a container: the directory in which its runtime keeps the states of the daemon's containers. */
+int docker_state_root(const json_t *inspected, char *ret, size_t size);
 
 /* The directory of a container below the daemon's data root; it must be there. id: 64 hex digits, checked. */
 int docker_container_directory(struct docker_api *api, const char *id, char *ret, size_t size, struct error *err);
@@ -51,12 +52,11 @@ int docker_container_directory(struct docker_api *api, const char *id, char *ret
 /* Whether the daemon, or the containerd that it uses, finds a CRIU that is good enough on its own PATH. */
 int docker_check_criu(const struct docker_daemon *daemon, struct obstacles *ret, struct error *err);
 
-/* -- docker-external.c: CRIU's --external for it, as runc names them, appended to list; -errno. */
-int docker_external(const json_t *state, pid_t pid, json_t *list);
-int docker_external_network(const json_t *state, pid_t pid, json_t *list);
-
 /* A container's id as Docker makes them. */
 bool docker_id_valid(const char *id);
+
+/* Source: the same container as its runtime knows it. */
+int docker_read_state(const json_t *spec, struct oci_state *ret, struct error *err);
 
 /* -- docker-source.c, docker-target.c, docker-prepare.c, docker-engine.c: the ops */
 
@@ -70,7 +70,8 @@ int docker_check_target(const struct workload *w, const struct driver_options *o
 int docker_prepare(struct workload *w, const struct driver_place *place, struct error *err);
 /* The root task, once the daemon has it; -ENOENT before: Docker makes the network only when CRIU has made the root task. */
 int docker_target_pid(const struct workload *w, const struct driver_place *place, pid_t *ret, struct error *err);
-int docker_restore(const struct workload *w, const struct driver_place *place, int stderr_fd, struct process *ret, struct error *err);
+int docker_restore(const struct workload *w, struct driver_place *place, int stderr_fd, struct process *ret, struct error *err);
+void docker_restore_begun(struct driver_place *place);
 int docker_restored(const struct workload *w, const struct driver_place *place, struct error *err);
 int docker_forget(const struct workload *w, const struct driver_place *place, struct error *err);
 

@@ -7,9 +7,11 @@
 
 #include "driver/docker.h"
 #include "driver/pid.h"
+#include "driver/runc.h"
 
 static const struct driver_ops *const drivers[] = {
 	&driver_pid,
+	&driver_runc,
 	&driver_docker,
 	NULL,
 };

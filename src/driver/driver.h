@@ -56,6 +56,7 @@ struct driver_place {
 				       * reads its images elsewhere, as criu_config says */
 	const struct driver_options *options; /* engine: this side's */
 	const char *criu_config;      /* configuration file for the CRIU that the engine starts; must reach it. NULL before restore() */
+	int lock;		      /* of the driver's own, from restore() to restore_begun(); -1: none */
 	const char *criu_images;      /* what its images-dir says, for an engine that names the images on CRIU's command line, which wins */
 };
 
@@ -117,8 +118,12 @@ struct driver_ops {
 	/* Target; prepared; before the freeze: starts the engine's restore as a child that ends with 0 when the engine has it. Returns at once.
 	 * The engine's CRIU, which reads place->criu_config, is made to wait by migration/ until the images are there, and again before the
 	 * tasks run. stderr_fd: where the child's words go. */
-	int (*restore)(const struct workload *w, const struct driver_place *place, int stderr_fd, struct process *ret,
+	int (*restore)(const struct workload *w, struct driver_place *place, int stderr_fd, struct process *ret,
 		       struct error *err);
+
+	/* Target; right after restore(), when the engine's CRIU has read its configuration, or did not get there: what the
+	 * configuration lay in for it is given back (runc-conf.h). Does not block. */
+	void (*restore_begun)(struct driver_place *place);
 
 	/* Target; the tasks run and the engine's restore has ended well; repeatable. What is left to tell the engine (restart policy). A
 	 * failure is only told. */

@@ -115,37 +115,23 @@ static int fill_processes(const struct tree *t, struct workload *ret)
 	return 0;
 }
 
-/* What any tree has but its files. */
-static int describe_tree(pid_t root, struct tree *t, struct workload *ret, struct error *err)
+int pid_describe_tree(pid_t root, bool with_files, struct workload *ret, struct error *err)
 {
-	int r = tree_read(root, t, err);
+	_cleanup_tree_ struct tree t = { 0 };
+	int r = tree_read(root, &t, err);
 
 	if (r < 0)
 		return r;
 	ret->root_pid = root;
 	ret->own_pid_namespace = tree_namespace(root, "pid") != tree_namespace(getpid(), "pid");
-	ret->session_leader = t->processes[0].session == root;
-	r = fill_processes(t, ret);
+	ret->session_leader = t.processes[0].session == root;
+	r = fill_processes(&t, ret);
 	if (!r && !ret->own_pid_namespace)
-		r = collect_pids(t, ret);
+		r = collect_pids(&t, ret);
 	if (r < 0)
 		return error_errno(err, -r, "cannot describe the tree of process %d", root);
-	return pid_find_terminal(t, &ret->has_terminal, err);
-}
-
-int pid_describe_tree(pid_t root, struct workload *ret, struct error *err)
-{
-	_cleanup_tree_ struct tree t = { 0 };
-	int r = describe_tree(root, &t, ret, err);
-
-	return r < 0 ? r : files_describe(&t, ret, err);
-}
-
-int pid_describe_container(pid_t root, struct workload *ret, struct error *err)
-{
-	_cleanup_tree_ struct tree t = { 0 };
-
-	return describe_tree(root, &t, ret, err);
+	r = pid_find_terminal(&t, &ret->has_terminal, err);
+	return r < 0 || !with_files ? r : files_describe(&t, ret, err);
 }
 
 static int describe(const char *id, const struct driver_options *options, struct workload *ret, struct error *err)
@@ -160,7 +146,7 @@ static int describe(const char *id, const struct driver_options *options, struct
 	if (!r)
 		r = check_not_init(pid, err);
 	if (!r)
-		r = pid_describe_tree(pid, &w, err);
+		r = pid_describe_tree(pid, true, &w, err);
 	if (r < 0) {
 		workload_free(&w);
 		return r;
@@ -205,7 +191,7 @@ static int check_source(const struct workload *w, const struct driver_options *o
 	if (!r)
 		r = pid_check_namespaces(&t, ret, err);
 	if (!r)
-		r = pid_check_descriptors(&t, options, ret, err);
+		r = pid_check_descriptors(&t, false, options, ret, err);
 	if (!r)
 		r = pid_check_mappings(&t, ret, err);
 	return r;

@@ -1,8 +1,9 @@
 /*
- * Borrowing runc.conf: see runc-conf.h.
+ * /etc/criu/runc.conf for a moment: see runc-conf.h.
  *
- * Invariant: at any moment either runc.conf is the administrator's, or its first line is MARK and his is KEPT, if there was one. Both changes are
- * a rename. No state besides the lock; any thread.
+ * Ours is a symbolic link, so that it is told apart from anybody's file; what was there has the name SAVED meanwhile. Every order of
+ * these steps can be cut by a crash: whoever holds the lock next sees our link, or SAVED without a file, and puts things right.
+ * Threads: any; the lock is per open file.
  */
 #include "driver/runc-conf.h"
 
@@ -11,136 +12,90 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/log.h"
 
-#define NAME "runc.conf"
-#define KEPT "runc.conf.phaul-kept"
-#define MARK "# phaul: borrowed for a restore; what was here is in " KEPT "\n"
-#define CONFIG_MAX (1U << 20)
-#define LOCK_POLL_MS 20
+#define SAVED RUNC_CONF ".phaul-saved"
+#define LOCK "/etc/criu/.phaul-runc.lock"
+#define LOCK_MS 60000
+#define RETRY_NS 5000000
 
-static int open_directory(const char *directory, bool make, struct error *err)
+static int lock_file(uint64_t deadline_ns, int *ret_fd)
 {
-	int fd, r;
+	const struct timespec pause = { .tv_nsec = RETRY_NS };
+	_cleanup_close_ int fd = -1;
 
-	if (!directory)
-		directory = RUNC_CONF_DIRECTORY;
-	r = make ? dir_make(directory, 0755) : 0;
-	if (r < 0)
-		return error_errno(err, -r, "cannot make %s", directory);
-	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 && errno == ENOENT)
-		return -ENOENT;
-	return fd < 0 ? error_errno(err, errno, "cannot open %s", directory) : fd;
-}
-
-/* flock(2) knows no deadline. */
-static int take_lock(int fd, uint64_t deadline_ns, struct error *err)
-{
+	if (dir_make("/etc/criu", 0755) < 0 || (fd = open(LOCK, O_RDWR | O_CREAT | O_CLOEXEC, 0600)) < 0)
+		return -errno;
+	/* flock(2) knows no deadline. */
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno != EWOULDBLOCK && errno != EINTR)
-			return error_errno(err, errno, "cannot lock " RUNC_CONF_DIRECTORY);
+			return -errno;
 		if (clock_now_ns() >= deadline_ns)
-			return error_set(err, ETIMEDOUT, "another restore keeps " RUNC_CONF_DIRECTORY "/" NAME " for itself");
-		(void)fd_wait(-1, 0, deadline_in_ms(LOCK_POLL_MS));
+			return -ETIMEDOUT;
+		nanosleep(&pause, NULL);
 	}
+	*ret_fd = TAKE_FD(fd);
 	return 0;
 }
 
-/* 1: the file is a borrower's, 0: it is not. *ret: its content, empty when there is none. */
-static int read_present(int dir_fd, struct buffer *ret)
+/* With the lock held: as it was before us. */
+static int put_back(void)
 {
-	int r = fd_read_file(dir_fd, NAME, CONFIG_MAX, ret);
+	struct stat st;
 
-	if (r == -ENOENT)
-		return 0;
-	if (r < 0)
-		return r;
-	return ret->length >= strlen(MARK) && !memcmp(ret->data, MARK, strlen(MARK));
-}
+	if (lstat(RUNC_CONF, &st) == 0 && S_ISLNK(st.st_mode)) {
+		char target[4096];
+		ssize_t n = readlink(RUNC_CONF, target, sizeof(target) - 1);
 
-/* With the lock held. */
-static int put_back(int dir_fd)
-{
-	_cleanup_buffer_ struct buffer text = { 0 };
-	int r = read_present(dir_fd, &text);
-
-	if (r < 0)
-		return r;
-	if (!r) /* died before it wrote its own: both names are the administrator's file */
-		return unlinkat(dir_fd, KEPT, 0) < 0 && errno != ENOENT ? -errno : 0;
-	if (renameat(dir_fd, KEPT, dir_fd, NAME) == 0)
-		return 0;
-	if (errno != ENOENT)
-		return -errno;
-	return unlinkat(dir_fd, NAME, 0) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-static int write_ours(int dir_fd, const char *config)
-{
-	_cleanup_buffer_ struct buffer text = { 0 }, his = { 0 };
-	int r = read_present(dir_fd, &his);
-
-	if (r < 0)
-		return r;
-	if (linkat(dir_fd, NAME, dir_fd, KEPT, 0) < 0 && errno != ENOENT)
-		return -errno;
-	r = buffer_append(&text, MARK, strlen(MARK));
-	if (!r && his.length)
-		r = buffer_append(&text, his.data, his.length);
-	if (!r)
-		r = buffer_append(&text, "\n", 1);
-	if (!r)
-		r = fd_read_file(AT_FDCWD, config, CONFIG_MAX, &text);
-	return r < 0 ? r : fd_write_file(dir_fd, NAME, text.data, text.length, 0644);
-}
-
-int runc_conf_borrow(const char *directory, const char *config, uint64_t deadline_ns, struct runc_conf *ret, struct error *err)
-{
-	_cleanup_close_ int fd = open_directory(directory, true, err);
-	int r;
-
-	if (fd < 0)
-		return fd;
-	r = take_lock(fd, deadline_ns, err);
-	if (r < 0)
-		return r;
-	r = put_back(fd);
-	if (!r)
-		r = write_ours(fd, config);
-	if (r < 0) {
-		(void)put_back(fd);
-		return error_errno(err, -r, "cannot write " RUNC_CONF_DIRECTORY "/" NAME);
+		target[n > 0 ? n : 0] = 0;
+		if (strstr(target, "/engine/criu.conf") && unlink(RUNC_CONF) < 0)
+			return -errno;
 	}
-	ret->lock_fd = TAKE_FD(fd);
+	if (lstat(SAVED, &st) == 0 && lstat(RUNC_CONF, &st) < 0 && rename(SAVED, RUNC_CONF) < 0)
+		return -errno;
 	return 0;
 }
 
-int runc_conf_give_back(struct runc_conf *c, struct error *err)
+int runc_conf_take(const char *config, int *ret_lock, struct error *err)
 {
-	int r;
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+	int r = lock_file(deadline_in_ms(LOCK_MS), &fd);
 
-	if (c->lock_fd < 0)
-		return 0;
-	r = put_back(c->lock_fd);
-	close_fd(&c->lock_fd);
-	return r < 0 ? error_errno(err, -r, "cannot put " RUNC_CONF_DIRECTORY "/" NAME " back as it was") : 0;
+	if (r == -ETIMEDOUT)
+		return error_set(err, EBUSY, "another restore has held %s for a minute", RUNC_CONF);
+	if (!r)
+		r = put_back();
+	if (!r && lstat(RUNC_CONF, &st) == 0 && rename(RUNC_CONF, SAVED) < 0)
+		r = -errno;
+	if (!r && symlink(config, RUNC_CONF) < 0)
+		r = -errno;
+	if (r < 0)
+		return error_errno(err, -r, "cannot put CRIU's configuration into %s", RUNC_CONF);
+	*ret_lock = TAKE_FD(fd);
+	return 0;
 }
 
-int runc_conf_recover(const char *directory, struct error *err)
+void runc_conf_give_back(int *lock)
 {
-	_cleanup_close_ int fd = open_directory(directory, false, err);
-	int r;
+	int r = *lock < 0 ? 0 : put_back();
 
-	if (fd == -ENOENT)
-		return 0;
-	if (fd < 0)
-		return fd;
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK ? 0 : error_errno(err, errno, "cannot lock " RUNC_CONF_DIRECTORY);
-	r = put_back(fd);
-	return r < 0 ? error_errno(err, -r, "cannot put " RUNC_CONF_DIRECTORY "/" NAME " back as it was") : 0;
+	if (r < 0)
+		log_error("cannot restore %s (what was there is %s): %s", RUNC_CONF, SAVED, strerror(-r));
+	close_fd(lock);
+}
+
+void runc_conf_mend(void)
+{
+	struct stat st;
+	int lock = -1;
+
+	if (lstat(SAVED, &st) < 0 && (lstat(RUNC_CONF, &st) < 0 || !S_ISLNK(st.st_mode)))
+		return;
+	if (lock_file(clock_now_ns(), &lock) == 0)
+		runc_conf_give_back(&lock);
 }

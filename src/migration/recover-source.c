@@ -15,6 +15,7 @@
 #include "migration/recover.h"
 #include "migration/subject.h"
 #include "migration/tasks.h"
+#include "migration/throttle.h"
 
 #define CRIU_MS 60000 /* to roll a dump back */
 #define ABORT_MS 10000
@@ -49,6 +50,7 @@ static int take_back(struct journal *j, const struct noted_tasks *tasks, const c
 	if (journal_same_boot(j)) {
 		pid_t root = noted_process_alive(j, "root");
 
+		throttle_undo(j);
 		if (root) /* a CRIU that was killed leaves connections under repair */
 			criu_end_tcp_repair(root);
 		return_addresses(j);

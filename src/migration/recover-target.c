@@ -17,6 +17,7 @@
 #include "migration/recover.h"
 #include "migration/subject.h"
 #include "migration/tasks.h"
+#include "net/hold.h"
 
 #define CRIU_MS 10000	     /* CRIU has lost its client and undoes what it did */
 #define CRIU_RESUME_MS 60000 /* CRIU goes on with a resume */
@@ -92,7 +93,7 @@ static int forget(const struct journal *j, struct error *err)
 			subject_forget(j);
 		if (!r)
 			remove_addresses(j);
-		if (!r && net_catch_remove(journal_id(j), err) < 0)
+		if (!r && net_hold_remove(journal_id(j), NULL, err) < 0)
 			log_warning("%s", err->text);
 	}
 	if (!r)
@@ -113,7 +114,7 @@ static int acknowledge(struct journal *j, const char *reason, enum migration_out
 	struct net_address addresses[MIGRATION_ADDRESSES_MAX];
 	size_t n = recover_addresses(j, addresses);
 
-	if (net_catch_remove(journal_id(j), err) < 0)
+	if (net_hold_remove(journal_id(j), NULL, err) < 0)
 		log_warning("%s", err->text);
 	for (size_t i = 0; i < n; i++)
 		if (net_address_announce(&addresses[i], err) < 0)

@@ -142,9 +142,11 @@ static int start_engine(struct restorer *r, struct driver_place *place, const st
 	if (words_fd < 0)
 		return error_errno(err, errno, "cannot create %s", words);
 	result = r->driver->restore(r->workload, place, words_fd, &engine, err);
-	if (result < 0)
-		return result;
-	return criu_held_await(r->held, &engine, words, deadline_in_ms(ENGINE_START_MS), cancel_fd, err);
+	if (!result)
+		result = criu_held_await(r->held, &engine, words, deadline_in_ms(ENGINE_START_MS), cancel_fd, err);
+	if (r->driver->restore_begun)
+		r->driver->restore_begun(place);
+	return result;
 }
 
 int restorer_new(const struct driver_ops *driver, const struct workload *w, struct driver_place *place,

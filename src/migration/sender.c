@@ -407,6 +407,32 @@ int sender_wait(struct sender *s, uint64_t deadline_ns, struct error *err)
 	return r;
 }
 
+int sender_cut(struct sender *s, struct page_runs *ret)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&s->lock);
+	for (size_t i = s->next_run; s->busy && i < s->runs->n_runs && !r; i++) {
+		struct page_run part = s->runs->runs[i];
+		uint64_t skip = i == s->next_run ? s->next_page : 0;
+
+		part.address += skip << PAGE_SHIFT;
+		part.pid_address += skip << PAGE_SHIFT;
+		part.pages -= skip;
+		r = page_runs_add(ret, &part);
+	}
+	if (!r && s->busy)
+		s->next_run = s->runs->n_runs;
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+void sender_set_pacer(struct sender *s, struct pacer *pacer)
+{
+	for (size_t i = 0; i < s->n_threads; i++)
+		channel_set_pacer(s->threads[i].channel, pacer);
+}
+
 void sender_progress(struct sender *s, struct sender_counters *ret_round, struct sender_counters *ret_all)
 {
 	pthread_mutex_lock(&s->lock);

@@ -34,6 +34,13 @@ int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs,
 /* Waits for its end (all channels have sent the barrier): 1 over, 0 the deadline passed, or the first failure. */
 int sender_wait(struct sender *s, uint64_t deadline_ns, struct error *err);
 
+/* Cuts the round under way short: what no thread has taken yet is appended to `ret` and will not be sent. Wait for its end all the
+ * same. 0, -ENOMEM (and nothing was cut). */
+int sender_cut(struct sender *s, struct page_runs *ret);
+
+/* What all channels together may send; not owned. */
+void sender_set_pacer(struct sender *s, struct pacer *pacer);
+
 /* Of the round under way (or the last one), and of all. */
 void sender_progress(struct sender *s, struct sender_counters *ret_round, struct sender_counters *ret_all);
 

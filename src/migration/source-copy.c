@@ -98,6 +98,8 @@ int source_stage_begin(struct source *s, struct error *err)
 	source_engine_patience(s, false);
 	if (!r)
 		r = open_data_channels(s, err);
+	if (!r)
+		source_converge_begin(s);
 	return r < 0 ? r : journal_enter(s->journal, STATE_COPYING, NULL, err);
 }
 
@@ -245,6 +247,7 @@ static const char *tracker_name(enum tracker_kind kind)
 static int collect(struct source *s, struct error *err)
 {
 	_cleanup_free_ pid_t *pids = NULL, *image_pids = NULL;
+	_cleanup_(page_runs_free) struct page_runs written = { 0 };
 	uint64_t before = clock_now_ns();
 	size_t n;
 	int r = s->driver->processes(&s->workload, &pids, &image_pids, &n, err);
@@ -253,11 +256,10 @@ static int collect(struct source *s, struct error *err)
 		r = tracker_update(s->tracker, TRACKER_ROUND, pids, image_pids, n, err);
 	if (r < 0)
 		return r;
-	page_runs_free(&s->runs);
-	r = tracker_collect(s->tracker, TRACKER_ROUND, &s->runs, err);
+	r = tracker_collect(s->tracker, TRACKER_ROUND, &written, err);
 	s->scan_ns = clock_now_ns() - before;
 	s->n_processes = (uint32_t)n;
-	return r;
+	return r < 0 ? r : source_converge_look(s, &written, pids, n, err);
 }
 
 static int start_tracking(struct source *s, struct error *err)
@@ -268,6 +270,7 @@ static int start_tracking(struct source *s, struct error *err)
 
 	if (r < 0)
 		return r;
+	s->copy_started_ns = clock_now_ns();
 	kind = tracker_kind_of(s->tracker);
 	snprintf(s->result.tracker, sizeof(s->result.tracker), "%s", tracker_name(kind));
 	if (kind == TRACKER_NONE)
@@ -288,14 +291,14 @@ static void tell_progress(struct source *s)
 	s->event->kind = EVENT_PROGRESS;
 	p->round = s->round;
 	p->pages_done = round.pages;
-	p->pages_round = s->runs.pages;
+	p->pages_round = s->sending.pages;
 	if (now > s->progress_ns)
 		p->bytes_per_second = (uint64_t)((double)(bytes - s->progress_bytes) * (double)NS_PER_S /
 						 (double)(now - s->progress_ns));
 	if (s->result.n_iterations) {
 		const struct migration_iteration *last = &s->result.iterations[s->result.n_iterations - 1];
 
-		p->dirty_pages_per_second = last->ns ? last->dirty_pages * NS_PER_S / last->ns : 0;
+		p->dirty_pages_per_second = last->ns ? last->written_pages * NS_PER_S / last->ns : 0;
 		p->estimate_ns = s->result.predicted_frozen_ns;
 	}
 	s->progress_ns = now;
@@ -310,7 +313,7 @@ static int start_round(struct source *s, struct error *err)
 	s->round_started_ns = s->progress_ns = clock_now_ns();
 	s->progress_bytes = sender_bytes_out(s->sender);
 	s->round_under_way = true;
-	r = sender_start(s->sender, s->round, &s->runs, err);
+	r = sender_start(s->sender, s->round, &s->sending, err);
 	if (r < 0)
 		return r;
 	tell_progress(s);
@@ -323,7 +326,7 @@ static int await_round_done(struct source *s, struct error *err)
 	CONTROL_OF(request, round, ROUND, &part);
 
 	part.number = s->round;
-	part.pages = s->runs.pages;
+	part.pages = s->sending.pages;
 	return session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_ROUND_DONE, NULL, err);
 }
 
@@ -352,49 +355,20 @@ static int end_round(struct source *s, struct error *err)
 	*it = (struct migration_iteration){ .pages = round.pages - round.pages_gone,
 					    .pages_zero = round.pages_zero,
 					    .bytes = round.bytes,
-					    .ns = clock_now_ns() - s->round_started_ns };
+					    .ns = clock_now_ns() - s->round_started_ns,
+					    .pages_left_out = s->left.pages,
+					    .throttle = s->throttle_percent };
 	r = collect(s, err);
 	if (r < 0)
 		return r;
 	it->dirty_pages = s->runs.pages;
+	it->written_pages = s->written.pages;
 	s->round_under_way = false;
 	s->rounds[s->result.n_iterations++] = (struct policy_round){ it->pages, it->bytes, it->ns, it->dirty_pages };
 	s->event->kind = EVENT_ITERATION;
 	s->event->round = s->round;
 	s->event->iteration = *it;
 	return STAGE_AGAIN;
-}
-
-/* How long this thread ran, and how long it waited while it could have run (Documentation/scheduler/sched-stats.rst). Zeros when
- * the kernel does not say. */
-static void read_waiting(struct policy_freeze *f)
-{
-	_cleanup_buffer_ struct buffer text = { 0 };
-	unsigned long long ran, waited;
-
-	if (fd_read_file(AT_FDCWD, "/proc/thread-self/schedstat", 4096, &text) < 0 || !text.length ||
-	    sscanf((const char *)text.data, "%llu %llu", &ran, &waited) != 2)
-		return;
-	f->ran_ns = ran;
-	f->waited_ns = waited;
-}
-
-static enum policy_decision decide(struct source *s)
-{
-	struct policy_freeze freeze = { .processes = s->n_processes,
-					.scan_ns = s->scan_ns,
-					.round_trip_ns = s->round_trip_ns };
-	struct policy_limits limits = { .max_downtime_ns = s->options->max_downtime_ms * NS_PER_MS,
-					.max_rounds = MIN(s->options->max_rounds, (uint32_t)MIGRATION_ITERATIONS_MAX) };
-	enum policy_decision decision;
-
-	read_waiting(&freeze);
-	limits.fixed_ns = policy_fixed_ns(&freeze);
-	decision = policy_decide(&limits, s->rounds, (uint32_t)s->result.n_iterations, &s->result.predicted_frozen_ns);
-	log_info("round %u left %llu pages, the freeze would take %llu ms (%llu without them): %s", s->round,
-		 (unsigned long long)s->runs.pages, (unsigned long long)(s->result.predicted_frozen_ns / NS_PER_MS),
-		 (unsigned long long)(limits.fixed_ns / NS_PER_MS), policy_explain(decision));
-	return decision;
 }
 
 int source_stage_copy(struct source *s, struct error *err)
@@ -418,13 +392,15 @@ int source_stage_copy(struct source *s, struct error *err)
 		if (s->options->cancel_fd >= 0 && fd_wait(s->options->cancel_fd, POLLIN, 0) == 1)
 			return error_set(err, ECANCELED, "canceled while memory was copied");
 		tell_progress(s);
-		r = keep_alive(s, err);
+		r = source_converge_check(s, err);
+		if (!r)
+			r = keep_alive(s, err);
 		return r < 0 ? r : STAGE_AGAIN;
 	}
 	/* Told first, done when we are called again. */
 	if (!s->decided) {
 		s->decided = true;
-		s->decision = decide(s);
+		s->decision = source_converge_decide(s);
 		s->event->kind = EVENT_DECISION;
 		s->event->round = s->round;
 		s->event->decision = s->decision;
@@ -432,13 +408,15 @@ int source_stage_copy(struct source *s, struct error *err)
 		return STAGE_AGAIN;
 	}
 	s->decided = false;
-	if (s->decision != POLICY_AGAIN)
-		return STAGE_DONE;
-	return start_round(s, err);
+	r = source_converge_act(s, err);
+	if (r < 0)
+		return r;
+	return policy_course(s->decision) == POLICY_COURSE_ROUND ? start_round(s, err) : STAGE_DONE;
 }
 
 void source_undo_copy(struct source *s)
 {
+	source_converge_end(s);
 	if (s->sender)
 		s->result.bytes_wire += sender_bytes_out(s->sender);
 	sender_free(TAKE_PTR(s->sender));

@@ -58,6 +58,8 @@ int source_stage_arm(struct source *s, struct error *err)
 	source_engine_patience(s, true);
 	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
 	source_engine_patience(s, false);
+	if (!r)
+		r = source_net_arm(s, err);
 	if (!r && s->driver->arm) {
 		s->engine_armed = true;
 		r = s->driver->arm(&s->workload, &s->driver_options, err);
@@ -67,6 +69,8 @@ int source_stage_arm(struct source *s, struct error *err)
 	if (!r && mkfifo(s->hidden_path, 0600) < 0)
 		r = error_errno(err, errno, "cannot make the pipe %s", s->hidden_path);
 	if (!r)
+		source_flags_prepare(s);
+	if (!r)
 		r = criu_start(&options, &s->criu, err);
 	return r < 0 ? r : noted_process_write(s->journal, "criu", criu_program_pid(s->criu), err);
 }
@@ -75,11 +79,18 @@ int source_stage_freeze(struct source *s, struct error *err)
 {
 	int r, mended;
 
-	r = source_final_begin(s, err);
+	r = source_converge_let_go(s, err);
+	if (!r)
+		r = source_final_begin(s, err);
 	if (r < 0)
 		return r;
+	log_debug("CRIU is asked to dump");
 	s->frozen_at_ns = clock_now_ns();
-	r = criu_dump(s->criu, s->workload.root_pid, s->options->cancel_fd, err);
+	r = criu_dump_stop(s->criu, s->workload.root_pid, s->options->cancel_fd, err);
+	if (!r)
+		r = source_give_addresses(s, err);
+	if (!r)
+		r = criu_dump(s->criu, s->workload.root_pid, s->options->cancel_fd, err);
 	r = source_final_end(s, r, err);
 	if (r < 0)
 		return r;
@@ -110,6 +121,7 @@ void source_undo_freeze(struct source *s)
 {
 	struct error err = { 0 };
 
+	source_return_addresses(s);
 	if (!s->criu)
 		return;
 	if (criu_dump_rollback(s->criu, &err) < 0)
@@ -121,31 +133,11 @@ void source_undo_freeze(struct source *s)
 	criu_free(TAKE_PTR(s->criu));
 }
 
-static int give_addresses(struct source *s, struct error *err)
-{
-	int r = s->options->n_addresses ? journal_mark(s->journal, "addresses_given", err) : 0;
-
-	s->addresses_given = true;
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < s->options->n_addresses; i++) {
-		r = net_address_remove(&s->options->addresses[i], err);
-
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
 static int send_rest(struct source *s, struct error *err)
 {
-	int r;
-
-	s->round++;
-	r = sender_start(s->sender, s->round, &s->runs, err);
 	/* CRIU's images go on the control channel while the data channels carry pages. */
-	if (!r)
-		r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);
+	int r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);
+
 	log_debug("images sent, %u files", s->images.files);
 	if (!r && source_passes(s))
 		r = source_touch_mapped(s, err);
@@ -156,7 +148,7 @@ static int send_rest(struct source *s, struct error *err)
 		s->result.sync_final_ns += clock_now_ns() - before;
 	}
 	if (!r)
-		r = sender_wait(s->sender, DEADLINE_NEVER, err);
+		r = source_early_finish(s, err);
 	if (r < 0)
 		return r;
 	log_debug("last %llu pages sent", (unsigned long long)s->runs.pages);
@@ -171,9 +163,8 @@ int source_stage_finish(struct source *s, struct error *err)
 	Phaul__Wire__Finish finish = PHAUL__WIRE__FINISH__INIT;
 	CONTROL_OF(request, finish, FINISH, &finish);
 	struct sender_counters round, all;
-	int r = give_addresses(s, err);
+	int r = source_give_addresses(s, err); /* where nobody could before */
 
-	log_debug("%zu addresses given up", s->options->n_addresses);
 	if (!r)
 		r = send_rest(s, err);
 	if (r < 0)
@@ -194,19 +185,6 @@ int source_stage_finish(struct source *s, struct error *err)
 	s->result.pages_referenced = s->images.pages_referenced;
 	s->result.image_bytes = s->images.bytes;
 	return STAGE_DONE;
-}
-
-void source_undo_finish(struct source *s)
-{
-	struct error err = { 0 };
-
-	if (!s->addresses_given)
-		return;
-	for (size_t i = 0; i < s->options->n_addresses; i++)
-		if (net_address_add(&s->options->addresses[i], &err) < 0 ||
-		    net_address_announce(&s->options->addresses[i], &err) < 0)
-			log_error("%s", err.text);
-	s->addresses_given = false;
 }
 
 int source_stage_commit(struct source *s, struct error *err)
@@ -241,6 +219,8 @@ int source_stage_commit(struct source *s, struct error *err)
 		return source_after_commit(s, err);
 	}
 	s->result.resume_ns = reply->running->resume_ns;
+	s->result.held = reply->running->held;
+	s->result.held_packets = reply->running->held_packets;
 	s->result.frozen_ns = s->committed_at_ns - s->frozen_at_ns + s->round_trip_ns / 2 + reply->running->resume_ns;
 	return STAGE_DONE;
 }

@@ -12,11 +12,15 @@
 #include "driver/driver.h"
 #include "memory/dedup.h"
 #include "memory/tracker.h"
+#include "memory/vma-flags.h"
 #include "migration/handover.h"
+#include "migration/heat.h"
 #include "migration/images.h"
 #include "migration/migration.h"
 #include "migration/sender.h"
 #include "migration/session.h"
+#include "migration/throttle.h"
+#include "transport/pacer.h"
 
 /* The present maps of all processes, as FINISH carries them. */
 struct present_list {
@@ -27,6 +31,13 @@ struct present_list {
 };
 
 void present_list_free(struct present_list *p);
+
+/* How far CRIU has come in the dump, as it showed by opening a pipe. */
+enum final_reached {
+	FINAL_BEGUN,
+	FINAL_MAPPINGS, /* all tasks are stopped, and it wants to know the first one's mappings */
+	FINAL_PAGES,	/* it wants to know what it need not see */
+};
 
 struct source {
 	const struct migration_options *options;
@@ -67,7 +78,7 @@ struct source {
 	struct tracker *tracker;
 	struct dedup_index *dedup;
 	struct sender *sender;
-	struct page_runs runs; /* of the round under way, or about to be */
+	struct page_runs runs; /* all that is still to be sent, before the round under way */
 	uint32_t round;
 	bool round_under_way;
 	bool decided; /* the decision after the last round was told, and is to be acted on */
@@ -80,11 +91,26 @@ struct source {
 	uint64_t spoke_ns; /* when the control channel was last used in a round */
 	size_t sync_next;
 
+	/* convergence (source-converge.c) */
+	struct heat heat;
+	struct page_runs sending; /* of runs: the round under way, or about to be */
+	struct page_runs left;	  /* the others: written in every round, or cut off */
+	struct page_runs written; /* as of the last look */
+	struct throttle *throttle;
+	uint32_t throttle_percent;
+	struct pacer pacer;
+	uint64_t copy_started_ns;
+	bool timed_out; /* the round under way was cut short */
+
 	/* the final pass (source-final.c) */
-	char hidden_path[544];
+	char hidden_path[544], flags_path[560];
+	struct vma_flags *flags; /* NULL: CRIU reads smaps by itself */
+	struct page_runs late_runs; /* of the last list, what cannot be sent beside the dump */
+	bool sending;		    /* the rest of it is being sent */
 	struct present_list present;
 	pthread_t final_thread;
-	_Atomic bool final_canceled, final_opened;
+	_Atomic bool final_canceled;
+	_Atomic enum final_reached final_reached;
 	bool final_taken, hidden;
 	int final_result;
 	struct error final_error;
@@ -124,7 +150,28 @@ void source_undo_begin(struct source *s);
 void source_undo_copy(struct source *s);
 void source_undo_arm(struct source *s);
 void source_undo_freeze(struct source *s);
-void source_undo_finish(struct source *s);
+
+/* source-net.c. arm: before the freeze. give: the tasks are stopped. return: a rollback; idempotent, failures are logged. */
+int source_net_arm(struct source *s, struct error *err);
+int source_give_addresses(struct source *s, struct error *err);
+void source_return_addresses(struct source *s);
+
+/* The channels are there: what they may send is limited. */
+void source_converge_begin(struct source *s);
+
+/* What the tracker reported: *written is taken over, and sorted into what is sent next and what is left for last. */
+int source_converge_look(struct source *s, struct page_runs *written, const pid_t *pids, size_t n, struct error *err);
+
+/* After a round: what next? And, once that was told, its consequence: the workload is held back, or copying ends with a sentence. */
+enum policy_decision source_converge_decide(struct source *s);
+int source_converge_act(struct source *s, struct error *err);
+
+/* In the middle of a round: is the time for copying over? */
+int source_converge_check(struct source *s, struct error *err);
+
+/* Right before the freeze: neither the workload nor we are held back any more. */
+int source_converge_let_go(struct source *s, struct error *err);
+void source_converge_end(struct source *s); /* idempotent */
 
 /* Around the dump: the final pass is taken as soon as the tasks are stopped. `dumped` is the dump's result; a failure is handed
  * through. */
@@ -133,6 +180,18 @@ int source_final_end(struct source *s, int dumped, struct error *err);
 
 /* An engine may take longer to answer (image, container, network) than a peer may otherwise be silent. */
 void source_engine_patience(struct source *s, bool patient);
+
+/* Before the freeze: learns to answer what CRIU asks about mappings. Without it CRIU asks the kernel, and takes longer. */
+void source_flags_prepare(struct source *s);
+
+/* Tasks stopped: the answer, for these processes. */
+void source_flags_answer(struct source *s, int fd, const pid_t *pids, size_t n);
+
+/* Tasks stopped, the last list taken: begins to send it, but for what CRIU may change for a while (s->late_runs). */
+int source_early_send(struct source *s, struct error *err);
+
+/* CRIU is done: sends what could not be sent before, and waits until all is sent. */
+int source_early_finish(struct source *s, struct error *err);
 
 /* How the target is reached again. */
 void source_link(const struct source *s, struct handover_link *ret);

@@ -30,7 +30,7 @@ static const struct stage {
 	{ "copy", source_stage_copy, source_undo_copy },
 	{ "arm", source_stage_arm, source_undo_arm },
 	{ "freeze", source_stage_freeze, source_undo_freeze },
-	{ "finish", source_stage_finish, source_undo_finish },
+	{ "finish", source_stage_finish, source_return_addresses },
 	{ "commit", source_stage_commit, NULL }, /* its first act is the point of no return */
 	{ "settle", source_stage_settle, NULL },
 	{ "fill", source_stage_fill, NULL },
@@ -44,9 +44,11 @@ int source_new(const struct migration_options *options, struct source **ret, str
 	if (!s)
 		return error_set(err, ENOMEM, "no memory for a migration");
 	s->options = options;
+	pacer_init(&s->pacer, options->bandwidth);
 	s->started_ns = clock_now_ns();
 	r = uuid_new(&s->result.id);
 	if (r < 0) {
+		pacer_destroy(&s->pacer);
 		free(s);
 		return error_errno(err, -r, "cannot make an id for the migration");
 	}
@@ -197,10 +199,13 @@ void source_free(struct source *s)
 	} else {
 		criu_free(s->criu);
 	}
+	source_converge_end(s);
 	sender_free(s->sender);
 	tracker_free(s->tracker);
 	dedup_free(s->dedup);
 	page_runs_free(&s->runs);
+	page_runs_free(&s->late_runs);
+	vma_flags_free(s->flags);
 	present_list_free(&s->present);
 	channel_free(s->fs_channel);
 	session_free(&s->session);
@@ -209,6 +214,7 @@ void source_free(struct source *s)
 	checkpoint_way_free(&s->way);
 	workload_free(&s->workload);
 	obstacles_free(&s->obstacles);
+	pacer_destroy(&s->pacer);
 	if (s->work_directory[0] && !s->outcome_unknown && !s->options->keep_images)
 		dir_remove(s->work_directory);
 	free(s);

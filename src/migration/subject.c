@@ -177,7 +177,8 @@ static void at_target(const struct journal *j, bool keep)
 		struct driver_place place = { .id_text = journal_id(j),
 					      .work_directory = s.work_directory,
 					      .images_directory = s.work_directory,
-					      .options = &s.options };
+					      .options = &s.options,
+					      .lock = -1 };
 
 		if (keep && s.driver->restored)
 			r = s.driver->restored(&s.workload, &place, &err);

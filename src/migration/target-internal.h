@@ -12,6 +12,7 @@
 #include "migration/receiver.h"
 #include "migration/restorer.h"
 #include "migration/session.h"
+#include "net/hold.h"
 
 struct target {
 	const struct target_options *options;
@@ -52,7 +53,9 @@ struct target {
 	struct driver_place place;
 	bool prepared_place; /* the driver made something here: forget() is due on an abort */
 	struct restorer *restorer;
-	bool caught;		/* the addresses are caught */
+	bool caught;		/* there may be a table that holds what arrives */
+	struct net_hold *hold;
+	struct net_hold_counts held;
 	size_t n_addresses_set; /* added here, to be taken away by an abort */
 	pid_t root_pid;
 	uint64_t resumed_at_ns;
@@ -72,6 +75,7 @@ int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct erro
 int target_on_round(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+int target_on_take(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error *err);
@@ -108,6 +112,15 @@ void target_rejoin(struct target *t);
 
 /* Whether a file pass may replace that path here; asked in the plan, and again before each pass, whatever the source forces. */
 bool target_may_sync(const struct target *t, const char *path);
+
+/* target-net.c. arm: before the freeze, what will arrive is to wait. take: the addresses are ours. release: the tasks run. settle: all is over. undo: of
+ * arm and take. */
+int target_net_arm(struct target *t, struct error *err);
+int target_net_take(struct target *t, struct error *err);
+void target_net_announce(struct target *t);
+void target_net_release(struct target *t);
+void target_net_settle(struct target *t);
+void target_net_undo(struct target *t);
 
 /* Undoes everything this migration did here. Only before the resume; idempotent; failures are logged. */
 void target_undo(struct target *t);

@@ -20,7 +20,8 @@ int target_prepare_place(struct target *t, struct error *err)
 	t->place = (struct driver_place){ .id_text = t->id_text,
 					  .work_directory = t->work_directory,
 					  .images_directory = t->engine_directory,
-					  .options = &t->driver_options };
+					  .options = &t->driver_options,
+					  .lock = -1 };
 	if (!t->driver->prepare)
 		return 0;
 	r = dir_make(t->engine_directory, 0700);

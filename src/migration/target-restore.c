@@ -256,20 +256,9 @@ int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error 
 {
 	int r = make_restorer(t, m->arm->way, err);
 
-	if (!r && t->n_addresses) {
-		t->caught = true;
-		r = net_catch_install(t->id_text, t->addresses, t->n_addresses, err);
-	}
+	if (!r)
+		r = target_net_arm(t, err);
 	return r < 0 ? r : session_send_ready(&t->session, err);
-}
-
-static int add_addresses(struct target *t, struct error *err)
-{
-	int r = t->n_addresses ? journal_mark(t->journal, "addresses_set", err) : 0;
-
-	while (t->n_addresses_set < t->n_addresses && !r)
-		r = net_address_add(&t->addresses[t->n_addresses_set++], err);
-	return r;
 }
 
 /* The present maps: drop what is gone, know that the rest is here, give it to a pager. */
@@ -330,7 +319,7 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 		r = start_pager(t, m->finish, err);
 	log_debug("the pager is ready");
 	if (!r)
-		r = add_addresses(t, err);
+		r = target_net_take(t, err);
 	checked = clock_now_ns();
 	if (!r && !t->restorer)
 		r = error_set(err, EPROTO, "the peer did not let the target get ready for the freeze");
@@ -350,15 +339,6 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	part.check_ns = checked - arrived;
 	part.restore_ns = clock_now_ns() - checked;
 	return session_send(&t->session, &reply, err);
-}
-
-static void announce(struct target *t)
-{
-	struct error err = { 0 };
-
-	for (size_t i = 0; i < t->n_addresses; i++)
-		if (net_address_announce(&t->addresses[i], &err) < 0)
-			log_warning("%s", err.text);
 }
 
 /* Who lacks its CRIU or its pager cannot be let go; the source may still have its copy back. */
@@ -387,11 +367,9 @@ int target_release(struct target *t, struct error *err)
 	if (r < 0)
 		return r;
 	t->resumed_at_ns = clock_now_ns();
+	log_debug("the tasks run");
 	/* Only now: a segment that reaches a socket still under repair is lost, or answered wrongly. */
-	if (t->caught && net_catch_remove(t->id_text, err) < 0)
-		log_error("%s", err->text);
-	t->caught = false;
-	announce(t);
+	target_net_release(t);
 	r = hook_reached("target", "resumed", -1, err);
 	if (!r)
 		r = pager_release(t->pager, err);
@@ -414,6 +392,8 @@ int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct err
 		return r;
 	part.resume_ns = t->resumed_at_ns - began;
 	part.root_pid = t->root_pid;
+	part.held = net_hold_queues(t->hold);
+	part.held_packets = t->held.packets;
 	return session_send(&t->session, &reply, err);
 }
 
@@ -425,7 +405,7 @@ int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error
 	int r;
 
 	(void)m;
-	announce(t); /* once more, for a switch that missed it */
+	target_net_settle(t);
 	restorer_free(TAKE_PTR(t->restorer));
 	/* The pager has duplicates: ours would only keep the pages of punched holes company. */
 	receiver_free(TAKE_PTR(t->receiver));
@@ -452,12 +432,7 @@ void target_undo(struct target *t)
 		log_error("%s", err.text);
 	restorer_free(TAKE_PTR(t->restorer));
 	pager_free(TAKE_PTR(t->pager));
-	while (t->n_addresses_set)
-		if (net_address_remove(&t->addresses[--t->n_addresses_set], &err) < 0)
-			log_error("%s", err.text);
-	if (t->caught && net_catch_remove(t->id_text, &err) < 0)
-		log_error("%s", err.text);
-	t->caught = false;
+	target_net_undo(t);
 	receiver_free(TAKE_PTR(t->receiver));
 	store_free(TAKE_PTR(t->store));
 	target_forget_place(t);

@@ -34,6 +34,7 @@ static const struct {
 	{ KIND(ROUND), IN(STATE_RECEIVING), target_on_round },
 	{ KIND(SYNC), IN(STATE_RECEIVING), target_on_sync },
 	{ KIND(ARM), IN(STATE_RECEIVING), target_on_arm },
+	{ KIND(TAKE), IN(STATE_RECEIVING), target_on_take },
 	{ KIND(FINISH), IN(STATE_RECEIVING), target_on_finish },
 	{ KIND(COMMIT), IN(STATE_PREPARED), target_on_commit },
 	{ KIND(DONE), IN(STATE_RUNNING), target_on_done },
@@ -182,6 +183,7 @@ static void fail(struct target *t, const struct error *failure)
 static void target_free(struct target *t)
 {
 	restorer_free(t->restorer);
+	net_hold_free(t->hold);
 	pager_free(t->pager);
 	receiver_free(t->receiver);
 	channel_free(t->fs_channel);

@@ -258,6 +258,7 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 	case KIND(PREPARED):
 	case KIND(COMMIT):
 	case KIND(RUNNING):
+	case KIND(TAKE):
 	case KIND(DONE):
 	case KIND(FILLED):
 	case KIND(PING):

@@ -123,7 +123,7 @@ class Trial:
         with open(out, "wb") as stdout, open(self.err, "wb") as stderr:
             self.process = subprocess.Popen(
                 [LAB, "--name", self.field.name, "exec", "alpha", PHAUL, "migrate", "pid", str(self.pid), "--to",
-                 self.field.address("beta"), "--json", "-v", "--timeout", "2", "--reconnect-timeout", "6", *self.move_options],
+                 self.field.address("beta"), "--json", "-v", "--peer-timeout", "2", "--reconnect-timeout", "6", *self.move_options],
                 stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env={**os.environ, **env})
 
     def wait_point(self):

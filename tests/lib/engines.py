@@ -220,7 +220,8 @@ class Runc(Engine):
 
     def create(self, name, *argv):
         self.make_bundle(name, *argv)
-        self.run("sh", "-c", 'exec runc run --detach --bundle "$0" "$1" </dev/null >/dev/null 2>/tmp/runc-run.log || '
+        # The container keeps the standard descriptors: a file of the host could not be dumped, /dev/null is opened anew inside.
+        self.run("sh", "-c", 'runc --log /tmp/runc-run.log run --detach --bundle "$0" "$1" </dev/null >/dev/null 2>/dev/null || '
                  '{ status=$?; cat /tmp/runc-run.log >&2; exit $status; }', self.bundle(name), name)
 
     def pid(self, name):

@@ -118,6 +118,7 @@ static void sample_copy(struct wire_sample *s)
 	s->way.n_external = 2;
 	s->way.external = s->external;
 	phaul__wire__arm__init(&s->arm);
+	phaul__wire__take__init(&s->take);
 	s->arm.way = &s->way;
 }
 
@@ -194,6 +195,7 @@ static const size_t parts[WIRE_SAMPLE_KINDS + 1] = {
 	PART(FILLED, filled),	  PART(ABORT, abort),
 	PART(PING, ping),	  PART(FAILURE, failure),
 	PART(RESUME, resume),	  PART(STATE, state),
+	PART(TAKE, take),
 };
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind)

@@ -28,6 +28,7 @@ struct wire_sample {
 	Phaul__Wire__Sync sync;
 	Phaul__Wire__SyncDone sync_done;
 	Phaul__Wire__Arm arm;
+	Phaul__Wire__Take take;
 	uint64_t bounds[2][4];
 	Phaul__Wire__SpacePresent present[2];
 	Phaul__Wire__SpacePresent *presents[2];
@@ -46,6 +47,6 @@ struct wire_sample {
 	Phaul__Wire__State state;
 };
 
-#define WIRE_SAMPLE_KINDS 22 /* kinds are numbered 1 .. this */
+#define WIRE_SAMPLE_KINDS 23 /* kinds are numbered 1 .. this */
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind);
