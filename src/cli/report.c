@@ -188,6 +188,7 @@ static void set_figures(json_t *object, const struct migration_result *r)
 	set_number(object, "pages_filled", r->pages_filled);
 	set_ms(object, "fill_ms", r->fill_ns);
 	set_number(object, "pager_replaced", r->pager_replaced);
+	set_number(object, "reconnects", r->reconnects);
 }
 
 int report_result(const struct migration_result *r, struct buffer *out)

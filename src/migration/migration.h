@@ -43,7 +43,7 @@ struct migration_options {
 	struct net_address addresses[MIGRATION_ADDRESSES_MAX];
 	size_t n_addresses;
 	const char *tracker;  /* "auto", "write-protect", "soft-dirty", "none" */
-	int64_t reconnect_ms; /* how long to look for a target that was lost after the commit */
+	int64_t reconnect_ms; /* how long to look for a target that was lost before the freeze or after the commit */
 	const char *fence;    /* program that is asked whether the target is certainly dead; NULL: none */
 	int cancel_fd;	      /* readable: give up before the commit; -1: none */
 
@@ -105,6 +105,7 @@ struct migration_result {
 	uint64_t sync_ns, sync_final_ns;
 	uint64_t faults, pages_filled, fault_ns_max, fill_ns;
 	uint32_t pager_replaced;
+	uint32_t reconnects; /* before the freeze */
 	uint64_t restore_ns, resume_ns, dump_ns;
 	bool held; /* packets waited at the target, held_packets of them, instead of being dropped */
 	uint64_t held_packets;

@@ -29,6 +29,7 @@
 #define KEEP_ALIVE_MS 500 /* less than the shortest --timeout of a target, 1 s */
 #define ABORT_ANSWER_MS 5000
 #define ABORT_AGAIN_MS 10000
+#define ABORT_ONCE_MS 2000 /* a target that does not hold it for ever */
 
 static int open_further_channel(struct source *s, enum frame_channel_kind kind, uint32_t index, struct channel **ret,
 				struct error *err)
@@ -38,7 +39,7 @@ static int open_further_channel(struct source *s, enum frame_channel_kind kind, 
 		.timeout_ms = MIN(s->options->timeout_ms, (int64_t)DIAL_TIMEOUT_MS),
 		.cancel_fd = s->options->cancel_fd,
 		/* Memory goes to the host that the plan was made with, and to no other of the authority. */
-		.expected_name = s->identity ? channel_peer_identity(s->session.control) : NULL
+		.expected_name = s->identity ? s->peer_identity : NULL
 	};
 	uint8_t frame[FRAME_HEADER_BYTES + FRAME_CHANNEL_BYTES];
 	int r = endpoint_dial(&s->options->target, &dial, s->route, ret, err);
@@ -51,7 +52,7 @@ static int open_further_channel(struct source *s, enum frame_channel_kind kind, 
 	return channel_write(*ret, frame, sizeof(frame), err);
 }
 
-static int open_data_channels(struct source *s, struct error *err)
+int source_open_channels(struct source *s, struct error *err)
 {
 	struct channel *channels[MESSAGE_CHANNELS_MAX] = { 0 };
 	uint32_t n = 0;
@@ -61,6 +62,8 @@ static int open_data_channels(struct source *s, struct error *err)
 		r = open_further_channel(s, CHANNEL_KIND_DATA, n, &channels[n], err), n++;
 	if (!r && source_passes(s))
 		r = open_further_channel(s, CHANNEL_KIND_FS, 0, &s->fs_channel, err);
+	if (!r && s->sender)
+		return sender_rejoin(s->sender, channels, err);
 	if (!r)
 		return sender_new(channels, n, s->dedup, s->options->compress, &s->sender, err);
 	while (n)
@@ -92,30 +95,52 @@ int source_stage_begin(struct source *s, struct error *err)
 	begin.data_channels = s->options->channels;
 	begin.fs_channel = source_passes(s) > 0;
 	begin.keep_images = s->options->keep_images;
+	begin.reconnect_ms = (uint32_t)s->options->reconnect_ms;
 	s->begun = true;
 	source_engine_patience(s, true);
 	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
 	source_engine_patience(s, false);
 	if (!r)
-		r = open_data_channels(s, err);
+		r = source_open_channels(s, err);
 	if (!r)
 		source_converge_begin(s);
 	return r < 0 ? r : journal_enter(s->journal, STATE_COPYING, NULL, err);
 }
 
-/* Tells the target to forget, and waits until it says that it has. Bounded: a target that does not answer aborts by itself
- * when the link closes. Answers to what was asked before may still come first. */
+/* Over new connections, after the old one broke. */
+static void abort_again(struct source *s)
+{
+	int64_t wait_ms = s->may_be_prepared ? ABORT_AGAIN_MS : s->link_given_up ? 0 : ABORT_ONCE_MS;
+	struct error err = { 0 };
+	struct handover_link link;
+
+	source_link(s, &link);
+	link.cancel_fd = -1;
+	if (handover_abort(&link, deadline_in_ms(wait_ms), s->result.reason, &err) == 0)
+		return;
+	if (s->may_be_prepared)
+		log_warning("%s; phaul resume %s tries it again", err.text, s->id_text);
+	else
+		log_info("%s; it gives up by itself after %lld s", err.text,
+			 (long long)s->options->reconnect_ms / 1000);
+}
+
+/* Tells the target to forget, and waits until it says that it has. Bounded: a target that does not answer gives up by itself some time
+ * after the link closes, unless it is prepared. Answers to what was asked before may still come first. */
 void source_undo_begin(struct source *s)
 {
 	Phaul__Wire__Abort abort_part = PHAUL__WIRE__ABORT__INIT;
 	CONTROL_OF(request, abort, ABORT, &abort_part);
 	struct error err = { 0 };
-	struct handover_link link;
 	int r;
 
-	if (!s->begun || !s->session.control || s->take_back)
+	if (!s->begun || s->take_back || s->target_gave_up)
 		return;
 	s->begun = false;
+	if (!s->session.control) {
+		abort_again(s);
+		return;
+	}
 	abort_part.reason = s->result.reason;
 	channel_set_cancel_fd(s->session.control, -1);
 	channel_set_timeout(s->session.control, ABORT_ANSWER_MS);
@@ -127,12 +152,7 @@ void source_undo_begin(struct source *s)
 			return;
 	}
 	log_debug("the target's answer to the abort: %s", err.text);
-	if (!s->may_be_prepared)
-		return; /* it gives up by itself when the link is gone */
-	source_link(s, &link);
-	link.cancel_fd = -1;
-	if (handover_abort(&link, deadline_in_ms(ABORT_AGAIN_MS), s->result.reason, &err) < 0)
-		log_warning("%s; phaul resume %s tries it again", err.text, s->id_text);
+	abort_again(s);
 }
 
 uint32_t source_passes(const struct source *s)
@@ -291,7 +311,7 @@ static void tell_progress(struct source *s)
 	s->event->kind = EVENT_PROGRESS;
 	p->round = s->round;
 	p->pages_done = round.pages;
-	p->pages_round = s->sending.pages;
+	p->pages_round = s->round_pages;
 	if (now > s->progress_ns)
 		p->bytes_per_second = (uint64_t)((double)(bytes - s->progress_bytes) * (double)NS_PER_S /
 						 (double)(now - s->progress_ns));
@@ -310,10 +330,11 @@ static int start_round(struct source *s, struct error *err)
 	int r;
 
 	s->round++;
+	s->round_pages = s->sending.pages;
 	s->round_started_ns = s->progress_ns = clock_now_ns();
 	s->progress_bytes = sender_bytes_out(s->sender);
 	s->round_under_way = true;
-	r = sender_start(s->sender, s->round, &s->sending, err);
+	r = sender_start(s->sender, s->round, &s->sending, false, err);
 	if (r < 0)
 		return r;
 	tell_progress(s);
@@ -326,7 +347,7 @@ static int await_round_done(struct source *s, struct error *err)
 	CONTROL_OF(request, round, ROUND, &part);
 
 	part.number = s->round;
-	part.pages = s->sending.pages;
+	part.pages = s->round_pages;
 	return session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_ROUND_DONE, NULL, err);
 }
 

@@ -261,6 +261,9 @@ int source_stage_settle(struct source *s, struct error *err)
 	if (!r)
 		r = session_send(&s->session, &request, err);
 	tell_engine(s);
+	/* Should we be killed now, nothing is left here. */
+	if (!s->options->keep_images)
+		dir_remove(s->work_directory);
 	return r;
 }
 

@@ -39,6 +39,13 @@ enum final_reached {
 	FINAL_PAGES,	/* it wants to know what it need not see */
 };
 
+/* How far the copy is: a link that breaks each time at the same place is not mended for ever. */
+struct source_progress {
+	size_t stage, path;
+	uint32_t round;
+	uint64_t pages_left;
+};
+
 struct source {
 	const struct migration_options *options;
 	struct migration_result result;
@@ -71,6 +78,8 @@ struct source {
 	char journals[512], peer_identity[256];
 	uint64_t round_trip_ns;
 	bool begun;	      /* the target holds something for us */
+	bool link_given_up;   /* it broke before the freeze, and did not come back in time */
+	bool target_gave_up;  /* and said so: it need not be told */
 	bool may_be_prepared; /* FINISH was sent: the target does not give up by itself any more */
 	bool take_back; /* after the commit: the target, a fence or the operator says that it does not run there */
 
@@ -80,8 +89,11 @@ struct source {
 	struct sender *sender;
 	struct page_runs runs; /* all that is still to be sent, before the round under way */
 	uint32_t round;
+	uint64_t round_pages; /* as it began */
 	bool round_under_way;
-	bool decided; /* the decision after the last round was told, and is to be acted on */
+	struct source_progress stalled; /* at the last reconnection */
+	uint32_t stalls;		/* reconnections in a row that brought nothing */
+	bool decided;			/* the decision after the last round was told, and is to be acted on */
 	enum policy_decision decision;
 	uint64_t scan_ns; /* of the last look at the page tables */
 	uint32_t n_processes;
@@ -106,7 +118,7 @@ struct source {
 	char hidden_path[544], flags_path[560];
 	struct vma_flags *flags; /* NULL: CRIU reads smaps by itself */
 	struct page_runs late_runs; /* of the last list, what cannot be sent beside the dump */
-	bool sending;		    /* the rest of it is being sent */
+	bool early_sending;	    /* the rest of it is being sent */
 	struct present_list present;
 	pthread_t final_thread;
 	_Atomic bool final_canceled;
@@ -177,6 +189,17 @@ void source_converge_end(struct source *s); /* idempotent */
  * through. */
 int source_final_begin(struct source *s, struct error *err);
 int source_final_end(struct source *s, int dumped, struct error *err);
+
+/* Opens the session's data and file channels; the sender takes its own over. */
+int source_open_channels(struct source *s, struct error *err);
+
+/* A stage before the freeze failed with err: whether it only lost the link, and then whether that is mended (0: the stage is to be run
+ * again). err is the reason otherwise. */
+bool source_lost_link(const struct source *s, const struct error *err);
+int source_reconnect(struct source *s, struct error *err);
+
+/* The target's own sentence about why it broke a connection, if it is on the control channel or comes soon. */
+void source_prefer_reason(struct source *s, struct error *err);
 
 /* An engine may take longer to answer (image, container, network) than a peer may otherwise be silent. */
 void source_engine_patience(struct source *s, bool patient);

@@ -21,19 +21,21 @@ static const struct stage {
 	const char *name;
 	int (*run)(struct source *s, struct error *err);
 	void (*undo)(struct source *s);
+	bool mends; /* a lost link is looked for, and the stage goes on where it was */
 } stages[] = {
-	{ "describe", source_stage_describe, NULL },
-	{ "connect", source_stage_connect, source_undo_connect },
-	{ "plan", source_stage_plan, NULL },
-	{ "begin", source_stage_begin, source_undo_begin },
-	{ "files", source_stage_sync, NULL },
-	{ "copy", source_stage_copy, source_undo_copy },
-	{ "arm", source_stage_arm, source_undo_arm },
-	{ "freeze", source_stage_freeze, source_undo_freeze },
-	{ "finish", source_stage_finish, source_return_addresses },
-	{ "commit", source_stage_commit, NULL }, /* its first act is the point of no return */
-	{ "settle", source_stage_settle, NULL },
-	{ "fill", source_stage_fill, NULL },
+	{ "describe", source_stage_describe, NULL, false },
+	{ "connect", source_stage_connect, source_undo_connect, false },
+	{ "plan", source_stage_plan, NULL, false },
+	{ "begin", source_stage_begin, source_undo_begin, false },
+	{ "files", source_stage_sync, NULL, true },
+	{ "copy", source_stage_copy, source_undo_copy, true },
+	{ "arm", source_stage_arm, source_undo_arm, true },
+	{ "freeze", source_stage_freeze, source_undo_freeze, false },
+	{ "finish", source_stage_finish, source_return_addresses, false },
+	{ "commit", source_stage_commit, NULL,
+	  false }, /* its first act is the point of no return; it mends by itself */
+	{ "settle", source_stage_settle, NULL, false },
+	{ "fill", source_stage_fill, NULL, false },
 };
 
 int source_new(const struct migration_options *options, struct source **ret, struct error *err)
@@ -54,16 +56,15 @@ int source_new(const struct migration_options *options, struct source **ret, str
 	}
 	uuid_format(&s->result.id, s->id_text);
 	snprintf(s->result.target, sizeof(s->result.target), "%s", options->target_text);
-	s->driver_options =
-		(struct driver_options){ .synced_paths = options->sync_paths,
-					 .shell_job = options->shell_job,
-					 .runtime = options->runtime,
-					 .engine = options->engine,
-					 .target_engine = options->target_engine,
-					 .target_id = options->target_id,
-					 .target_bundle = options->target_bundle,
-					 .bind_rule = options->bind_rule,
-					 .remove_source = options->remove_source };
+	s->driver_options = (struct driver_options){ .synced_paths = options->sync_paths,
+						     .shell_job = options->shell_job,
+						     .runtime = options->runtime,
+						     .engine = options->engine,
+						     .target_engine = options->target_engine,
+						     .target_id = options->target_id,
+						     .target_bundle = options->target_bundle,
+						     .bind_rule = options->bind_rule,
+						     .remove_source = options->remove_source };
 	while (options->sync_paths[s->driver_options.n_synced_paths])
 		s->driver_options.n_synced_paths++;
 	*ret = s;
@@ -102,7 +103,7 @@ static void finish(struct source *s, enum migration_outcome outcome)
 }
 
 /* The target knows better why it broke a connection: its sentence is on the control channel, or comes soon. */
-static void prefer_targets_reason(struct source *s, struct error *err)
+void source_prefer_reason(struct source *s, struct error *err)
 {
 	struct error theirs = { 0 };
 
@@ -118,7 +119,7 @@ static void prefer_targets_reason(struct source *s, struct error *err)
 /* A stage failed with err: undo what was done, in reverse order, or hold if it is too late for that. */
 static void fail(struct source *s, struct error *err)
 {
-	prefer_targets_reason(s, err);
+	source_prefer_reason(s, err);
 	snprintf(s->result.reason, sizeof(s->result.reason), "%s", err->text);
 	s->result.number = err->number;
 	record_phase(s);
@@ -163,6 +164,10 @@ int source_step(struct source *s, struct migration_event *ret)
 		r = s->stage_again ? 0 : hook_reached("source", stages[s->stage].name, s->options->cancel_fd, &err);
 		if (!r)
 			r = stages[s->stage].run(s, &err);
+		if (r < 0 && stages[s->stage].mends && source_lost_link(s, &err) && source_reconnect(s, &err) == 0) {
+			s->stage_again = true;
+			continue;
+		}
 		s->stage_again = r == STAGE_AGAIN;
 		if (r < 0) {
 			fail(s, &err);

@@ -60,9 +60,12 @@ struct target {
 	pid_t root_pid;
 	uint64_t resumed_at_ns;
 
-	/* a broken link, in `prepared` and later: target-hold.c */
+	/* a broken link, from `receiving` on: target-hold.c */
+	uint32_t data_channels, further_channels; /* as BEGIN said; data and all */
+	int64_t reconnect_ms;			  /* the source's */
+	bool resumed_copy;	/* what came before was told; the first new data channel is to forget it */
 	bool route_gone;	/* whoever passed us connections has ended */
-	uint64_t hold_until_ns; /* in `running` */
+	uint64_t hold_until_ns; /* in `receiving` and `running` */
 
 	bool finished; /* the session is over as the protocol wants */
 };
@@ -95,7 +98,14 @@ int target_release(struct target *t, struct error *err);
 
 /* The next channel of this session and what it is for. */
 int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel **ret,
-			  enum frame_channel_kind *ret_kind, struct error *err);
+			  enum frame_channel_kind *ret_kind, uint32_t *ret_index, struct error *err);
+
+/* Dialled after BEGIN and again after a RESUME that goes on: all data and file channels. 1: something came on the control
+ * channel instead, or another one in its place. */
+int target_take_channels(struct target *t, struct error *err);
+
+/* Waits until a round has come on all data channels. */
+int target_await_round(struct target *t, uint32_t round, const char *what, struct error *err);
 
 /* Whether this failure only lost the link, and the journal's state outlives that. */
 bool target_holds(const struct target *t, int failure);

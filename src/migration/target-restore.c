@@ -21,9 +21,8 @@
 #include "migration/target-internal.h"
 #include "migration/tasks.h"
 
-#define CHANNEL_TIMEOUT_MS 20000
-#define ROUND_TIMEOUT_MS 60000
-#define AVAILABLE_SHARE 9 / 10 /* of the memory that is free when the migration begins: what the store may take */
+#define RECONNECT_MAX_MS 3600000 /* a source may ask for more, but does not keep our memory longer */
+#define AVAILABLE_SHARE 9 / 10	 /* of the memory that is free when the migration begins: what the store may take */
 
 static uint64_t store_limit(void)
 {
@@ -42,12 +41,11 @@ static uint64_t store_limit(void)
 
 /* The first frame of a further channel says what it is for. */
 int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel **ret,
-			  enum frame_channel_kind *ret_kind, struct error *err)
+			  enum frame_channel_kind *ret_kind, uint32_t *ret_index, struct error *err)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES], body[FRAME_CHANNEL_BYTES];
 	_cleanup_channel_ struct channel *channel = NULL;
 	struct frame_header header = { 0 };
-	uint32_t index;
 	int r = route_receive(t->route, t->options->cancel_fd, deadline_ns, &channel, err);
 
 	if (r < 0)
@@ -65,30 +63,10 @@ int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel
 	if (!r)
 		r = channel_read(channel, body, sizeof(body), err);
 	if (!r)
-		r = frame_decode_channel(body, header.length, ret_kind, &index, err);
+		r = frame_decode_channel(body, header.length, ret_kind, ret_index, err);
 	if (!r)
 		*ret = TAKE_PTR(channel);
 	return r;
-}
-
-static int take_channel(struct target *t, uint64_t deadline_ns, struct error *err)
-{
-	_cleanup_channel_ struct channel *channel = NULL;
-	enum frame_channel_kind kind;
-	int r = target_accept_channel(t, deadline_ns, &channel, &kind, err);
-
-	if (r < 0)
-		return r;
-	/* Silence on these is normal: a data channel has nothing to say between rounds. The control channel finds a dead peer. */
-	channel_set_timeout(channel, -1);
-	if (kind == CHANNEL_KIND_DATA)
-		return receiver_add(t->receiver, TAKE_PTR(channel), err);
-	if (kind == CHANNEL_KIND_CONTROL)
-		return error_set(err, EPROTO, "%s opened a second control channel", channel_peer(channel));
-	if (t->fs_channel)
-		return error_set(err, EPROTO, "%s opened two file channels", channel_peer(channel));
-	t->fs_channel = TAKE_PTR(channel);
-	return 0;
 }
 
 /* One descriptor for each process and shared memory object of the workload. */
@@ -143,32 +121,29 @@ int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct erro
 	struct journal_subject subject = { SIDE_TARGET, t->workload.type, t->workload.id,
 					   channel_peer(t->session.control),
 					   channel_peer_identity(t->session.control) };
-	uint64_t deadline = deadline_in_ms(CHANNEL_TIMEOUT_MS);
 	int r;
 
 	if (!t->driver || t->check_only || t->resume_only)
 		return error_set(err, EPROTO, "the peer began without a plan");
 	t->keep_images = m->begin->keep_images;
+	t->data_channels = m->begin->data_channels;
+	t->further_channels = m->begin->data_channels + m->begin->fs_channel;
+	t->reconnect_ms = MIN((int64_t)m->begin->reconnect_ms, (int64_t)RECONNECT_MAX_MS);
 	journal_expire(t->journals);
 	r = journal_create(t->journals, &t->id, &subject, &t->journal, err);
 	if (!r)
 		r = make_place(t, err);
 	if (!r)
 		r = session_send_ready(&t->session, err);
-	for (uint32_t i = 0; i < m->begin->data_channels + m->begin->fs_channel && !r; i++)
-		r = take_channel(t, deadline, err);
-	return r;
+	return r < 0 ? r : target_take_channels(t, err);
 }
 
 int target_on_round(struct target *t, const Phaul__Wire__Control *m, struct error *err)
 {
 	Phaul__Wire__RoundDone part = PHAUL__WIRE__ROUND_DONE__INIT;
 	CONTROL_OF(reply, round_done, ROUND_DONE, &part);
-	int r = receiver_wait(t->receiver, m->round->number, deadline_in_ms(ROUND_TIMEOUT_MS), err);
+	int r = target_await_round(t, m->round->number, "round", err);
 
-	if (r == 0)
-		return error_set(err, ETIMEDOUT, "round %u did not arrive within %d s", m->round->number,
-				 ROUND_TIMEOUT_MS / 1000);
 	if (r < 0)
 		return r;
 	part.number = m->round->number;
@@ -246,15 +221,14 @@ static int make_restorer(struct target *t, const Phaul__Wire__Way *way, struct e
 	};
 	int r;
 
-	if (t->restorer)
-		return error_set(err, EPROTO, "the peer wants to get ready for the freeze twice");
 	r = restorer_new(t->driver, &t->workload, &t->place, &options, t->options->cancel_fd, &t->restorer, err);
 	return r < 0 ? r : note_criu(t, err);
 }
 
 int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error *err)
 {
-	int r = make_restorer(t, m->arm->way, err);
+	/* Asked again after a break: it is done. */
+	int r = t->restorer ? 0 : make_restorer(t, m->arm->way, err);
 
 	if (!r)
 		r = target_net_arm(t, err);
@@ -306,10 +280,8 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	Phaul__Wire__Prepared part = PHAUL__WIRE__PREPARED__INIT;
 	CONTROL_OF(reply, prepared, PREPARED, &part);
 	uint64_t began = clock_now_ns(), arrived, checked;
-	int r = receiver_wait(t->receiver, m->finish->round, deadline_in_ms(ROUND_TIMEOUT_MS), err);
+	int r = target_await_round(t, m->finish->round, "last round", err);
 
-	if (r == 0)
-		return error_set(err, ETIMEDOUT, "the last pages did not arrive within %d s", ROUND_TIMEOUT_MS / 1000);
 	if (r < 0)
 		return r;
 	arrived = clock_now_ns();

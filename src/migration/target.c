@@ -38,7 +38,7 @@ static const struct {
 	{ KIND(FINISH), IN(STATE_RECEIVING), target_on_finish },
 	{ KIND(COMMIT), IN(STATE_PREPARED), target_on_commit },
 	{ KIND(DONE), IN(STATE_RUNNING), target_on_done },
-	{ KIND(RESUME), NO_JOURNAL | IN(STATE_PREPARED) | IN(STATE_RUNNING), target_on_resume },
+	{ KIND(RESUME), NO_JOURNAL | IN(STATE_RECEIVING) | IN(STATE_PREPARED) | IN(STATE_RUNNING), target_on_resume },
 	{ KIND(ABORT), NO_JOURNAL | IN(STATE_RECEIVING) | IN(STATE_PREPARED), target_on_abort },
 };
 
@@ -75,12 +75,14 @@ static int handle_message(struct target *t, struct error *err)
 /* Waits for the control channel, but not longer than the data channels are well. */
 static int wait_frame(struct target *t, struct error *err)
 {
-	bool prepared = target_state(t) == STATE_PREPARED || target_state(t) == STATE_RUNNING;
+	enum migration_state state = target_state(t);
+	bool prepared = state == STATE_PREPARED || state == STATE_RUNNING;
+	bool holds = prepared || (state == STATE_RECEIVING && t->reconnect_ms);
 	struct pollfd p[4] = { { .fd = channel_poll_fd(t->session.control), .events = POLLIN },
 			       { .fd = t->receiver && !prepared ? receiver_failure_fd(t->receiver) : -1,
 				 .events = POLLIN },
 			       { .fd = t->options->cancel_fd, .events = POLLIN },
-			       { .fd = prepared && !t->route_gone ? route_poll_fd(t->route) : -1, .events = POLLIN } };
+			       { .fd = holds && !t->route_gone ? route_poll_fd(t->route) : -1, .events = POLLIN } };
 	int n;
 
 	if (channel_has_pending(t->session.control))
@@ -88,7 +90,7 @@ static int wait_frame(struct target *t, struct error *err)
 	n = poll(p, 4, (int)t->options->timeout_ms);
 	if (n < 0 && errno != EINTR)
 		return error_errno(err, errno, "cannot wait for the source");
-	if (prepared && !n)
+	if (holds && !n)
 		return error_set(err, ETIMEDOUT, "the source has been silent for %lld s",
 				 (long long)t->options->timeout_ms / 1000);
 	/* The source found the link broken before we did. */

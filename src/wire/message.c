@@ -219,6 +219,11 @@ static int check_state(const Phaul__Wire__State *m, struct error *err)
 	if (m->state <= PHAUL__WIRE__TARGET_STATE__TARGET_STATE_INVALID ||
 	    m->state > PHAUL__WIRE__TARGET_STATE__TARGET_STATE_ABORTED)
 		return bad(err, "state.state");
+	if (m->n_arrived > MESSAGE_CHANNELS_MAX)
+		return bad(err, "state.arrived");
+	for (size_t i = 0; i < m->n_arrived; i++)
+		if (m->arrived[i]->channel >= MESSAGE_CHANNELS_MAX)
+			return bad(err, "state.arrived.channel");
 	return check_text(m->reason, MESSAGE_TEXT_MAX, "state.reason", err);
 }
 

@@ -1,6 +1,7 @@
 /*
  * Unit tests of control messages: samples of every kind pass and come back the same; each rule refuses a message that
- * breaks just that rule, and names the field; limits from both sides; torn and random bytes.
+ * breaks just that rule, and names the field; limits from both sides; torn and random bytes. It is longer than 500 lines because
+ * there is one list of all rules, as in message.c.
  */
 #include <errno.h>
 #include <malloc.h>
@@ -90,6 +91,8 @@ SPOIL(state_aborted, s->state.state = PHAUL__WIRE__TARGET_STATE__TARGET_STATE_AB
 SPOIL(state_reason_max, s->state.reason = text_of(1024))
 SPOIL(state_reason_long, s->state.reason = text_of(1025))
 SPOIL(state_reason_control, s->state.reason = "a\nb")
+SPOIL(arrived_channel_max, s->arrived[1].channel = 63)
+SPOIL(arrived_channel_beyond, s->arrived[1].channel = 64)
 SPOIL(id_short, s->hello.migration_id.len = 15)
 SPOIL(id_none, s->hello.migration_id.len = 0)
 SPOIL(id_long, s->hello.migration_id.len = 17; s->hello.migration_id.data = (uint8_t *)"12345678901234567")
@@ -300,6 +303,8 @@ static const struct rule rules[] = {
 	RULE(STATE, NULL, state_reason_max),
 	RULE(STATE, "state.reason", state_reason_long),
 	RULE(STATE, "state.reason", state_reason_control),
+	RULE(STATE, NULL, arrived_channel_max),
+	RULE(STATE, "state.arrived.channel", arrived_channel_beyond),
 };
 
 static void test_samples_pass(void **state)
@@ -374,6 +379,7 @@ static void test_counts_of_answers(void **state)
 {
 	(void)state;
 	COUNT(PLAN_REPLY, "plan_reply.obstacles", s.plan_reply, obstacles, MESSAGE_OBSTACLES_MAX);
+	COUNT(STATE, "state.arrived", s.state, arrived, MESSAGE_CHANNELS_MAX);
 	COUNT(ARM, "arm.way", s.way, external, MESSAGE_EXTERNAL_MAX);
 	COUNT(FINISH, "finish.present", s.finish, present, (size_t)FRAME_SPACE_MAX);
 }

@@ -176,10 +176,20 @@ static void sample_resume(struct wire_sample *s)
 {
 	phaul__wire__resume__init(&s->resume);
 	s->resume.migration_id = BYTES(id_bytes);
+	s->resume.go_on = true;
 	phaul__wire__state__init(&s->state);
 	s->state.state = PHAUL__WIRE__TARGET_STATE__TARGET_STATE_PREPARED;
 	s->state.here = true;
 	s->state.reason = "the link was lost";
+	for (uint32_t i = 0; i < 2; i++) {
+		phaul__wire__arrived__init(&s->arrived[i]);
+		s->arrived[i].channel = i;
+		s->arrived[i].round = 3;
+		s->arrived[i].pages = 1000 + i;
+		s->arriveds[i] = &s->arrived[i];
+	}
+	s->state.n_arrived = 2;
+	s->state.arrived = s->arriveds;
 }
 
 #define PART(NAME, member) [PHAUL__WIRE__CONTROL__KIND_##NAME] = offsetof(struct wire_sample, member)

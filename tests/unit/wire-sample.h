@@ -45,6 +45,7 @@ struct wire_sample {
 	Phaul__Wire__Failure failure;
 	Phaul__Wire__Resume resume;
 	Phaul__Wire__State state;
+	Phaul__Wire__Arrived arrived[2], *arriveds[2];
 };
 
 #define WIRE_SAMPLE_KINDS 23 /* kinds are numbered 1 .. this */
