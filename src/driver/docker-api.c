@@ -12,11 +12,14 @@
 #include <sys/un.h>
 
 #include "base/buffer.h"
+#include "base/clock.h"
 
 #define API_LOWEST 140	/* Docker 19.03 */
 #define API_HIGHEST 144 /* Docker 25; later ones still speak it */
 #define CONNECT_MS 5000L
 #define ESCAPED_KEPT 8
+#define AGAIN_MS 10000 /* a service manager restarts it within seconds */
+#define AGAIN_PAUSE_NS 100000000
 
 struct docker_api {
 	CURL *curl;
@@ -265,5 +268,17 @@ int docker_api_open(const char *socket, struct docker_api **ret, struct error *e
 		r = take_version(api, answer, err);
 	if (!r)
 		*ret = TAKE_PTR(api);
+	return r;
+}
+
+int docker_api_open_again(const char *socket, struct docker_api **ret, struct error *err)
+{
+	const struct timespec pause = { .tv_nsec = AGAIN_PAUSE_NS };
+	uint64_t deadline_ns = deadline_in_ms(AGAIN_MS);
+	int r;
+
+	/* Nothing tells when a daemon will listen again: its socket may not even exist. */
+	while ((r = docker_api_open(socket, ret, err)) < 0 && r != -EINVAL && r != -EPROTONOSUPPORT && clock_now_ns() < deadline_ns)
+		nanosleep(&pause, NULL);
 	return r;
 }

@@ -29,6 +29,8 @@ struct docker_daemon {
 /* socket: a path, "unix://PATH", or NULL for the usual place. Asks for the version. -ENOENT: no such socket; -ECONNREFUSED: nobody listens;
  * -EPROTONOSUPPORT: the daemon is too old or too new. err says that the daemon is not there and what to do. */
 int docker_api_open(const char *socket, struct docker_api **ret, struct error *err);
+/* The same for what must be told: waits a while for a daemon that is being restarted. */
+int docker_api_open_again(const char *socket, struct docker_api **ret, struct error *err);
 void docker_api_free(struct docker_api *api);
 const struct docker_daemon *docker_api_daemon(const struct docker_api *api);
 

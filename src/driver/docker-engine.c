@@ -23,12 +23,11 @@ static void told_free(struct told *t)
 	json_decref(t->spec);
 }
 
-static int told_open(const struct workload *w, const struct driver_options *options, struct told *ret, struct error *err)
+/* The daemon is spoken to only where there is something to say. */
+static int told_open(const struct workload *w, struct told *ret, struct error *err)
 {
 	int r = docker_spec_read(w, &ret->spec, err);
 
-	if (!r)
-		r = docker_api_open(options->engine, &ret->api, err);
 	if (!r)
 		ret->id = docker_json_text(ret->spec, "id");
 	return r;
@@ -59,23 +58,27 @@ static json_t *policy_of(const struct told *t)
 int docker_arm(const struct workload *w, const struct driver_options *options, struct error *err)
 {
 	_cleanup_(told_free) struct told t = { 0 };
-	int r = told_open(w, options, &t, err);
+	int r = told_open(w, &t, err);
 
 	if (r < 0 || !policy_of(&t))
 		return r;
-	r = switch_off(&t, err);
+	r = docker_api_open(options->engine, &t.api, err);
+	if (!r)
+		r = switch_off(&t, err);
 	return r < 0 ? error_wrap(err, "cannot switch the container's restart policy off") : 0;
 }
 
 int docker_disarm(const struct workload *w, const struct driver_options *options, struct error *err)
 {
 	_cleanup_(told_free) struct told t = { 0 };
-	int r = told_open(w, options, &t, err);
+	int r = told_open(w, &t, err);
 	json_t *policy = r < 0 ? NULL : policy_of(&t);
 
 	if (!policy)
 		return r;
-	r = update_policy(&t, policy, err);
+	r = docker_api_open_again(options->engine, &t.api, err);
+	if (!r)
+		r = update_policy(&t, policy, err);
 	return r < 0 ? error_wrap(err, "cannot switch the container's restart policy on again") : 0;
 }
 
@@ -109,8 +112,10 @@ static int rename_moved(const struct told *t, struct error *err)
 int docker_moved(const struct workload *w, const struct driver_options *options, struct error *err)
 {
 	_cleanup_(told_free) struct told t = { 0 };
-	int r = told_open(w, options, &t, err);
+	int r = told_open(w, &t, err);
 
+	if (!r)
+		r = docker_api_open_again(options->engine, &t.api, err);
 	if (r < 0)
 		return r;
 	r = await_end(&t, err);

@@ -294,7 +294,7 @@ int docker_restored(const struct workload *w, const struct driver_place *place, 
 	int r = docker_spec_read(w, &spec, err);
 
 	if (!r)
-		r = docker_api_open(place->options->engine, &api, err);
+		r = docker_api_open_again(place->options->engine, &api, err);
 	if (!r)
 		r = find_ours(api, place, &inspected, err);
 	if (r < 0)
@@ -335,7 +335,7 @@ int docker_forget(const struct workload *w, const struct driver_place *place, st
 
 	(void)w;
 	runc_conf_mend();
-	r = docker_api_open(place->options->engine, &api, err);
+	r = docker_api_open_again(place->options->engine, &api, err);
 	if (r < 0)
 		return r;
 	working_name(place, name, sizeof(name));
