@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "criu/criu.h"
+#include "migration/container-net.h"
 #include "migration/recover.h"
 #include "migration/subject.h"
 #include "migration/tasks.h"
@@ -109,6 +110,25 @@ static int give_up(struct journal *j, const char *reason, enum migration_outcome
 	return r < 0 ? r : journal_enter(j, STATE_ABORTED, reason, err);
 }
 
+/* A container's network, of the tasks that run: nothing waits for them any more. */
+static void return_network(const struct journal *j)
+{
+	struct container_net net = CONTAINER_NET_NONE;
+	_cleanup_tasks_ struct noted_tasks tasks = { 0 };
+	struct error err = { 0 };
+	int r = noted_tasks_read(j, &tasks, &err);
+
+	if (!r && tasks.n && noted_tasks_alive(&tasks))
+		r = container_net_open_pid(tasks.list[0].pid, &net, &err);
+	if (!r && net.known)
+		r = net_hold_remove(journal_id(j), &net.place, &err);
+	if (!r)
+		r = container_net_return(&net, journal_id(j), &err);
+	if (r < 0)
+		log_warning("%s", err.text);
+	container_net_free(&net);
+}
+
 static int acknowledge(struct journal *j, const char *reason, enum migration_outcome *ret, struct error *err)
 {
 	struct net_address addresses[MIGRATION_ADDRESSES_MAX];
@@ -119,6 +139,7 @@ static int acknowledge(struct journal *j, const char *reason, enum migration_out
 	for (size_t i = 0; i < n; i++)
 		if (net_address_announce(&addresses[i], err) < 0)
 			log_warning("%s", err->text);
+	return_network(j);
 	subject_restored(j);
 	recover_remove_files(j);
 	*ret = OUTCOME_MIGRATED;

@@ -230,6 +230,7 @@ static void tell_engine(struct source *s)
 {
 	struct error err = { 0 };
 
+	source_net_gone(s);
 	if (s->driver->moved && s->driver->moved(&s->workload, &s->driver_options, &err) < 0)
 		log_warning("it runs at the target, but here: %s", err.text);
 }

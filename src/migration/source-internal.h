@@ -13,6 +13,7 @@
 #include "memory/dedup.h"
 #include "memory/tracker.h"
 #include "memory/vma-flags.h"
+#include "migration/container-net.h"
 #include "migration/handover.h"
 #include "migration/heat.h"
 #include "migration/images.h"
@@ -130,6 +131,7 @@ struct source {
 	/* freeze */
 	struct criu_job *criu;
 	uint64_t frozen_at_ns, committed_at_ns, running_at_ns;
+	struct container_net net;
 	bool addresses_given; /* removed here */
 	bool firmly_stopped;
 	bool engine_armed; /* driver->arm() was called */
@@ -167,6 +169,7 @@ void source_undo_freeze(struct source *s);
 int source_net_arm(struct source *s, struct error *err);
 int source_give_addresses(struct source *s, struct error *err);
 void source_return_addresses(struct source *s);
+void source_net_gone(struct source *s); /* the tasks are dead: a namespace that outlives them is silent for good */
 
 /* The channels are there: what they may send is limited. */
 void source_converge_begin(struct source *s);

@@ -54,6 +54,7 @@ int source_new(const struct migration_options *options, struct source **ret, str
 		free(s);
 		return error_errno(err, -r, "cannot make an id for the migration");
 	}
+	s->net = CONTAINER_NET_NONE;
 	uuid_format(&s->result.id, s->id_text);
 	snprintf(s->result.target, sizeof(s->result.target), "%s", options->target_text);
 	s->driver_options = (struct driver_options){ .synced_paths = options->sync_paths,
@@ -216,6 +217,7 @@ void source_free(struct source *s)
 	session_free(&s->session);
 	tls_identity_free(s->identity);
 	journal_free(s->journal);
+	container_net_free(&s->net);
 	checkpoint_way_free(&s->way);
 	workload_free(&s->workload);
 	obstacles_free(&s->obstacles);

@@ -7,6 +7,7 @@
 #include "driver/driver.h"
 #include "memory/pager.h"
 #include "memory/store.h"
+#include "migration/container-net.h"
 #include "migration/images.h"
 #include "migration/migration.h"
 #include "migration/receiver.h"
@@ -54,6 +55,8 @@ struct target {
 	bool prepared_place; /* the driver made something here: forget() is due on an abort */
 	struct restorer *restorer;
 	bool caught;		/* there may be a table that holds what arrives */
+	struct container_net net;
+	bool net_taken;
 	struct net_hold *hold;
 	struct net_hold_counts held;
 	size_t n_addresses_set; /* added here, to be taken away by an abort */

@@ -364,7 +364,7 @@ int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct err
 		return r;
 	part.resume_ns = t->resumed_at_ns - began;
 	part.root_pid = t->root_pid;
-	part.held = net_hold_queues(t->hold);
+	part.held = net_hold_queues(t->hold) || net_hold_queues(t->net.hold);
 	part.held_packets = t->held.packets;
 	return session_send(&t->session, &reply, err);
 }
@@ -400,11 +400,11 @@ void target_undo(struct target *t)
 {
 	struct error err = { 0 };
 
+	target_net_undo(t); /* first: the source speaks again as soon as it hears of the end */
 	if (t->restorer && restorer_abort(t->restorer, &err) < 0)
 		log_error("%s", err.text);
 	restorer_free(TAKE_PTR(t->restorer));
 	pager_free(TAKE_PTR(t->pager));
-	target_net_undo(t);
 	receiver_free(TAKE_PTR(t->receiver));
 	store_free(TAKE_PTR(t->store));
 	target_forget_place(t);

@@ -206,7 +206,7 @@ static void target_free(struct target *t)
 int target_run(struct channel *control, struct route *route, const uint8_t route_id[ROUTE_BYTES],
 	       const struct target_options *options, struct error *err)
 {
-	struct target t = { .options = options, .session = { .control = control }, .route = route };
+	struct target t = { .options = options, .session = { .control = control }, .route = route, .net = CONTAINER_NET_NONE };
 	int r = 0;
 
 	memcpy(t.route_id, route_id, ROUTE_BYTES);

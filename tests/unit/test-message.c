@@ -446,7 +446,7 @@ static void test_unknown_kinds(void **state)
 		const char *words;
 	} rows[] = {
 		{ "", 0, "kind this phaul does not know" },
-		{ "\xba\x01\x00", 3, "kind this phaul does not know" }, /* field 23, length 0 */
+		{ "\xba\x06\x00", 3, "kind this phaul does not know" }, /* field 103, length 0 */
 		{ "\x08\x01", 2, "cannot be parsed" },			/* field 1 as a number */
 		{ "\x0a\x05", 2, "cannot be parsed" },			/* five bytes announced */
 		{ "\xff\xff\xff\xff\xff\xff", 6, "cannot be parsed" },
