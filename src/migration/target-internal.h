@@ -130,6 +130,7 @@ bool target_may_sync(const struct target *t, const char *path);
  * arm and take. */
 int target_net_arm(struct target *t, struct error *err);
 int target_net_take(struct target *t, struct error *err);
+int target_net_restored(struct target *t, struct error *err);
 void target_net_announce(struct target *t);
 void target_net_release(struct target *t);
 void target_net_settle(struct target *t);

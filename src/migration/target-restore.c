@@ -300,6 +300,8 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	if (!r)
 		r = note_criu(t, err);
 	if (!r)
+		r = target_net_restored(t, err);
+	if (!r)
 		r = check_pager(t, err);
 	if (!r)
 		r = noted_tasks_write(t->journal, t->root_pid, NULL, 0, err);
