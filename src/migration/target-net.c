@@ -28,9 +28,9 @@ int target_net_arm(struct target *t, struct error *err)
 
 int target_net_take(struct target *t, struct error *err)
 {
-	int r = t->n_addresses && !t->hold ?
-			error_set(err, EPROTO, "the peer hands addresses over before the target is ready for them") :
-			0;
+	int r = t->n_addresses && !t->hold
+			? error_set(err, EPROTO, "the peer hands addresses over before the target is ready for them")
+			: 0;
 
 	while (t->n_addresses_set < t->n_addresses && !r)
 		r = net_address_add(&t->addresses[t->n_addresses_set++], err);
