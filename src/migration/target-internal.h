@@ -53,7 +53,7 @@ struct target {
 	struct driver_place place;
 	bool prepared_place; /* the driver made something here: forget() is due on an abort */
 	struct restorer *restorer;
-	bool caught;		/* there may be a table that holds what arrives */
+	bool caught; /* there may be a table that holds what arrives */
 	struct net_hold *hold;
 	struct net_hold_counts held;
 	size_t n_addresses_set; /* added here, to be taken away by an abort */
