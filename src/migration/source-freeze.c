@@ -32,8 +32,7 @@ void source_undo_arm(struct source *s)
 	s->engine_armed = false;
 }
 
-/* Everything that can be done before the freeze: the target will hold what comes for the addresses and has its CRIU warm, ours is started. */
-int source_stage_arm(struct source *s, struct error *err)
+static int arm_once(struct source *s, struct error *err)
 {
 	struct criu_options options = {
 		.images_directory = s->images_directory,
@@ -52,11 +51,17 @@ int source_stage_arm(struct source *s, struct error *err)
 	CONTROL_OF(request, arm, ARM, &arm);
 	int r;
 
+	r = source_sync_arm(s, err);
+	if (r < 0)
+		return r;
+	arm.page_channels = source_postcopy_wanted(s) ? 2 : 0;
 	convert_way_to_wire(&s->way, &way);
 	arm.way = &way;
 	source_engine_patience(s, true);
 	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
 	source_engine_patience(s, false);
+	if (!r && arm.page_channels)
+		r = source_postcopy_arm(s, err);
 	if (!r)
 		r = source_net_arm(s, err);
 	if (!r && s->driver->arm) {
@@ -72,6 +77,15 @@ int source_stage_arm(struct source *s, struct error *err)
 	if (!r)
 		r = criu_start(&options, &s->criu, err);
 	return r < 0 ? r : noted_process_write(s->journal, "criu", criu_program_pid(s->criu), err);
+}
+
+/* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. Last of all, whether
+ * the link is still there: a break that is found now is mended, one that is found in the freeze ends the migration. */
+int source_stage_arm(struct source *s, struct error *err)
+{
+	int r = s->criu ? 0 : arm_once(s, err);
+
+	return r < 0 ? r : source_ping(s, err);
 }
 
 int source_stage_freeze(struct source *s, struct error *err)
@@ -121,6 +135,7 @@ void source_undo_freeze(struct source *s)
 {
 	struct error err = { 0 };
 
+	source_postcopy_end(s);
 	source_return_addresses(s);
 	if (!s->criu)
 		return;
@@ -140,14 +155,8 @@ static int send_rest(struct source *s, struct error *err)
 	int r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);
 
 	log_debug("images sent, %u files", s->images.files);
-	if (!r && source_passes(s))
-		r = source_touch_mapped(s, err);
-	for (uint32_t i = 0; i < source_passes(s) && !r; i++) {
-		uint64_t before = clock_now_ns();
-
-		r = source_sync_pass(s, i, err);
-		s->result.sync_final_ns += clock_now_ns() - before;
-	}
+	if (!r)
+		r = source_sync_final_end(s, err);
 	if (!r)
 		r = source_early_finish(s, err);
 	if (r < 0)
@@ -168,6 +177,8 @@ int source_stage_finish(struct source *s, struct error *err)
 
 	if (!r)
 		r = send_rest(s, err);
+	if (!r && s->postcopy.server)
+		r = source_postcopy_prepare(s, err);
 	if (r < 0)
 		return r;
 	finish.round = s->round;
@@ -293,5 +304,10 @@ int source_stage_fill(struct source *s, struct error *err)
 	s->result.fault_ns_max = reply->filled->fault_ns_max;
 	s->result.pager_replaced = reply->filled->pager_replaced;
 	s->result.fill_ns = reply->filled->fill_ns;
+	s->result.fault_ns_p50 = reply->filled->fault_ns_p50;
+	s->result.fault_ns_p99 = reply->filled->fault_ns_p99;
+	s->result.faults_remote = reply->filled->faults_remote;
+	s->result.remote_ns_p50 = reply->filled->remote_ns_p50;
+	s->result.remote_ns_p99 = reply->filled->remote_ns_p99;
 	return STAGE_DONE;
 }
