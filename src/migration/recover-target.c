@@ -208,6 +208,13 @@ int recover_target(struct journal *j, enum migration_side keep, enum migration_o
 	return error_set(err, EINVAL, "the journal of migration %s is not a target's", journal_id(j));
 }
 
+/* It ran already when its worker crashed. Pages that are still at the source come through the pager's socket, among these files. */
+static void remove_unneeded(const struct journal *j)
+{
+	if (!journal_same_boot(j) || !journal_fact_number(j, POSTCOPY_MARK) || journal_fact_number(j, RESIDENT_MARK))
+		recover_remove_files(j);
+}
+
 void recover_targets(const char *journals)
 {
 	_cleanup_free_ struct journal_summary *list = NULL;
@@ -225,7 +232,7 @@ void recover_targets(const char *journals)
 		if (journal_open(journals, &list[i].id, &j, &err) < 0)
 			log_warning("%s", err.text);
 		else if (list[i].state == STATE_RUNNING)
-			recover_remove_files(j); /* it ran already when its worker crashed */
+			remove_unneeded(j);
 		else if (recover_target(j, SIDE_INVALID, &outcome, &err) < 0)
 			log_warning("%s", err.text);
 		else
