@@ -36,8 +36,8 @@ struct fetch {
 static int receive_pages(struct link *l, struct error *err)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES], fixed[FRAME_PAGES_BYTES];
-	struct frame_header header;
-	struct frame_pages p;
+	struct frame_header header = { 0 };
+	struct frame_pages p = { 0 };
 	int r = channel_read(l->channel, bytes, sizeof(bytes), err);
 
 	if (!r)

@@ -90,6 +90,23 @@ static int link_lost(struct postcopy *p, const struct error *why)
 	return 0;
 }
 
+/* While there is no link. 0: none was given. */
+static int operators_word(struct postcopy *p, struct error *err)
+{
+	switch (journal_word(p->link.journals, &p->link.id)) {
+	case SIDE_TARGET:
+		log_warning("the operator keeps the target's copy, which lacks %" PRIu64 " pages", p->missing);
+		return 1;
+	case SIDE_SOURCE:
+		p->keep_source = true;
+		return error_set(err, ECONNABORTED, "the operator says that the target's copy is dead");
+	case SIDE_INVALID:
+	case SIDE_MAX:
+		break;
+	}
+	return 0;
+}
+
 int postcopy_step(struct postcopy *p, struct error *err)
 {
 	int r = p->lost_ns ? 0 : page_server_failure(p->server, err);
@@ -114,6 +131,9 @@ int postcopy_step(struct postcopy *p, struct error *err)
 					  p->missing)
 			      : 0;
 	}
+	r = operators_word(p, err);
+	if (r)
+		return r;
 	r = rejoin(p, err);
 	if (!r) {
 		log_info("the link is back; the target lacks %" PRIu64 " pages", p->missing);

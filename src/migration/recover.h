@@ -39,10 +39,10 @@ size_t recover_addresses(const struct journal *j, struct net_address ret[MIGRATI
 int recover_source(struct journal *j, const struct recover_options *options, enum migration_outcome *ret,
 		   struct error *err);
 
-/* Pages that stayed at the source (RECOVER_SPACES), given out until the target has all of them. Negative: it was out of reach for too long. */
-struct handover_link;
+/* Pages that stayed at the source (RECOVER_SPACES), given out until the target has all of them. The session with it stays open, for
+ * DONE. Negative: it was out of reach for too long. */
 int recover_serve_pages(const struct journal *j, const struct handover_link *link, int64_t reconnect_ms,
-			struct error *err);
+			struct session *session, struct error *err);
 
 /* The target's half: what was not handed over is forgotten, what runs is acknowledged. OUTCOME_UNKNOWN: as above. */
 int recover_target(struct journal *j, enum migration_side keep, enum migration_outcome *ret, struct error *err);
