@@ -197,6 +197,9 @@ static void set_figures(json_t *object, const struct migration_result *r)
 	set_number(object, "image_bytes", r->image_bytes);
 	set_ms(object, "sync_ms", r->sync_ns);
 	set_ms(object, "sync_final_ms", r->sync_final_ns);
+	set_number(object, "sync_passes", r->sync_passes);
+	set_number(object, "sync_final_names", r->sync_final_names);
+	set_text(object, "sync_final_whole", r->sync_final_whole);
 	set_ms(object, "dump_ms", r->dump_ns);
 	set_ms(object, "restore_ms", r->restore_ns);
 	set_ms(object, "resume_ms", r->resume_ns);
@@ -233,6 +236,7 @@ int report_result(const struct migration_result *r, struct buffer *out)
 	set_text(object, "target", r->target);
 	set_text(object, "tracker", r->tracker);
 	set_bool(object, "preload_acted", r->preload_acted);
+	set_text(object, "preload_did", r->preload_did);
 	set_text(object, "images", r->images);
 	set_bool(object, "hold", r->held);
 	set_number(object, "held_packets", r->held_packets);

@@ -130,6 +130,9 @@ int criu_network_table(const char *log_path, char *ret, size_t size);
 /* Whether libphaul-criu.so changed anything for this job's CRIU (hidden ranges, limits); its words in the log. */
 bool criu_preload_acted(const struct criu_job *job);
 
+/* What it did, as it says itself, separated by "; "; "" if nothing. */
+void criu_preload_actions(const struct criu_job *job, char *ret, size_t size);
+
 /*
  * For a CRIU that somebody else starts (runc, LXC): "NAME=value" strings that let libphaul-criu.so act there. version as of
  * criu_version(); status_path: a file it appends a line to when it acts. Returns their number (0: the library is not

@@ -30,6 +30,7 @@ struct driver_options {
 	const char *target_engine; /* --target-engine: the same, there; NULL: the usual place */
 	const char *target_id;	   /* --dst-id: its name there; NULL: the same */
 	const char *target_bundle; /* --target-bundle (runc): where the bundle is there; NULL: the same path */
+	const char *const *bridges; /* --bridge: "SRC=DST" each, NULL-terminated: what bridges are called at the target; NULL: none */
 	bool remove_source;	   /* --source remove: delete the source's container instead of renaming it */
 };
 

@@ -19,6 +19,7 @@
 #include "migration/subject.h"
 #include "migration/tasks.h"
 #include "net/hold.h"
+#include "net/leftovers.h"
 
 #define CRIU_MS 10000	     /* CRIU has lost its client and undoes what it did */
 #define CRIU_RESUME_MS 60000 /* CRIU goes on with a resume */
@@ -94,7 +95,7 @@ static int forget(const struct journal *j, struct error *err)
 			subject_forget(j);
 		if (!r)
 			remove_addresses(j);
-		if (!r && net_hold_remove(journal_id(j), NULL, err) < 0)
+		if (!r && net_leftovers_remove(journal_id(j), false, err) < 0)
 			log_warning("%s", err->text);
 	}
 	if (!r)
@@ -134,7 +135,7 @@ static int acknowledge(struct journal *j, const char *reason, enum migration_out
 	struct net_address addresses[MIGRATION_ADDRESSES_MAX];
 	size_t n = recover_addresses(j, addresses);
 
-	if (net_hold_remove(journal_id(j), NULL, err) < 0)
+	if (net_leftovers_remove(journal_id(j), true, err) < 0)
 		log_warning("%s", err->text);
 	for (size_t i = 0; i < n; i++)
 		if (net_address_announce(&addresses[i], err) < 0)
@@ -209,10 +210,14 @@ int recover_target(struct journal *j, enum migration_side keep, enum migration_o
 }
 
 /* It ran already when its worker crashed. Pages that are still at the source come through the pager's socket, among these files. */
-static void remove_unneeded(const struct journal *j)
+static void forget_running(const struct journal *j)
 {
+	struct error err = { 0 };
+
 	if (!journal_same_boot(j) || !journal_fact_number(j, POSTCOPY_MARK) || journal_fact_number(j, RESIDENT_MARK))
 		recover_remove_files(j);
+	if (journal_same_boot(j) && net_hold_remove(journal_id(j), NULL, &err) < 0)
+		log_warning("%s", err.text);
 }
 
 void recover_targets(const char *journals)
@@ -232,7 +237,7 @@ void recover_targets(const char *journals)
 		if (journal_open(journals, &list[i].id, &j, &err) < 0)
 			log_warning("%s", err.text);
 		else if (list[i].state == STATE_RUNNING)
-			remove_unneeded(j);
+			forget_running(j);
 		else if (recover_target(j, SIDE_INVALID, &outcome, &err) < 0)
 			log_warning("%s", err.text);
 		else

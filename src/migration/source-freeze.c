@@ -32,8 +32,7 @@ void source_undo_arm(struct source *s)
 	s->engine_armed = false;
 }
 
-/* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. */
-int source_stage_arm(struct source *s, struct error *err)
+static int arm_once(struct source *s, struct error *err)
 {
 	struct criu_options options = {
 		.images_directory = s->images_directory,
@@ -52,6 +51,9 @@ int source_stage_arm(struct source *s, struct error *err)
 	CONTROL_OF(request, arm, ARM, &arm);
 	int r;
 
+	r = source_sync_arm(s, err);
+	if (r < 0)
+		return r;
 	arm.page_channels = source_postcopy_wanted(s) ? 2 : 0;
 	convert_way_to_wire(&s->way, &way);
 	arm.way = &way;
@@ -75,6 +77,15 @@ int source_stage_arm(struct source *s, struct error *err)
 	if (!r)
 		r = criu_start(&options, &s->criu, err);
 	return r < 0 ? r : noted_process_write(s->journal, "criu", criu_program_pid(s->criu), err);
+}
+
+/* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. Last of all, whether
+ * the link is still there: a break that is found now is mended, one that is found in the freeze ends the migration. */
+int source_stage_arm(struct source *s, struct error *err)
+{
+	int r = s->criu ? 0 : arm_once(s, err);
+
+	return r < 0 ? r : source_ping(s, err);
 }
 
 int source_stage_freeze(struct source *s, struct error *err)
@@ -115,7 +126,7 @@ static void remove_criu_table(struct source *s)
 	char table[64];
 
 	if (criu_network_table(criu_log_path(s->criu), table, sizeof(table)) == 0 &&
-	    net_criu_table_remove(table, &err) < 0)
+	    net_criu_table_remove_of(s->workload.root_pid, table, &err) < 0)
 		log_warning("%s", err.text);
 }
 
@@ -142,14 +153,8 @@ static int send_rest(struct source *s, struct error *err)
 	int r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);
 
 	log_debug("images sent, %u files", s->images.files);
-	if (!r && source_passes(s))
-		r = source_touch_mapped(s, err);
-	for (uint32_t i = 0; i < source_passes(s) && !r; i++) {
-		uint64_t before = clock_now_ns();
-
-		r = source_sync_pass(s, i, err);
-		s->result.sync_final_ns += clock_now_ns() - before;
-	}
+	if (!r)
+		r = source_sync_final_end(s, err);
 	if (!r)
 		r = source_early_finish(s, err);
 	if (r < 0)
@@ -260,6 +265,7 @@ int source_stage_settle(struct source *s, struct error *err)
 	if (r < 0)
 		return r;
 	s->result.preload_acted = criu_preload_acted(s->criu);
+	criu_preload_actions(s->criu, s->result.preload_did, sizeof(s->result.preload_did));
 	remove_criu_table(s);
 	criu_free(TAKE_PTR(s->criu));
 	r = journal_enter(s->journal, STATE_SETTLED, NULL, err);

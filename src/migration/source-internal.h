@@ -10,6 +10,7 @@
 
 #include "criu/criu.h"
 #include "driver/driver.h"
+#include "fs/sync.h"
 #include "memory/dedup.h"
 #include "memory/tracker.h"
 #include "memory/vma-flags.h"
@@ -33,6 +34,20 @@ struct present_list {
 };
 
 void present_list_free(struct present_list *p);
+
+/* A tree of files that goes along (source-sync.c). */
+struct source_tree {
+	struct sync_tree tree;
+	bool file;	     /* a single one */
+	bool probed, shared; /* both hosts see it: nothing is to be done */
+	struct channel *channel;
+	struct watch *watch;		/* NULL: every pass looks at all of it */
+	char unwatched[ERROR_TEXT_MAX]; /* why */
+	struct pass *pass;		/* started */
+	bool fed;			/* it has its list */
+	bool redo;			/* a list was lost with the link: all of it is looked at once */
+	uint64_t fed_ns, ended_ns;
+};
 
 /* How far CRIU has come in the dump, as it showed by opening a pipe. */
 enum final_reached {
@@ -75,7 +90,6 @@ struct source {
 	struct tls_identity *identity;
 	struct session session;
 	uint8_t route[ROUTE_BYTES];
-	struct channel *fs_channel;
 	struct journal *journal;
 	char journals[512], peer_identity[256];
 	uint64_t round_trip_ns;
@@ -103,7 +117,12 @@ struct source {
 	struct policy_round rounds[MIGRATION_ITERATIONS_MAX];
 	uint64_t progress_ns, progress_bytes;
 	uint64_t spoke_ns; /* when the control channel was last used in a round */
+
+	/* files */
+	struct source_tree *trees;
+	size_t n_trees;
 	size_t sync_next;
+	uint64_t sync_final_at_ns; /* when the last passes got their lists; 0: not yet */
 
 	/* convergence (source-converge.c) */
 	struct heat heat;
@@ -122,7 +141,7 @@ struct source {
 
 	/* the final pass (source-final.c) */
 	char hidden_path[544], flags_path[560];
-	struct vma_flags *flags; /* NULL: CRIU reads smaps by itself */
+	struct vma_flags *flags;    /* NULL: CRIU reads smaps by itself */
 	struct page_runs late_runs; /* of the last list, what cannot be sent beside the dump */
 	bool early_sending;	    /* the rest of it is being sent */
 	struct present_list present;
@@ -177,8 +196,8 @@ int source_give_addresses(struct source *s, struct error *err);
 void source_return_addresses(struct source *s);
 void source_net_gone(struct source *s); /* the tasks are dead: a namespace that outlives them is silent for good */
 
-/* The channels are there: what they may send is limited. */
-void source_converge_begin(struct source *s);
+/* The channels are there, for the first time or anew: what they may send is limited. */
+void source_converge_channels(struct source *s);
 
 /* Post-copy: whether it is due; its channels, in `arm`; the last list stays here, in the final pass; its part of the journal, before
  * FINISH. */
@@ -198,6 +217,13 @@ int source_converge_act(struct source *s, struct error *err);
 /* In the middle of a round: is the time for copying over? */
 int source_converge_check(struct source *s, struct error *err);
 
+/* While a lost link is looked for the workload is not held back; and then as before. */
+void source_converge_pause(struct source *s);
+int source_converge_go_on(struct source *s, struct error *err);
+
+/* A round goes on behind a break: if the time for copying is over, what did not arrive (taken over) is left for last. */
+int source_converge_keep(struct source *s, struct page_runs *rest, struct error *err);
+
 /* Right before the freeze: neither the workload nor we are held back any more. */
 int source_converge_let_go(struct source *s, struct error *err);
 void source_converge_end(struct source *s); /* idempotent */
@@ -206,6 +232,9 @@ void source_converge_end(struct source *s); /* idempotent */
  * through. */
 int source_final_begin(struct source *s, struct error *err);
 int source_final_end(struct source *s, int dumped, struct error *err);
+
+/* One round trip on the control channel: whether the target is there. */
+int source_ping(struct source *s, struct error *err);
 
 /* Opens the session's data and file channels; the sender takes its own over. */
 int source_open_channels(struct source *s, struct error *err);
@@ -246,8 +275,33 @@ int source_after_commit(struct source *s, struct error *err);
 /* Tasks stopped: makes rsync look into synchronised files that they map for writing, whose time stamps do not tell. */
 int source_touch_mapped(struct source *s, struct error *err);
 
-/* Joins one pass of path number `path` to the target, blocking. */
-int source_sync_pass(struct source *s, uint32_t path, struct error *err);
+/* Makes s->trees; the workload has been described. */
+int source_sync_trees(struct source *s, struct error *err);
+
+/* Sets shared of tree i when it is the same at the target. In the plan for --sync's; for the workload's own once the target has begun. */
+int source_sync_probe(struct source *s, uint32_t i, struct error *err);
+
+/* While memory is copied, called often: passes go on. 1: s->event tells of one that is over. */
+int source_sync_turn(struct source *s, struct error *err);
+
+/* Before the freeze: every pass waits for its list. */
+int source_sync_arm(struct source *s, struct error *err);
+
+/* Tasks stopped: the last passes get their lists (does nothing the second time), then are waited for. */
+int source_sync_final_begin(struct source *s, struct error *err);
+int source_sync_final_end(struct source *s, struct error *err);
+
+/* The link is lost: passes end, channels are closed; the stage that goes on begins the passes again. */
+void source_sync_unlink(struct source *s);
+
+/* Sent on the file channels that are open. */
+uint64_t source_sync_bytes(const struct source *s);
+
+void source_undo_sync(struct source *s);
+void source_sync_free(struct source *s);
+
+/* Tells the target that we are there, when nothing was said for a while. */
+int source_keep_alive(struct source *s, struct error *err);
 
 /* How many there are: those of --sync, then the workload's own trees; and the path of one at the source. */
 uint32_t source_passes(const struct source *s);

@@ -29,12 +29,14 @@ int source_give_addresses(struct source *s, struct error *err)
 	if (s->addresses_given || (!s->options->n_addresses && !s->net.known))
 		return 0;
 	s->addresses_given = true;
-	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
+	/* A container's two copies have one MAC: not a frame may leave here once the target has spoken, or a switch looks for it here again. What comes
+	 * is still received; what it would have been answered, the restored sockets say. */
+	r = container_net_leave(&s->net, s->id_text, err);
+	if (!r)
+		r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
 	/* Only then: what comes here until the neighbours know better is received. */
 	for (size_t i = 0; i < s->options->n_addresses && !r; i++)
 		r = net_address_remove(&s->options->addresses[i], err);
-	if (!r)
-		r = container_net_leave(&s->net, s->id_text, err);
 	log_debug("%zu addresses given up%s", s->options->n_addresses, s->net.known ? ", its network is silent" : "");
 	return r;
 }

@@ -11,6 +11,7 @@
 #include "migration/fetch.h"
 #include "migration/images.h"
 #include "migration/migration.h"
+#include "migration/pass.h"
 #include "migration/receiver.h"
 #include "migration/restorer.h"
 #include "migration/session.h"
@@ -47,7 +48,8 @@ struct target {
 	char work_directory[512], images_directory[544];
 	struct store *store;
 	struct receiver *receiver;
-	struct channel *fs_channel;
+	struct channel *fs_channels[MIGRATION_PASSES_MAX]; /* one for each path of the plan */
+	struct pass *passes[MIGRATION_PASSES_MAX];	   /* under way (target-sync.c) */
 	struct image_sink sink;
 	bool sink_open;
 
@@ -87,6 +89,8 @@ int target_on_ping(struct target *t, const Phaul__Wire__Control *m, struct error
 int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_round(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+int target_on_sync_end(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+int target_on_probe(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_take(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct error *err);
@@ -144,9 +148,15 @@ void target_rejoin(struct target *t);
 /* Whether a file pass may replace that path here; asked in the plan, and again before each pass, whatever the source forces. */
 bool target_may_sync(const struct target *t, const char *path);
 
+/* Whether files are on their way; ends all that are, and their channels. */
+bool target_syncs(const struct target *t);
+void target_end_passes(struct target *t);
+
 /* target-net.c. arm: before the freeze, what will arrive is to wait. take: the addresses are ours. release: the tasks run. settle: all is over. undo: of
  * arm and take. */
 int target_net_arm(struct target *t, struct error *err);
+/* The tasks are held: a network namespace that CRIU has made out of the images, silent as the source's was, speaks up, and what arrives waits. */
+int target_net_found(struct target *t, struct error *err);
 int target_net_take(struct target *t, struct error *err);
 void target_net_announce(struct target *t);
 void target_net_release(struct target *t);

@@ -28,9 +28,9 @@ int target_net_arm(struct target *t, struct error *err)
 
 int target_net_take(struct target *t, struct error *err)
 {
-	int r = t->n_addresses && !t->hold ?
-			error_set(err, EPROTO, "the peer hands addresses over before the target is ready for them") :
-			0;
+	int r = t->n_addresses && !t->hold
+			? error_set(err, EPROTO, "the peer hands addresses over before the target is ready for them")
+			: 0;
 
 	while (t->n_addresses_set < t->n_addresses && !r)
 		r = net_address_add(&t->addresses[t->n_addresses_set++], err);
@@ -38,6 +38,18 @@ int target_net_take(struct target *t, struct error *err)
 		r = container_net_take(&t->net, t->id_text, err);
 	t->net_taken |= !r;
 	return r;
+}
+
+int target_net_found(struct target *t, struct error *err)
+{
+	int r;
+
+	if (t->net.known || !(t->driver->capabilities & DRIVER_OWN_NETWORK))
+		return 0;
+	r = container_net_open_pid(t->root_pid, &t->net, err);
+	if (!r)
+		r = container_net_arm(&t->net, t->id_text, err);
+	return r < 0 ? r : container_net_take(&t->net, t->id_text, err);
 }
 
 void target_net_announce(struct target *t)

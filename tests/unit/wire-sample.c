@@ -98,7 +98,8 @@ static void sample_copy(struct wire_sample *s)
 {
 	phaul__wire__begin__init(&s->begin);
 	s->begin.data_channels = 4;
-	s->begin.keep_images = s->begin.fs_channel = true;
+	s->begin.keep_images = true;
+	s->begin.fs_channels = 2;
 	phaul__wire__ready__init(&s->ready);
 	phaul__wire__round__init(&s->round);
 	s->round.number = 1;
@@ -109,6 +110,14 @@ static void sample_copy(struct wire_sample *s)
 	phaul__wire__sync__init(&s->sync);
 	s->sync.path = 1;
 	phaul__wire__sync_done__init(&s->sync_done);
+	phaul__wire__sync_end__init(&s->sync_end);
+	s->sync_end.path = 1;
+	phaul__wire__probe__init(&s->probe);
+	s->probe.path = 1;
+	s->probe.file = true;
+	s->probe.name = s->probe.content = BYTES(id_bytes);
+	phaul__wire__probe_reply__init(&s->probe_reply);
+	s->probe_reply.same = true;
 	s->external[0] = "mnt[/etc/hosts]:hosts";
 	s->external[1] = "net[4026531840]:net";
 	phaul__wire__way__init(&s->way);
@@ -224,6 +233,9 @@ static const size_t parts[WIRE_SAMPLE_KINDS + 1] = {
 	PART(ABORT, abort),
 	PART(PING, ping),
 	PART(FAILURE, failure),
+	PART(SYNC_END, sync_end),
+	PART(PROBE, probe),
+	PART(PROBE_REPLY, probe_reply),
 	PART(RESUME, resume),
 	PART(STATE, state),
 	PART(TAKE, take),
