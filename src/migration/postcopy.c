@@ -38,6 +38,8 @@ static int dial(const struct postcopy *p, uint32_t index, struct channel **ret, 
 
 	if (r < 0)
 		return r;
+	if (index)
+		channel_set_pacer(*ret, p->pacer);
 	frame_encode_channel(frame, CHANNEL_KIND_PAGES, index);
 	return channel_write(*ret, frame, sizeof(frame), err);
 }
@@ -51,7 +53,6 @@ int postcopy_open(struct postcopy *p, struct error *err)
 		r = dial(p, 1, &others, err);
 	if (r < 0)
 		return r;
-	channel_set_pacer(others, p->pacer);
 	return page_server_attach(p->server, TAKE_PTR(urgent), TAKE_PTR(others),
 				  p->window_bytes ? p->window_bytes : POSTCOPY_WINDOW_BYTES, err);
 }
