@@ -69,9 +69,16 @@ size_t pager_requests(struct pager *p, struct pager_place *ret, size_t max);
 /* A new link to the source: what was asked for over the old one is asked for again. */
 void pager_relink(struct pager *p);
 
-/* Pages from the source, as a PAGES frame has them. Those that were not missing are ignored. */
-int pager_put(struct pager *p, uint32_t space, uint64_t address, uint32_t pages, enum page_encoding encoding,
-	      const uint8_t *payload, size_t payload_bytes, uint8_t *scratch, struct error *err);
+/* Pages from the source, as a PAGES frame has them. Those that were not missing are ignored. scratch: CODEC_PIECE_PAGES pages, for those
+ * that must be unpacked. */
+struct pager_pages {
+	struct pager_place place;
+	enum page_encoding encoding;
+	const uint8_t *payload;
+	size_t payload_bytes;
+};
+
+int pager_put(struct pager *p, const struct pager_pages *pages, uint8_t *scratch, struct error *err);
 
 /* How many are still missing; the next of them at or after *at (false: none). Begin with an empty place. */
 uint64_t pager_missing(const struct pager *p);
