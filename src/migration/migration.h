@@ -36,6 +36,7 @@ struct migration_options {
 	const char *runtime, *engine, *target_engine, *target_id,
 		*target_bundle; /* driver.h, driver_options; NULL: the usual */
 	const char *bridges[MIGRATION_BRIDGES_MAX + 1]; /* driver_options.bridges */
+	const char *bind_rule;
 	bool remove_source;
 	bool pre_copy; /* false: everything is copied in the freeze */
 	uint64_t max_downtime_ms;

@@ -45,6 +45,7 @@ static int arm_once(struct source *s, struct error *err)
 		.manage_cgroups = s->way.manage_cgroups,
 		.ext_unix_sk = s->way.ext_unix_sk,
 		.link_remap = s->way.link_remap,
+		.empty_network = s->way.empty_network,
 	};
 	Phaul__Wire__Arm arm = PHAUL__WIRE__ARM__INIT;
 	Phaul__Wire__Way way;
