@@ -136,7 +136,7 @@ struct source {
 	bool timed_out; /* the round under way was cut short */
 
 	/* post-copy (source-postcopy.c) */
-	struct postcopy postcopy; /* its server is there from `arm` on */
+	struct postcopy postcopy;	/* its server is there from `arm` on */
 	struct range_set *missing_sets; /* one per entry of present.parts */
 
 	/* the final pass (source-final.c) */
