@@ -32,7 +32,7 @@ struct settings {
 	const char *addresses[MIGRATION_ADDRESSES_MAX + 1];
 	const char *sync[MIGRATION_SYNC_PATHS_MAX + 1];
 	const char *bridges[MIGRATION_BRIDGES_MAX + 1];
-	const char *runtime, *engine, *target_engine, *dst_id, *target_bundle, *source;
+	const char *runtime, *engine, *target_engine, *dst_id, *target_bundle, *source, *bind;
 	bool json, keep_images, shell_job, force, skip_cpu_check, skip_criu_check, pre_copy, compress, auto_converge,
 		postcopy;
 };
@@ -77,6 +77,8 @@ static const struct option_entry entries[] = {
 	  "the container's bridge SRC is called DST at the target (lxc);\nmay be repeated" },
 	{ "source", 0, OPTION_TEXT, "WHAT", AT(source), 0, 0,
 	  "what becomes of the container here: keep (stopped, renamed;\ndefault) or remove" },
+	{ "bind", 0, OPTION_TEXT, "RULE", AT(bind), 0, 0,
+	  "directories of this host that the container has mounted (docker,\npodman): present (they must be there; default), bring or refuse" },
 	{ "runtime", 0, OPTION_TEXT, "PROGRAM", AT(runtime), 0, 0, "the OCI runtime of both sides (default runc)" },
 	{ "engine", 0, OPTION_TEXT, "WHERE", AT(engine), 0, 0,
 	  "the engine here: its socket (docker, podman), its state directory\n(runc), its container directory (lxc)" },
@@ -264,6 +266,7 @@ static int make_options(const struct settings *s, struct migration_options *o, s
 	o->target_engine = s->target_engine;
 	o->target_id = s->dst_id;
 	o->target_bundle = s->target_bundle;
+	o->bind_rule = s->bind;
 	o->remove_source = s->source && !strcmp(s->source, "remove");
 	o->tracker = s->tracker;
 	return r;

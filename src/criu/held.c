@@ -53,7 +53,7 @@ static int write_config(struct criu_held *h, const struct criu_options *o, struc
 	_cleanup_buffer_ struct buffer text = { 0 };
 	int r = buffer_printf(&text,
 			      "# phaul: a restore that is held\nimages-dir %s\nwork-dir %s\nlog-file restore.log\n"
-			      "verbosity 4\naction-script %s/hook\n",
+			      "verbosity=4\naction-script %s/hook\n",
 			      h->view, h->work, h->directory);
 
 #define FLAG(wanted, name) (r ? r : (wanted) ? buffer_printf(&text, "%s\n", name) : 0)
@@ -63,6 +63,7 @@ static int write_config(struct criu_held *h, const struct criu_options *o, struc
 	r = FLAG(o->shell_job, "shell-job");
 	r = FLAG(o->link_remap, "link-remap");
 	r = FLAG(o->ext_unix_sk, "ext-unix-sk");
+	r = FLAG(!o->manage_cgroups, "manage-cgroups=ignore");
 #undef FLAG
 	if (!r && o->ghost_limit_bytes)
 		r = buffer_printf(&text, "ghost-limit %llu\n", (unsigned long long)o->ghost_limit_bytes);

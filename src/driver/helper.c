@@ -16,6 +16,7 @@ static const struct {
 } helpers[] = {
 	{ "drain-pipe", drain_main },
 	{ LXC_RESTORE_HELPER, lxc_restore_main },
+	{ DOCKER_START, docker_start_main },
 };
 
 int driver_helper_main(int argc, char **argv)

@@ -45,6 +45,7 @@ static int arm_once(struct source *s, struct error *err)
 		.manage_cgroups = s->way.manage_cgroups,
 		.ext_unix_sk = s->way.ext_unix_sk,
 		.link_remap = s->way.link_remap,
+		.empty_network = s->way.empty_network,
 	};
 	Phaul__Wire__Arm arm = PHAUL__WIRE__ARM__INIT;
 	Phaul__Wire__Way way;
@@ -265,6 +266,7 @@ int source_stage_settle(struct source *s, struct error *err)
 	if (r < 0)
 		return r;
 	s->result.preload_acted = criu_preload_acted(s->criu);
+	criu_preload_actions(s->criu, s->result.preload_did, sizeof(s->result.preload_did));
 	remove_criu_table(s);
 	criu_free(TAKE_PTR(s->criu));
 	r = journal_enter(s->journal, STATE_SETTLED, NULL, err);

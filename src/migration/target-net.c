@@ -40,6 +40,7 @@ int target_net_take(struct target *t, struct error *err)
 	return r;
 }
 
+/* Docker makes the network only when CRIU has made the root task, and then it is here at once. Silent it was not, but nobody knew of it. */
 int target_net_found(struct target *t, struct error *err)
 {
 	int r;
