@@ -129,10 +129,12 @@ static int check_network(const json_t *spec, struct obstacles *o)
 {
 	if (json_is_true(json_object_get(spec, "connections")))
 		return 0;
-	return ADD(o, OBSTACLE_REFUSES,
-		   "put it into a network of your own (docker network create --subnet), or use --network host",
-		   "the container is in Docker's default network \"bridge\", where it cannot be given the same address "
-		   "at the target");
+	return ADD(o, OBSTACLE_WARNS,
+		   "for connections that go on, use a network of your own (docker network create --subnet) or "
+		   "--network host",
+		   "the container is in Docker's default network \"bridge\", where it may get another address at the "
+		   "target: its "
+		   "TCP connections end");
 }
 
 static int check_all(const json_t *spec, struct obstacles *o)

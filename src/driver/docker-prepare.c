@@ -253,6 +253,16 @@ int docker_prepare(struct workload *w, const struct driver_place *place, struct 
 	return r;
 }
 
+/* Its addresses may be others there: what was connected is restored as closed. The source's dump keeps the connections, for a rollback. */
+static int end_connections(const char *config, struct error *err)
+{
+	static const char line[] = "tcp-close\n";
+	_cleanup_close_ int fd = open(config, O_WRONLY | O_APPEND | O_CLOEXEC);
+	int r = fd < 0 ? -errno : fd_write_full(fd, line, sizeof(line) - 1);
+
+	return r < 0 ? error_errno(err, -r, "cannot write %s", config) : 0;
+}
+
 int docker_restore(const struct workload *w, struct driver_place *place, int stderr_fd, struct process *ret,
 		   struct error *err)
 {
@@ -263,10 +273,14 @@ int docker_restore(const struct workload *w, struct driver_place *place, int std
 	struct process_options options = {
 		.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = stderr_fd, .new_session = true
 	};
-	int r = runc_conf_take(place->criu_config, &place->lock, err);
+	_cleanup_json_ json_t *spec = NULL;
+	int r = docker_spec_read(w, &spec, err);
 
-	(void)w;
 	working_name(place, name, sizeof(name));
+	if (!r && !json_is_true(json_object_get(spec, "connections")))
+		r = end_connections(place->criu_config, err);
+	if (!r)
+		r = runc_conf_take(place->criu_config, &place->lock, err);
 	return r < 0 ? r : process_start(&options, ret, err);
 }
 
