@@ -20,7 +20,61 @@ void workload_free(struct workload *w)
 	free(w->files);
 	free(w->processes);
 	free(w->pids);
+	free(w->spec);
+	for (size_t i = 0; i < w->n_trees; i++) {
+		free(w->trees[i].name);
+		free(w->trees[i].path);
+		free(w->trees[i].target_path);
+		for (char **e = w->trees[i].excludes; e && *e; e++)
+			free(*e);
+		free(w->trees[i].excludes);
+	}
+	free(w->trees);
 	*w = (struct workload){ 0 };
+}
+
+int workload_add_tree(struct workload *w, const char *name, const char *path)
+{
+	struct workload_tree *trees;
+
+	if (w->n_trees >= WORKLOAD_TREES_MAX)
+		return -E2BIG;
+	trees = reallocarray(w->trees, w->n_trees + 1, sizeof(*trees));
+	if (!trees)
+		return -ENOMEM;
+	w->trees = trees;
+	trees[w->n_trees] = (struct workload_tree){ .name = strdup(name), .path = strdup(path) };
+	if (!trees[w->n_trees].name || !trees[w->n_trees].path) {
+		free(trees[w->n_trees].name);
+		free(trees[w->n_trees].path);
+		return -ENOMEM;
+	}
+	w->n_trees++;
+	return 0;
+}
+
+int workload_tree_exclude(struct workload_tree *t, const char *path)
+{
+	char **excludes;
+	size_t n = 0;
+
+	while (t->excludes && t->excludes[n])
+		n++;
+	excludes = reallocarray(t->excludes, n + 2, sizeof(*excludes));
+	if (!excludes)
+		return -ENOMEM;
+	t->excludes = excludes;
+	excludes[n + 1] = NULL;
+	excludes[n] = strdup(path);
+	return excludes[n] ? 0 : -ENOMEM;
+}
+
+struct workload_tree *workload_tree_find(const struct workload *w, const char *name)
+{
+	for (size_t i = 0; i < w->n_trees; i++)
+		if (!strcmp(w->trees[i].name, name))
+			return &w->trees[i];
+	return NULL;
 }
 
 static bool obstacles_have(const struct obstacles *o, const struct obstacle *one)

@@ -196,6 +196,7 @@ int journal_create(const char *directory, const struct uuid *id, const struct jo
 	j->fd = -1;
 	j->side = subject->side;
 	uuid_format(id, j->id);
+	snprintf(j->place, sizeof(j->place), "%.4000s/%s", directory, j->id);
 	r = journal_open_new(directory, j->id, &j->fd, err);
 	if (!r && journal_lock(j->fd) < 0)
 		r = error_errno(err, errno, "cannot lock the journal of migration %s", j->id);
@@ -220,6 +221,11 @@ int journal_create(const char *directory, const struct uuid *id, const struct jo
 	*ret = j;
 	return 0;
 fail:
+	/* Nothing has begun: no journal without a record is left, on a full disk for one. Somebody else's is not ours. */
+	if (j->fd >= 0)
+		dir_remove(j->place);
+	else
+		rmdir(j->place); /* does nothing to one that holds something */
 	journal_free(j);
 	return r;
 }

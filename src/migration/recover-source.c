@@ -12,8 +12,12 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "criu/criu.h"
+#include "migration/container-net.h"
 #include "migration/recover.h"
+#include "migration/subject.h"
 #include "migration/tasks.h"
+#include "net/leftovers.h"
+#include "migration/throttle.h"
 
 #define CRIU_MS 60000 /* to roll a dump back */
 #define ABORT_MS 10000
@@ -29,6 +33,19 @@ static void remove_criu_table(const struct journal *j)
 		return;
 	if (net_criu_table_remove(table, &err) < 0)
 		log_warning("%s", err.text);
+}
+
+/* A container's network, of the task that is there. */
+static void return_network(const struct journal *j, pid_t root)
+{
+	struct container_net net = CONTAINER_NET_NONE;
+	struct error err = { 0 };
+
+	if (!journal_fact_number(j, "muted") || !root)
+		return;
+	if (container_net_open_pid(root, &net, &err) < 0 || container_net_return(&net, journal_id(j), &err) < 0)
+		log_warning("%s", err.text);
+	container_net_free(&net);
 }
 
 static void return_addresses(const struct journal *j)
@@ -48,12 +65,17 @@ static int take_back(struct journal *j, const struct noted_tasks *tasks, const c
 	if (journal_same_boot(j)) {
 		pid_t root = noted_process_alive(j, "root");
 
+		throttle_undo(j);
 		if (root) /* a CRIU that was killed leaves connections under repair */
 			criu_end_tcp_repair(root);
 		return_addresses(j);
+		return_network(j, root);
+		if (net_leftovers_remove(journal_id(j), true, err) < 0)
+			log_warning("%s", err->text);
 		remove_criu_table(j);
 		noted_tasks_continue(tasks);
 	}
+	subject_disarm(j);
 	recover_remove_files(j);
 	return journal_enter(j, STATE_ABORTED, reason, err);
 }
@@ -67,7 +89,10 @@ static int settle(struct journal *j, const struct noted_tasks *tasks, const char
 	if (journal_same_boot(j))
 		remove_criu_table(j);
 	recover_remove_files(j);
-	return journal_enter(j, STATE_SETTLED, reason, err);
+	r = journal_enter(j, STATE_SETTLED, reason, err);
+	if (!r)
+		subject_moved(j);
+	return r;
 }
 
 static int make_link(const struct journal *j, const struct recover_options *o, struct handover_link *ret,
@@ -128,10 +153,26 @@ static enum handover_verdict ask(struct journal *j, const struct recover_options
 	return verdict;
 }
 
+/* It runs there, and may still need what is here. */
+static int serve_rest(struct journal *j, const struct recover_options *o, struct error *err)
+{
+	struct handover_link link = { 0 };
+	int r;
+
+	if (!journal_fact(j, RECOVER_SPACES)[0])
+		return 0;
+	r = make_link(j, o, &link, err);
+	if (!r)
+		r = recover_serve_pages(j, &link, o->reconnect_ms, err);
+	tls_identity_free(link.identity);
+	return r;
+}
+
 static int end_committed(struct journal *j, const struct recover_options *o, const struct noted_tasks *tasks,
 			 enum migration_outcome *ret, struct error *err)
 {
 	enum handover_verdict verdict;
+	int r;
 
 	noted_process_await(j, "criu", deadline_in_ms(CRIU_MS));
 	if (journal_same_boot(j) && !noted_tasks_held(tasks)) {
@@ -147,6 +188,10 @@ static int end_committed(struct journal *j, const struct recover_options *o, con
 					   : ask(j, o, err);
 	switch (verdict) {
 	case HANDOVER_RUNNING:
+		*ret = OUTCOME_UNKNOWN;
+		r = o->keep == SIDE_TARGET ? 0 : serve_rest(j, o, err);
+		if (r < 0)
+			return r;
 		*ret = OUTCOME_MIGRATED;
 		return settle(j, tasks, o->keep ? "the operator keeps the target's copy" : NULL, err);
 	case HANDOVER_ABORTED:

@@ -7,10 +7,9 @@
  *
  * Small frames are gathered in an output buffer so that scattered pages do not cost a system call each.
  */
-#include "migration/sender.h"
+#include "migration/sender-internal.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -18,39 +17,9 @@
 #include "memory/tracker.h"
 #include "wire/frame.h"
 
-#define PIECE_RUNS 64		  /* runs in one piece at most */
-#define GATHER_BYTES (256U << 10) /* frames are collected up to that */
+#define PIECE_RUNS 64 /* runs in one piece at most */
 #define RATE_SAMPLE_BYTES (8U << 20)
 #define GATHER_LARGEST (32U << 10) /* larger payloads go directly */
-
-struct sender_thread {
-	struct sender *sender;
-	struct channel *channel;
-	pthread_t thread;
-	bool started;
-	struct codec *codec;
-	uint8_t *pages; /* one piece */
-	uint8_t *gather;
-	size_t gathered;
-	uint64_t write_bytes, write_ns;	 /* since the link's rate was last told to the codec */
-	struct sender_counters counters; /* of the piece at hand; added under the lock */
-};
-
-struct sender {
-	pthread_mutex_t lock;
-	pthread_cond_t work, done;
-	const struct page_runs *runs;
-	size_t next_run;
-	uint64_t next_page; /* within that run */
-	uint32_t round;	    /* of the barrier; threads compare it with the one they finished */
-	uint32_t busy;	    /* threads that have not sent the barrier yet */
-	bool stop;
-	struct error failure; /* number != 0: a thread failed */
-	struct sender_counters this_round, all;
-	struct dedup_index *dedup;
-	size_t n_threads;
-	struct sender_thread *threads;
-};
 
 struct piece {
 	struct page_run runs[PIECE_RUNS];
@@ -179,6 +148,8 @@ static int thread_send_run(struct sender_thread *t, const struct page_run *run, 
 
 	if (n < 0)
 		return error_errno(err, -n, "cannot encode pages");
+	if (page_runs_add(&t->sent, run) < 0)
+		return error_set(err, ENOMEM, "no memory to note what was sent");
 	for (int i = 0; i < n; i++) {
 		struct frame_pages pages = {
 			.space = run->space,
@@ -280,26 +251,27 @@ static int thread_round(struct sender_thread *t, uint32_t round, struct error *e
 	return channel_write(t->channel, barrier, sizeof(barrier), err);
 }
 
-static void *thread_main(void *arg)
+void *sender_thread_main(void *arg)
 {
 	struct sender_thread *t = arg;
 	struct sender *s = t->sender;
-	uint32_t finished = 0;
+	uint32_t finished;
 
 	pthread_mutex_lock(&s->lock);
+	finished = t->started_at;
 	while (!s->stop) {
 		struct error err = { 0 };
-		uint32_t round = s->round;
+		uint32_t round = s->round, turn = s->turn;
 		int r;
 
-		if (round == finished) {
+		if (turn == finished) {
 			pthread_cond_wait(&s->work, &s->lock);
 			continue;
 		}
 		pthread_mutex_unlock(&s->lock);
 		r = thread_round(t, round, &err);
 		pthread_mutex_lock(&s->lock);
-		finished = round;
+		finished = turn;
 		if (r < 0 && !s->failure.number)
 			s->failure = err;
 		s->busy--;
@@ -309,59 +281,7 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-static int thread_start(struct sender_thread *t, bool compress, struct error *err)
-{
-	int r = codec_new(compress, &t->codec, err);
-
-	if (r < 0)
-		return r;
-	t->pages = aligned_alloc(PAGE_BYTES, CODEC_PIECE_PAGES * PAGE_BYTES);
-	t->gather = malloc(GATHER_BYTES);
-	if (!t->pages || !t->gather)
-		return error_set(err, ENOMEM, "no memory for a data channel");
-	r = pthread_create(&t->thread, NULL, thread_main, t);
-	if (r)
-		return error_errno(err, r, "cannot start a thread for a data channel");
-	t->started = true;
-	return 0;
-}
-
-int sender_new(struct channel **channels, size_t n, struct dedup_index *dedup, bool compress, struct sender **ret,
-	       struct error *err)
-{
-	struct sender *s = calloc(1, sizeof(*s));
-	pthread_condattr_t attr;
-	int r = 0;
-
-	if (s)
-		s->threads = calloc(n, sizeof(*s->threads));
-	if (!s || !s->threads) {
-		free(s);
-		return error_set(err, ENOMEM, "no memory for the data channels");
-	}
-	pthread_mutex_init(&s->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->work, &attr);
-	pthread_cond_init(&s->done, &attr);
-	pthread_condattr_destroy(&attr);
-	s->dedup = dedup;
-	s->n_threads = n;
-	for (size_t i = 0; i < n; i++) {
-		s->threads[i].sender = s;
-		s->threads[i].channel = TAKE_PTR(channels[i]);
-	}
-	for (size_t i = 0; i < n && !r; i++)
-		r = thread_start(&s->threads[i], compress, err);
-	if (r < 0) {
-		sender_free(s);
-		return r;
-	}
-	*ret = s;
-	return 0;
-}
-
-int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, struct error *err)
+int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, bool again, struct error *err)
 {
 	int r = 0;
 
@@ -375,8 +295,12 @@ int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs,
 		s->next_run = 0;
 		s->next_page = 0;
 		s->round = round;
+		s->turn++;
 		s->busy = (uint32_t)s->n_threads;
-		s->this_round = (struct sender_counters){ 0 };
+		if (!again)
+			s->this_round = (struct sender_counters){ 0 };
+		for (size_t i = 0; i < s->n_threads; i++)
+			page_runs_free(&s->threads[i].sent);
 		pthread_cond_broadcast(&s->work);
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -407,6 +331,32 @@ int sender_wait(struct sender *s, uint64_t deadline_ns, struct error *err)
 	return r;
 }
 
+int sender_cut(struct sender *s, struct page_runs *ret)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&s->lock);
+	for (size_t i = s->next_run; s->busy && i < s->runs->n_runs && !r; i++) {
+		struct page_run part = s->runs->runs[i];
+		uint64_t skip = i == s->next_run ? s->next_page : 0;
+
+		part.address += skip << PAGE_SHIFT;
+		part.pid_address += skip << PAGE_SHIFT;
+		part.pages -= skip;
+		r = page_runs_add(ret, &part);
+	}
+	if (!r && s->busy)
+		s->next_run = s->runs->n_runs;
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+void sender_set_pacer(struct sender *s, struct pacer *pacer)
+{
+	for (size_t i = 0; i < s->n_threads; i++)
+		channel_set_pacer(s->threads[i].channel, pacer);
+}
+
 void sender_progress(struct sender *s, struct sender_counters *ret_round, struct sender_counters *ret_all)
 {
 	pthread_mutex_lock(&s->lock);
@@ -417,35 +367,9 @@ void sender_progress(struct sender *s, struct sender_counters *ret_round, struct
 
 uint64_t sender_bytes_out(struct sender *s)
 {
-	uint64_t sum = 0;
+	uint64_t sum = s->bytes_before;
 
 	for (size_t i = 0; i < s->n_threads; i++)
-		sum += channel_bytes_out(s->threads[i].channel);
+		sum += s->threads[i].channel ? channel_bytes_out(s->threads[i].channel) : 0;
 	return sum;
-}
-
-void sender_free(struct sender *s)
-{
-	if (!s)
-		return;
-	pthread_mutex_lock(&s->lock);
-	s->stop = true;
-	pthread_cond_broadcast(&s->work);
-	pthread_mutex_unlock(&s->lock);
-	for (size_t i = 0; i < s->n_threads; i++) {
-		struct sender_thread *t = &s->threads[i];
-
-		channel_shutdown(t->channel);
-		if (t->started)
-			pthread_join(t->thread, NULL);
-		channel_free(t->channel);
-		codec_free(t->codec);
-		free(t->pages);
-		free(t->gather);
-	}
-	pthread_mutex_destroy(&s->lock);
-	pthread_cond_destroy(&s->work);
-	pthread_cond_destroy(&s->done);
-	free(s->threads);
-	free(s);
 }

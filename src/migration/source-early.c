@@ -131,20 +131,20 @@ int source_early_send(struct source *s, struct error *err)
 	s->runs = early;
 	if (r < 0)
 		return r;
-	s->sending = true;
+	s->early_sending = true;
 	s->round++;
-	return sender_start(s->sender, s->round, &s->runs, err);
+	return sender_start(s->sender, s->round, &s->runs, false, err);
 }
 
 int source_early_finish(struct source *s, struct error *err)
 {
-	const struct page_runs *rest = s->sending ? &s->late_runs : &s->runs;
-	int r = s->sending ? sender_wait(s->sender, DEADLINE_NEVER, err) : 0;
+	const struct page_runs *rest = s->early_sending ? &s->late_runs : &s->runs;
+	int r = s->early_sending ? sender_wait(s->sender, DEADLINE_NEVER, err) : 0;
 
-	if (r < 0 || (s->sending && !rest->n_runs))
+	if (r < 0 || (s->early_sending && !rest->n_runs))
 		return MIN(r, 0);
 	s->round++;
-	r = sender_start(s->sender, s->round, rest, err);
+	r = sender_start(s->sender, s->round, rest, false, err);
 	if (!r)
 		r = sender_wait(s->sender, DEADLINE_NEVER, err);
 	return MIN(r, 0);

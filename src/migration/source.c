@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/logs.h"
 #include "migration/hook.h"
 #include "migration/source-internal.h"
 
@@ -21,19 +22,22 @@ static const struct stage {
 	const char *name;
 	int (*run)(struct source *s, struct error *err);
 	void (*undo)(struct source *s);
+	bool mends; /* a lost link is looked for, and the stage goes on where it was */
 } stages[] = {
-	{ "describe", source_stage_describe, NULL },
-	{ "connect", source_stage_connect, source_undo_connect },
-	{ "plan", source_stage_plan, NULL },
-	{ "begin", source_stage_begin, source_undo_begin },
-	{ "files", source_stage_sync, NULL },
-	{ "copy", source_stage_copy, source_undo_copy },
-	{ "arm", source_stage_arm, NULL },
-	{ "freeze", source_stage_freeze, source_undo_freeze },
-	{ "finish", source_stage_finish, source_undo_finish },
-	{ "commit", source_stage_commit, NULL }, /* its first act is the point of no return */
-	{ "settle", source_stage_settle, NULL },
-	{ "fill", source_stage_fill, NULL },
+	{ "describe", source_stage_describe, NULL, false },
+	{ "connect", source_stage_connect, source_undo_connect, false },
+	{ "plan", source_stage_plan, NULL, false },
+	{ "begin", source_stage_begin, source_undo_begin, false },
+	{ "files", source_stage_sync, source_undo_sync, true },
+	{ "copy", source_stage_copy, source_undo_copy, true },
+	{ "arm", source_stage_arm, source_undo_arm, true },
+	{ "freeze", source_stage_freeze, source_undo_freeze, false },
+	{ "finish", source_stage_finish, source_return_addresses, false },
+	{ "commit", source_stage_commit, NULL,
+	  false }, /* its first act is the point of no return; it mends by itself */
+	{ "postcopy", source_stage_postcopy, NULL, false }, /* mends by itself, too */
+	{ "settle", source_stage_settle, NULL, false },
+	{ "fill", source_stage_fill, NULL, false },
 };
 
 int source_new(const struct migration_options *options, struct source **ret, struct error *err)
@@ -44,16 +48,25 @@ int source_new(const struct migration_options *options, struct source **ret, str
 	if (!s)
 		return error_set(err, ENOMEM, "no memory for a migration");
 	s->options = options;
+	pacer_init(&s->pacer, options->bandwidth);
 	s->started_ns = clock_now_ns();
 	r = uuid_new(&s->result.id);
 	if (r < 0) {
+		pacer_destroy(&s->pacer);
 		free(s);
 		return error_errno(err, -r, "cannot make an id for the migration");
 	}
+	s->net = CONTAINER_NET_NONE;
 	uuid_format(&s->result.id, s->id_text);
 	snprintf(s->result.target, sizeof(s->result.target), "%s", options->target_text);
-	s->driver_options =
-		(struct driver_options){ .synced_paths = options->sync_paths, .shell_job = options->shell_job };
+	s->driver_options = (struct driver_options){ .synced_paths = options->sync_paths,
+						     .shell_job = options->shell_job,
+						     .runtime = options->runtime,
+						     .engine = options->engine,
+						     .target_engine = options->target_engine,
+						     .target_id = options->target_id,
+						     .target_bundle = options->target_bundle,
+						     .remove_source = options->remove_source };
 	while (options->sync_paths[s->driver_options.n_synced_paths])
 		s->driver_options.n_synced_paths++;
 	*ret = s;
@@ -76,8 +89,9 @@ static void collect_bytes(struct source *s)
 
 	if (s->session.control)
 		sum += channel_bytes_out(s->session.control) + channel_bytes_in(s->session.control);
-	if (s->fs_channel)
-		sum += channel_bytes_out(s->fs_channel) + channel_bytes_in(s->fs_channel);
+	for (size_t i = 0; i < s->n_trees; i++)
+		if (s->trees[i].channel)
+			sum += channel_bytes_out(s->trees[i].channel) + channel_bytes_in(s->trees[i].channel);
 	if (s->sender)
 		sum += sender_bytes_out(s->sender);
 	s->result.bytes_wire = sum;
@@ -92,7 +106,7 @@ static void finish(struct source *s, enum migration_outcome outcome)
 }
 
 /* The target knows better why it broke a connection: its sentence is on the control channel, or comes soon. */
-static void prefer_targets_reason(struct source *s, struct error *err)
+void source_prefer_reason(struct source *s, struct error *err)
 {
 	struct error theirs = { 0 };
 
@@ -108,7 +122,7 @@ static void prefer_targets_reason(struct source *s, struct error *err)
 /* A stage failed with err: undo what was done, in reverse order, or hold if it is too late for that. */
 static void fail(struct source *s, struct error *err)
 {
-	prefer_targets_reason(s, err);
+	source_prefer_reason(s, err);
 	snprintf(s->result.reason, sizeof(s->result.reason), "%s", err->text);
 	s->result.number = err->number;
 	record_phase(s);
@@ -130,7 +144,8 @@ static void fail(struct source *s, struct error *err)
 	if (s->journal) {
 		struct error why = { 0 };
 
-		if (journal_enter(s->journal, STATE_ABORTED, err->text, &why) < 0)
+		logs_keep(s->work_directory, journal_place(s->journal), s->result.reason, sizeof(s->result.reason));
+		if (journal_enter(s->journal, STATE_ABORTED, s->result.reason, &why) < 0)
 			log_error("%s", why.text);
 	}
 	finish(s, s->result.outcome == OUTCOME_REFUSED ? OUTCOME_REFUSED : OUTCOME_ABORTED);
@@ -153,6 +168,10 @@ int source_step(struct source *s, struct migration_event *ret)
 		r = s->stage_again ? 0 : hook_reached("source", stages[s->stage].name, s->options->cancel_fd, &err);
 		if (!r)
 			r = stages[s->stage].run(s, &err);
+		if (r < 0 && stages[s->stage].mends && source_lost_link(s, &err) && source_reconnect(s, &err) == 0) {
+			s->stage_again = true;
+			continue;
+		}
 		s->stage_again = r == STAGE_AGAIN;
 		if (r < 0) {
 			fail(s, &err);
@@ -189,20 +208,24 @@ void source_free(struct source *s)
 	} else {
 		criu_free(s->criu);
 	}
+	source_converge_end(s);
 	sender_free(s->sender);
 	tracker_free(s->tracker);
 	dedup_free(s->dedup);
 	page_runs_free(&s->runs);
+	source_postcopy_end(s);
 	page_runs_free(&s->late_runs);
 	vma_flags_free(s->flags);
 	present_list_free(&s->present);
-	channel_free(s->fs_channel);
+	source_sync_free(s);
 	session_free(&s->session);
 	tls_identity_free(s->identity);
 	journal_free(s->journal);
+	container_net_free(&s->net);
 	checkpoint_way_free(&s->way);
 	workload_free(&s->workload);
 	obstacles_free(&s->obstacles);
+	pacer_destroy(&s->pacer);
 	if (s->work_directory[0] && !s->outcome_unknown && !s->options->keep_images)
 		dir_remove(s->work_directory);
 	free(s);

@@ -5,7 +5,8 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from faults import ABORTED, MIGRATED, UNKNOWN, Cell, Trial  # noqa: E402
+from cells import ABORTED, MIGRATED, UNKNOWN, Cell  # noqa: E402
+from faults import Trial  # noqa: E402
 from field import PHAUL, wait_for  # noqa: E402
 from tap import check, equal  # noqa: E402
 
@@ -63,11 +64,10 @@ class ServiceOnly(Special):
     cell = Cell("service", "target-commit", "beta", MIGRATED)
 
     def strike(self):
-        server = self.field.run("beta", "pgrep", "-o", "-f", "phaul serve").stdout.strip()
-        self.field.run("beta", "kill", "-9", server)
+        self.field.run("beta", "kill", "-9", self.listener())
         self.field.serve.pop("beta").wait()
         self.go()
-        self.field.start_server("beta", "--timeout", "2")
+        self.start_server({})
 
 
 class OperatorKeepsTarget(Special):

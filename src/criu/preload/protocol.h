@@ -12,3 +12,10 @@
 /* The CRIU versions whose use of PAGEMAP_SCAN and of /proc/PID/smaps was read and tested with hidden ranges. */
 #define PRELOAD_VERSION_FIRST 40100
 #define PRELOAD_VERSION_LAST 40299
+
+/* Between phaul-criu-hook and criu/held.c. */
+#define HOOK_SOCKET "hook.socket"	  /* beside the name that the hook is run under */
+#define HOOK_STAGE_HELD "post-restore"	  /* tasks exist and are stopped, the network is locked */
+#define HOOK_STAGE_RELEASED "pre-resume"  /* CRIU lets them go, whatever comes */
+#define HOOK_STAGE_RUNNING "post-resume"  /* they run */
+#define HOOK_GO '1'
