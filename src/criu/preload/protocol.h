@@ -5,7 +5,8 @@
 
 #define PRELOAD_VERSION "PHAUL_CRIU_VERSION" /* of that CRIU: major * 10000 + minor * 100 + sublevel */
 #define PRELOAD_STATUS "PHAUL_CRIU_STATUS"   /* file that gets a line per kind of action */
-#define PRELOAD_HIDE "PHAUL_CRIU_HIDE"	     /* file with the hidden ranges; may appear later than CRIU */
+#define PRELOAD_HIDE "PHAUL_CRIU_HIDDEN"     /* file with the hidden ranges; may appear later than CRIU. An older library, which would not
+					      * open the file of the flags first, knows another name and does nothing */
 #define PRELOAD_FLAGS_SUFFIX ".flags"	     /* behind the former: file with the flags of mappings, if there is one */
 #define PRELOAD_LIMITS "PHAUL_CRIU_LIMITS"   /* "1": answer refused prlimit calls from /proc/PID/limits */
 
