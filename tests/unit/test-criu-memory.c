@@ -172,7 +172,8 @@ static void test_flags(void **state)
 
 		unlink(FLAGS);
 		if (turn == 2) /* without the first mapping */
-			assert_int_equal(fd_write_file(AT_FDCWD, FLAGS, text.data + first, text.length - first, 0600), 0);
+			assert_int_equal(fd_write_file(AT_FDCWD, FLAGS, text.data + first, text.length - first, 0600),
+					 0);
 		else if (use)
 			assert_int_equal(fd_write_file(AT_FDCWD, FLAGS, text.data, text.length, 0600), 0);
 		job = dump_held(&o, &w);
