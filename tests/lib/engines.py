@@ -220,8 +220,9 @@ class Runc(Engine):
 
     def create(self, name, *argv):
         self.make_bundle(name, *argv)
-        self.run("sh", "-c", 'exec runc run --detach --bundle "$0" "$1" </dev/null >/dev/null 2>/tmp/runc-run.log || '
-                 '{ status=$?; cat /tmp/runc-run.log >&2; exit $status; }', self.bundle(name), name)
+        # Its descriptors are the container's: only /dev/null is opened anew inside.
+        self.run("sh", "-c", 'runc --log "$2" run --detach --bundle "$0" "$1" </dev/null >/dev/null 2>&1 || '
+                 '{ status=$?; cat "$2" >&2; exit $status; }', self.bundle(name), name, f"/tmp/runc-{name}.log")
 
     def pid(self, name):
         done = self.run("runc", "state", name, check=False)

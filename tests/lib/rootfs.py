@@ -17,7 +17,7 @@ import tarfile
 from field import WORKLOADS, FieldError
 
 BUSYBOX_NAMES = ("sh", "cat", "ls", "mkdir", "rm", "sleep", "true", "touch", "kill", "ps", "dd", "mount", "wc", "env", "id", "ip", "nc")
-WORKLOAD_NAMES = ("memtoucher", "heartbeat", "tcpecho", "busytree", "redisload", "ask")
+WORKLOAD_NAMES = ("memtoucher", "heartbeat", "tcpecho", "busytree", "pagetouch", "redisload", "ask")
 DIRECTORIES = ("bin", "dev", "etc", "lib64", "proc", "run", "srv", "sys", "tmp", "usr", "var")
 PASSWD = "root:x:0:0:root:/:/bin/sh\nredis:x:999:999:redis:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
 GROUP = "root:x:0:\nredis:x:999:\nnogroup:x:65534:\n"

@@ -1,0 +1,55 @@
+"""What is measured: cases by name. A case is one link and pairs of a workload and a subject, which take turns.
+
+The order of the pairs turns with each run, so that no subject always comes after the same one.
+"""
+
+from dataclasses import dataclass
+
+from peers.docker import Docker
+from peers.iperf3 import Iperf3
+from peers.pageserver import PageServer
+from peers.phaul import Phaul
+from peers.podman import Podman
+from peers.rsync import RsyncAndCriu
+from peers.runc import RuncStopAndCopy
+from workloads.files import Files
+from workloads.haul import Haul
+from workloads.memory import Memory
+from workloads.processes import Processes
+from workloads.redis import Redis
+
+LINKS = ("bare", "1gbit")
+
+
+def phaul(kind):
+    """phaul with containers of that kind, as a subject to be made for a rig."""
+    return lambda rig: Phaul(rig, kind)
+
+
+@dataclass
+class Case:
+    name: str  # of --only, with @LINK
+    links: tuple
+    pairs: list  # (workload, subject's maker)
+    quick: tuple = ()  # the links on which make bench-quick measures it
+
+
+def each(workload, *subjects):
+    return [(workload, subject) for subject in subjects]
+
+
+CASES = [
+    Case("haul", LINKS, each(Haul(), phaul("runc"), RuncStopAndCopy, PageServer)),
+    Case("idle", LINKS, each(Memory("1G"), phaul("runc"), RuncStopAndCopy, PageServer, Iperf3), quick=LINKS),
+    Case("freeze", ("bare",), each(Memory("256M"), phaul("runc"), RuncStopAndCopy) + each(Memory("4G"), phaul("runc")), quick=("bare",)),
+    Case("idle-4G", LINKS, each(Memory("4G"), phaul("runc"), PageServer)),
+    Case("zero", LINKS, each(Memory("1G", "zero"), phaul("runc"), RuncStopAndCopy), quick=("bare",)),
+    Case("text", LINKS, each(Memory("1G", "text"), phaul("runc"), RuncStopAndCopy)),
+    *(Case(f"rate-{percent}", LINKS, each(Memory("1G", percent=percent), phaul("runc"), RuncStopAndCopy)) for percent in (1, 10, 50)),
+    *(Case(f"rate-{percent}-4G", LINKS, each(Memory("4G", percent=percent), phaul("runc"), PageServer)) for percent in (1, 10, 50)),
+    Case("redis", LINKS, each(Redis(), phaul("runc"), RuncStopAndCopy), quick=("bare",)),
+    *(Case(f"processes-{count}", ("bare",), each(Processes(count), phaul("pid"), PageServer)) for count in (1, 16, 64)),
+    Case("docker", LINKS, each(Memory("256M"), phaul("docker"), Docker), quick=("bare",)),
+    Case("podman", LINKS, each(Memory("256M"), phaul("podman"), Podman)),
+    Case("files", LINKS, each(Files(), phaul("pid"), RsyncAndCriu)),
+]
