@@ -18,12 +18,12 @@ class Bar:
     digits: int = 3
 
     def judge(self, ask):
+        about = {"name": self.name, "bar": self.bar, "at_least": self.at_least}
         try:
             value = self.value(ask)
         except Missing as missing:
-            return {"name": self.name, "value": None, "bar": self.bar, "holds": False, "missing": str(missing)}
-        holds = value >= self.bar if self.at_least else value <= self.bar
-        return {"name": self.name, "value": round(value, self.digits), "bar": self.bar, "holds": holds}
+            return {**about, "value": None, "holds": False, "missing": str(missing)}
+        return {**about, "value": round(value, self.digits), "holds": value >= self.bar if self.at_least else value <= self.bar}
 
 
 class Missing(Exception):

@@ -9,6 +9,7 @@ from peers.docker import Docker
 from peers.iperf3 import Iperf3
 from peers.pageserver import PageServer
 from peers.phaul import Phaul
+from peers.plaincopy import PlainCopy
 from peers.podman import Podman
 from peers.rsync import RsyncAndCriu
 from peers.runc import RuncStopAndCopy
@@ -45,9 +46,9 @@ CASES = [
     Case("idle-4G", LINKS, each(Memory("4G"), phaul("runc"), PageServer)),
     Case("zero", LINKS, each(Memory("1G", "zero"), phaul("runc"), RuncStopAndCopy), quick=("bare",)),
     Case("text", LINKS, each(Memory("1G", "text"), phaul("runc"), RuncStopAndCopy)),
-    *(Case(f"rate-{percent}", LINKS, each(Memory("1G", percent=percent), phaul("runc"), RuncStopAndCopy)) for percent in (1, 10, 50)),
+    *(Case(f"rate-{percent}", LINKS, each(Memory("1G", percent=percent), phaul("runc"), RuncStopAndCopy, PlainCopy)) for percent in (1, 10, 50)),
     *(Case(f"rate-{percent}-4G", LINKS, each(Memory("4G", percent=percent), phaul("runc"), PageServer)) for percent in (1, 10, 50)),
-    Case("redis", LINKS, each(Redis(), phaul("runc"), RuncStopAndCopy), quick=("bare",)),
+    Case("redis", LINKS, each(Redis(), phaul("runc"), RuncStopAndCopy, PlainCopy), quick=("bare",)),
     *(Case(f"processes-{count}", ("bare",), each(Processes(count), phaul("pid"), PageServer)) for count in (1, 16, 64)),
     Case("docker", LINKS, each(Memory("256M"), phaul("docker"), Docker), quick=("bare",)),
     Case("podman", LINKS, each(Memory("256M"), phaul("podman"), Podman)),

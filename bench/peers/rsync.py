@@ -15,6 +15,7 @@ read only = no
 
 class RsyncAndCriu(TwoSides):
     name = "rsync + criu"
+    works_meanwhile = True
 
     source = f"""
 sync() {{ rsync --archive --hard-links --acls --xattrs --numeric-ids --delete --inplace "{TREE}/" "rsync://$TARGET:{PORT}/tree/"; }}

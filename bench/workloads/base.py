@@ -21,9 +21,13 @@ class Workload:
         """A function that counts what it has done, or None where it does nothing that could be slowed down."""
         return None
 
-    def verify(self, rig):
-        """At the target, after the move: FieldError unless it is unharmed."""
+    def verify(self, rig, host):
+        """On the host where it is after the move: FieldError unless it is unharmed."""
         raise NotImplementedError
+
+    def more(self):
+        """{metric: (unit, value)} that its clients saw, once it is verified."""
+        return {}
 
     def end(self, rig):
         """Ends its clients; the workload itself is ended by whoever started it."""

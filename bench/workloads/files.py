@@ -54,11 +54,11 @@ class Files(Workload):
         rig.field.run("alpha", PYTHON, "-c", MAKER)
         return ["heartbeat", *rig.beat_options(), "--", PYTHON, "-ISc", WRITER]
 
-    def verify(self, rig):
+    def verify(self, rig, host):
         """The writer ends at the first file that is not as it left it, and its beats with it."""
-        first, second = (int(rig.field.run("beta", PYTHON, "-c", HIGHEST).stdout) for _ in range(2))
+        first, second = (int(rig.field.run(host, PYTHON, "-c", HIGHEST).stdout) for _ in range(2))
         if second <= first or rig.beats()["silent_ms"] > 1000:
-            raise FieldError(f"the writer does not write at the target (last numbers {first}, {second})")
+            raise FieldError(f"the writer does not write on {host} (last numbers {first}, {second})")
 
     def end(self, rig):
         for host in HOSTS:

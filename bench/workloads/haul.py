@@ -11,10 +11,10 @@ class Haul(Workload):
     def command(self, rig):
         return ["pagetouch", "--mapped", "256M", "--touched", "64M", "--period-ms", "100", *rig.beat_options()]
 
-    def verify(self, rig):
+    def verify(self, rig, host):
         """It verifies the page that it rewrites, all pages when it is told to, and ends with errors in its beats when one is wrong."""
         passes = rig.beats()["full_passes"]
-        rig.field.run("beta", "sh", "-c", "kill -USR1 $(pgrep -x pagetouch)")
+        rig.field.run(host, "sh", "-c", "kill -USR1 $(pgrep -x pagetouch)")
         for _ in range(100):
             seen = rig.beats()
             if seen["errors"] or seen["silent_ms"] > 1000:

@@ -24,7 +24,7 @@ class Memory(Workload):
     def work_of(self, rig):
         return (lambda: rig.beats()["work"]) if self.percent else None
 
-    def verify(self, rig):
-        answer = rig.field.ask_workload("beta", f"127.0.0.1:{PORT}", "verify", timeout_ms=120000)
+    def verify(self, rig, host):
+        answer = rig.field.ask_workload(host, f"127.0.0.1:{PORT}", "verify", timeout_ms=120000)
         if not answer.startswith("ok ") or not answer.endswith(" 0 errors"):
             raise FieldError(f"the memtoucher's verdict: {answer!r}")

@@ -12,7 +12,7 @@ class Processes(Workload):
     def command(self, rig):
         return ["busytree", "--children", str(self.count), *rig.beat_options()]
 
-    def verify(self, rig):
+    def verify(self, rig, host):
         """It ends at the first thing that is wrong, and says so in its last beats."""
         seen = rig.beats()
         if seen["errors"] or seen["silent_ms"] > 100:

@@ -10,6 +10,7 @@ import signal
 import time
 
 from field import WORKLOADS, FieldError, wait_for
+from rig import HOSTS
 from workloads.base import Workload
 
 PORT = "6379"
@@ -24,8 +25,8 @@ class Redis(Workload):
         self.size, self.clients = size, []
 
     def command(self, rig):
-        # The kernel may not give the address before this: it must be there when Redis binds to it.
         rig.field.run("alpha", "ip", "address", "replace", f"{self.service}/24", "dev", "eth0")
+        rig.field.run("observer", "ip", "neighbour", "flush", "dev", "eth0")  # the one before went to beta
         return ["heartbeat", *rig.beat_options(), "--", "redis-server", "--bind", self.service, "--port", PORT, "--save", "", "--appendonly", "no",
                 "--daemonize", "no", "--protected-mode", "no", "--dir", "/tmp"]
 
@@ -63,7 +64,7 @@ class Redis(Workload):
 
         return commands
 
-    def verify(self, rig):
+    def verify(self, rig, host):
         self.seen = self.window(rig)
         if any(client.poll() is not None for client in self.clients):
             raise FieldError("Redis: a client lost its connection")
@@ -81,5 +82,5 @@ class Redis(Workload):
         for client in self.clients:
             client.wait(timeout=10)
         self.clients = []
-        for host in ("alpha", "beta"):
+        for host in HOSTS:
             rig.field.run(host, "ip", "address", "delete", f"{self.service}/24", "dev", "eth0", check=False)
