@@ -13,15 +13,15 @@
  */
 static inline int array_grow(void *list, size_t n, size_t *n_allocated, size_t first, size_t size)
 {
-	size_t wanted = *n_allocated ? 2 * *n_allocated : first, bytes;
+	size_t wanted = *n_allocated ? 2 * *n_allocated : first, unused;
 	void *grown;
 
 	if (n < *n_allocated)
 		return 0;
 	/* Checked here, because the sanitizers take an overflow inside of reallocarray(3) for a mistake of the program. */
-	if (__builtin_mul_overflow(wanted, size, &bytes))
+	if (__builtin_mul_overflow(wanted, size, &unused))
 		return -ENOMEM;
-	grown = realloc(*(void **)list, bytes);
+	grown = reallocarray(*(void **)list, wanted, size);
 	if (!grown)
 		return -ENOMEM;
 	*(void **)list = grown;

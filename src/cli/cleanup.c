@@ -7,6 +7,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h> /* before linux/netfilter.h */
+#include <linux/netfilter.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -15,6 +17,7 @@
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "migration/recover.h"
+#include "net/hold.h"
 #include "net/nft.h"
 
 #define YOUNG_S 600 /* a directory without a journal may be that of a plan under way */
@@ -142,7 +145,7 @@ static int clean_tables(struct settings *s, struct error *err)
 {
 	_cleanup_buffer_ struct buffer names = { 0 };
 	char *save = NULL;
-	int r = nft_list_tables(TABLE_PREFIX, &names);
+	int r = nft_list_tables(NFPROTO_INET, TABLE_PREFIX, &names);
 
 	if (!r)
 		r = buffer_append(&names, "", 1);
@@ -156,7 +159,7 @@ static int clean_tables(struct settings *s, struct error *err)
 
 		if (!uuid_parse(id_text, &id) || needed(s, &id, time(NULL) - YOUNG_S))
 			continue;
-		r = s->yes ? net_catch_remove(id_text, &why) : 0;
+		r = s->yes ? net_hold_remove(id_text, NULL, &why) : 0;
 		tell(s, "nftables table inet", name, r, why.text);
 	}
 	return 0;

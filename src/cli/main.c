@@ -1,8 +1,9 @@
 /*
  * phaul: finds the verb and hands over.
  *
- * Two verbs are not for people: phaul starts itself again as the pager's supervisor (memory/pager.h) and as rsync's remote shell
- * (fs/sync.h). They come first, before anything else is set up: the pager's memory is locked.
+ * Some verbs are not for people: phaul starts itself again as the pager's supervisor (memory/pager.h), as what holds a workload back
+ * (migration/throttle.h), as rsync's remote shell (fs/sync.h) and as a driver's helper (driver/helper.h). They come first, before
+ * anything else is set up: the pager's memory is locked.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,8 +15,10 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "driver/helper.h"
 #include "fs/sync.h"
 #include "memory/pager.h"
+#include "migration/throttle.h"
 
 static const struct verb {
 	const char *name;
@@ -51,16 +54,17 @@ static void print_help(void)
 	     "says how to settle it.");
 }
 
-static int pager(int argc, char **argv)
+/* Processes that phaul starts for itself: pager, throttle. */
+static int helper(int argc, char **argv, int (*run)(int control_fd))
 {
 	struct error err = { 0 };
 	uint64_t fd;
 
 	if (argc != 3 || parse_u64(argv[2], 3, INT_MAX, &fd, &err) < 0) {
-		error_set(&err, EINVAL, "pager: it is started by phaul, not by hand");
+		error_set(&err, EINVAL, "%s: it is started by phaul, not by hand", argv[1]);
 		return cli_usage_error(&err);
 	}
-	return pager_main((int)fd);
+	return run((int)fd);
 }
 
 /* A descriptor below 3 that is not open would be given to the next file that is opened, and then printed into. */
@@ -101,9 +105,13 @@ int main(int argc, char **argv)
 	if (open_standard_descriptors() < 0)
 		return CLI_FAILED;
 	if (argc > 1 && !strcmp(argv[1], "pager"))
-		return pager(argc, argv);
+		return helper(argc, argv, pager_main);
+	if (argc > 1 && !strcmp(argv[1], "throttle"))
+		return helper(argc, argv, throttle_main);
 	if (argc > 1 && !strcmp(argv[1], "rsync-stream"))
 		return sync_stream_main(argc, argv);
+	if (argc > 2 && !strcmp(argv[1], DRIVER_HELPER))
+		return driver_helper_main(argc - 2, argv + 2);
 	/* A peer or a reader that went away is an errno where it was written to. */
 	signal(SIGPIPE, SIG_IGN);
 	status = dispatch(argc, argv);

@@ -19,17 +19,21 @@
 
 #define PID_MAX_LIMIT 4194304 /* of Linux, include/linux/threads.h */
 #define DOWNTIME_MAX_MS 3600000
+#define BANDWIDTH_MIN 65536
+#define BANDWIDTH_MAX (1ULL << 40)
 #define TIMEOUT_MAX_S 86400
 #define TIMEOUT_DEFAULT_S 30
 #define RECONNECT_DEFAULT_S (RECONNECT_TIMEOUT_MS_DEFAULT / 1000)
 
 struct settings {
 	struct log_options log;
-	const char *fence, *to, *pki, *state_directory, *run_directory, *tracker, *mode;
-	uint64_t max_downtime, max_rounds, channels, timeout, reconnect;
+	const char *fence, *to, *pki, *state_directory, *run_directory, *tracker, *mode, *bandwidth, *on_timeout;
+	uint64_t max_downtime, max_rounds, channels, timeout, peer_timeout, reconnect; /* 0: not given */
 	const char *addresses[MIGRATION_ADDRESSES_MAX + 1];
 	const char *sync[MIGRATION_SYNC_PATHS_MAX + 1];
-	bool json, keep_images, shell_job, force, skip_cpu_check, skip_criu_check, pre_copy, compress;
+	const char *runtime, *engine, *target_engine, *dst_id, *target_bundle, *source;
+	bool json, keep_images, shell_job, force, skip_cpu_check, skip_criu_check, pre_copy, compress, auto_converge,
+		postcopy;
 };
 
 #define AT(member) offsetof(struct settings, member)
@@ -39,9 +43,21 @@ static const struct option_entry entries[] = {
 	  "HOST[:PORT], [V6]:PORT (TLS, to a phaul serve there) or\nssh://[USER@]HOST[:PORT]; must be given" },
 	{ "mode", 0, OPTION_TEXT, "MODE", AT(mode), 0, 0, "live: it keeps running (default)" },
 	{ "max-downtime", 0, OPTION_NUMBER, "MS", AT(max_downtime), 1, DOWNTIME_MAX_MS,
-	  "how long the freeze may last; it decides when copying ends\n(default 100)" },
+	  "how long the freeze may last; it decides when copying ends\n(default 100); given, nothing that would take "
+	  "longer is begun" },
 	{ "max-rounds", 0, OPTION_NUMBER, "N", AT(max_rounds), 1, MIGRATION_ITERATIONS_MAX,
 	  "copy memory at most N times before the freeze (default 16)" },
+	{ "auto-converge", 0, OPTION_SET, NULL, AT(auto_converge), 0, 0,
+	  "hold the workload back, step by step, while it writes faster\nthan can be sent" },
+	{ "postcopy", 0, OPTION_SET, NULL, AT(postcopy), 0, 0,
+	  "if it writes faster than can be sent, run it at the target before all\nits memory is there; then it needs "
+	  "both hosts until it is" },
+	{ "bandwidth", 0, OPTION_TEXT, "RATE", AT(bandwidth), 0, 0,
+	  "send at most so much per second while it runs: 40M (bytes),\n200mbit" },
+	{ "timeout", 0, OPTION_NUMBER, "SECONDS", AT(timeout), 1, TIMEOUT_MAX_S,
+	  "copy memory for at most so long (default: no limit)" },
+	{ "on-timeout", 0, OPTION_TEXT, "WHAT", AT(on_timeout), 0, 0,
+	  "then: abort (default), freeze, however long that takes, or postcopy" },
 	{ "channels", 0, OPTION_NUMBER, "N", AT(channels), 1, MESSAGE_CHANNELS_MAX,
 	  "connections that carry memory (default 2)" },
 	{ "move-address", 0, OPTION_LIST, "ADDR/LEN@DEV", AT(addresses), 0, MIGRATION_ADDRESSES_MAX,
@@ -55,6 +71,15 @@ static const struct option_entry entries[] = {
 	{ "no-compress", 0, OPTION_CLEAR, NULL, AT(compress), 0, 0, "do not try to compress memory" },
 	{ "tracker", 0, OPTION_TEXT, "KIND", AT(tracker), 0, 0,
 	  "how written pages are found: auto (default), write-protect,\nsoft-dirty, none" },
+	{ "dst-id", 0, OPTION_TEXT, "NAME", AT(dst_id), 0, 0, "the container's name at the target (default: the same)" },
+	{ "source", 0, OPTION_TEXT, "WHAT", AT(source), 0, 0,
+	  "what becomes of the container here: keep (stopped, renamed;\ndefault) or remove" },
+	{ "runtime", 0, OPTION_TEXT, "PROGRAM", AT(runtime), 0, 0, "the OCI runtime of both sides (default runc)" },
+	{ "engine", 0, OPTION_TEXT, "WHERE", AT(engine), 0, 0,
+	  "the engine here: its socket (docker, podman), its state directory\n(runc), its container directory (lxc)" },
+	{ "target-engine", 0, OPTION_TEXT, "WHERE", AT(target_engine), 0, 0, "the same at the target" },
+	{ "target-bundle", 0, OPTION_TEXT, "DIR", AT(target_bundle), 0, 0,
+	  "the bundle's directory at the target (runc; default: the same)" },
 	{ "shell-job", 0, OPTION_SET, NULL, AT(shell_job), 0, 0,
 	  "it belongs to a terminal or a session that stays here" },
 	{ "force", 0, OPTION_SET, NULL, AT(force), 0, 0, "go on although obstacles refuse" },
@@ -62,7 +87,7 @@ static const struct option_entry entries[] = {
 	{ "skip-criu-check", 0, OPTION_SET, NULL, AT(skip_criu_check), 0, 0, "do not compare the versions of CRIU" },
 	{ "keep-images", 0, OPTION_SET, NULL, AT(keep_images), 0, 0, "keep CRIU's images and logs on both sides" },
 	{ "json", 0, OPTION_SET, NULL, AT(json), 0, 0, "one JSON object per line on standard output" },
-	{ "timeout", 0, OPTION_NUMBER, "SECONDS", AT(timeout), 1, TIMEOUT_MAX_S,
+	{ "peer-timeout", 0, OPTION_NUMBER, "SECONDS", AT(peer_timeout), 1, TIMEOUT_MAX_S,
 	  "give up when the target is silent for so long (default 30)" },
 	{ "reconnect-timeout", 0, OPTION_NUMBER, "SECONDS", AT(reconnect), 0, TIMEOUT_MAX_S,
 	  "look for a target that was lost in the handover for so long, while\nthe workload stays stopped (default "
@@ -133,6 +158,38 @@ static int check_sync_path(char *path, struct error *err)
 	return 0;
 }
 
+static int make_convergence(const struct settings *s, struct migration_options *o, struct error *err)
+{
+	static const struct {
+		const char *name;
+		enum policy_resort resort;
+	} resorts[] = { { "abort", POLICY_RESORT_STOP },
+			{ "freeze", POLICY_RESORT_FREEZE },
+			{ "postcopy", POLICY_RESORT_POSTCOPY } };
+	size_t i = 0;
+
+	if (s->bandwidth && parse_rate(s->bandwidth, BANDWIDTH_MIN, BANDWIDTH_MAX, &o->bandwidth, err) < 0)
+		return error_wrap(err, "--bandwidth");
+	if (s->on_timeout && !s->timeout)
+		return error_set(err, EINVAL,
+				 "--on-timeout says what to do when the time of --timeout is over, and that is "
+				 "not given");
+	while (s->on_timeout && i < ARRAY_SIZE(resorts) && strcmp(resorts[i].name, s->on_timeout) != 0)
+		i++;
+	if (i == ARRAY_SIZE(resorts))
+		return error_set(err, EINVAL, "--on-timeout: '%.40s' is not one of abort, freeze, postcopy",
+				 s->on_timeout);
+	o->on_timeout = resorts[i].resort;
+	o->copy_ms = s->timeout * 1000;
+	o->max_downtime_ms = s->max_downtime ? s->max_downtime : POLICY_MAX_DOWNTIME_MS_DEFAULT;
+	o->promise = s->max_downtime != 0;
+	o->max_rounds = s->max_rounds ? (uint32_t)s->max_rounds : POLICY_MAX_ROUNDS_DEFAULT;
+	o->rounds_asked = s->max_rounds != 0;
+	o->auto_converge = s->auto_converge;
+	o->postcopy = s->postcopy;
+	return 0;
+}
+
 static int check_words(const struct settings *s, struct error *err)
 {
 	static const char *const trackers[] = { "auto", "write-protect", "soft-dirty", "none" };
@@ -145,6 +202,8 @@ static int check_words(const struct settings *s, struct error *err)
 				 s->tracker);
 	if (!strcmp(s->mode, "restart"))
 		return error_set(err, EINVAL, "--mode restart: a pid cannot be moved by restarting it, only live");
+	if (s->source && strcmp(s->source, "keep") != 0 && strcmp(s->source, "remove") != 0)
+		return error_set(err, EINVAL, "--source: '%.40s' is neither keep nor remove", s->source);
 	if (strcmp(s->mode, "live") != 0)
 		return error_set(err, EINVAL, "--mode: '%.40s' is not a mode (live)", s->mode);
 	if (!s->to)
@@ -156,6 +215,8 @@ static int make_options(const struct settings *s, struct migration_options *o, s
 {
 	int r = check_words(s, err);
 
+	if (!r)
+		r = make_convergence(s, o, err);
 	if (!r)
 		r = check_workload(o->type, o->id, err);
 	if (!r && endpoint_parse(s->to, &o->target, err) < 0)
@@ -178,12 +239,16 @@ static int make_options(const struct settings *s, struct migration_options *o, s
 	o->keep_images = s->keep_images;
 	o->compress = s->compress;
 	o->pre_copy = s->pre_copy;
-	o->max_downtime_ms = s->max_downtime;
-	o->max_rounds = (uint32_t)s->max_rounds;
 	o->channels = (uint32_t)s->channels;
-	o->timeout_ms = (int64_t)s->timeout * 1000;
+	o->timeout_ms = (int64_t)s->peer_timeout * 1000;
 	o->reconnect_ms = (int64_t)s->reconnect * 1000;
 	o->fence = s->fence;
+	o->runtime = s->runtime;
+	o->engine = s->engine;
+	o->target_engine = s->target_engine;
+	o->target_id = s->dst_id;
+	o->target_bundle = s->target_bundle;
+	o->remove_source = s->source && !strcmp(s->source, "remove");
 	o->tracker = s->tracker;
 	return r;
 }
@@ -221,10 +286,8 @@ static int migrate(const struct option_table *table, bool check_only, int argc, 
 			      .run_directory = CLI_RUN_DIRECTORY,
 			      .tracker = "auto",
 			      .mode = "live",
-			      .max_downtime = POLICY_MAX_DOWNTIME_MS_DEFAULT,
-			      .max_rounds = POLICY_MAX_ROUNDS_DEFAULT,
 			      .channels = MIGRATION_CHANNELS_DEFAULT,
-			      .timeout = TIMEOUT_DEFAULT_S,
+			      .peer_timeout = TIMEOUT_DEFAULT_S,
 			      .reconnect = RECONNECT_DEFAULT_S,
 			      .pre_copy = true,
 			      .compress = true };

@@ -27,8 +27,9 @@ struct settings {
 
 static const struct option_entry entries[] = {
 	{ "join", 0, OPTION_TEXT, "ROUTE", AT(join), 0, 0, "be a further channel of the session with this name" },
-	{ "timeout", 0, OPTION_NUMBER, "SECONDS", AT(timeout), 1, TIMEOUT_MAX_S,
+	{ "peer-timeout", 0, OPTION_NUMBER, "SECONDS", AT(timeout), 1, TIMEOUT_MAX_S,
 	  "give up when the source is silent for so long (default 30)" },
+	{ "timeout", 0, OPTION_NUMBER, "SECONDS", AT(timeout), 1, TIMEOUT_MAX_S, NULL },
 	DIRECTORY_OPTIONS(struct settings),
 	LOG_OPTIONS(struct settings),
 	{ .kind = OPTION_END },

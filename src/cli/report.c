@@ -56,6 +56,10 @@ static void set_iteration(json_t *object, uint32_t round, const struct migration
 	set_number(object, "bytes", it->bytes);
 	set_ms(object, "ms", it->ns);
 	set_number(object, "dirty_pages", it->dirty_pages);
+	set_number(object, "dirty_pages_per_second",
+		   it->ns ? (uint64_t)((double)it->written_pages * (double)NS_PER_S / (double)it->ns) : 0);
+	set_number(object, "pages_left_out", it->pages_left_out);
+	set_number(object, "throttle_percent", it->throttle);
 }
 
 static void set_progress(json_t *object, const struct migration_progress *p)
@@ -98,7 +102,7 @@ int report_event(const struct migration_event *event, struct buffer *out)
 	case EVENT_DECISION:
 		set_text(object, "event", "decision");
 		set_text(object, "decision", policy_explain(event->decision));
-		set_bool(object, "again", event->decision == POLICY_AGAIN);
+		set_bool(object, "again", policy_course(event->decision) == POLICY_COURSE_ROUND);
 		set_ms(object, "estimate_ms", event->estimate_ns);
 		break;
 	case EVENT_SYNC:
@@ -145,6 +149,27 @@ static void set_course(json_t *object, const struct migration_result *r)
 	json_object_set_new(object, "iterations", iterations);
 }
 
+/* How copying came to its end. */
+static void set_convergence(json_t *object, const struct migration_result *r)
+{
+	json_t *regions = json_array();
+
+	set_text(object, "decision", r->decision ? r->decision : "");
+	set_number(object, "throttle_max_percent", r->throttle_max);
+	set_text(object, "throttle_way", r->throttle_way ? r->throttle_way : "");
+	for (size_t i = 0; i < r->n_regions; i++) {
+		json_t *one = json_object();
+
+		set_number(one, "pid", (uint64_t)r->regions[i].pid);
+		set_number(one, "start", r->regions[i].start);
+		set_number(one, "end", r->regions[i].end);
+		set_text(one, "name", r->regions[i].name);
+		set_number(one, "dirty_pages_per_second", r->regions[i].pages_per_second);
+		json_array_append_new(regions, one);
+	}
+	json_object_set_new(object, "dirty_regions", regions);
+}
+
 static void set_figures(json_t *object, const struct migration_result *r)
 {
 	set_number(object, "bytes_wire", r->bytes_wire);
@@ -163,6 +188,7 @@ static void set_figures(json_t *object, const struct migration_result *r)
 	set_number(object, "pages_filled", r->pages_filled);
 	set_ms(object, "fill_ms", r->fill_ns);
 	set_number(object, "pager_replaced", r->pager_replaced);
+	set_number(object, "reconnects", r->reconnects);
 }
 
 int report_result(const struct migration_result *r, struct buffer *out)
@@ -181,12 +207,15 @@ int report_result(const struct migration_result *r, struct buffer *out)
 	set_ms(object, "frozen_ms", r->frozen_ns);
 	set_ms(object, "predicted_frozen_ms", r->predicted_frozen_ns);
 	set_course(object, r);
+	set_convergence(object, r);
 	set_figures(object, r);
 	set_text(object, "engine", r->engine);
 	set_text(object, "target", r->target);
 	set_text(object, "tracker", r->tracker);
 	set_bool(object, "preload_acted", r->preload_acted);
 	set_text(object, "images", r->images);
+	set_bool(object, "hold", r->held);
+	set_number(object, "held_packets", r->held_packets);
 	return append(object, out);
 }
 

@@ -41,8 +41,9 @@ struct settings {
 static const struct option_entry resume_entries[] = {
 	{ "reconnect-timeout", 0, OPTION_NUMBER, "SECONDS", AT(reconnect), 0, TIMEOUT_MAX_S,
 	  "look for the target for so long (default 60)" },
-	{ "timeout", 0, OPTION_NUMBER, "SECONDS", AT(timeout), 1, TIMEOUT_MAX_S,
+	{ "peer-timeout", 0, OPTION_NUMBER, "SECONDS", AT(timeout), 1, TIMEOUT_MAX_S,
 	  "give a connection up when it is silent for so long (default 30)" },
+	{ "timeout", 0, OPTION_NUMBER, "SECONDS", AT(timeout), 1, TIMEOUT_MAX_S, NULL },
 	{ "fence", 0, OPTION_TEXT, "PROGRAM", AT(fence), 0, 0,
 	  "PROGRAM ID TARGET is run when the target cannot be asked; exit\nstatus 0 says that its copy is certainly "
 	  "dead" },

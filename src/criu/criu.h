@@ -59,6 +59,10 @@ int criu_start(const struct criu_options *options, struct criu_job **ret, struct
  */
 int criu_dump(struct criu_job *job, pid_t pid, int cancel_fd, struct error *err);
 
+/* The first part of it, for who has something to do at that point; criu_dump() with the same pid goes on. 0: the tasks are stopped, and the
+ * network is not locked yet. The rest as above; to be undone with criu_dump_rollback(). */
+int criu_dump_stop(struct criu_job *job, pid_t pid, int cancel_fd, struct error *err);
+
 /* After criu_dump(): the tasks run again / are killed. Waits until it is so. Idempotent. */
 int criu_dump_rollback(struct criu_job *job, struct error *err);
 int criu_dump_commit(struct criu_job *job, struct error *err);

@@ -75,7 +75,19 @@ static void dump_seen(struct criu_job *job, const CriuRpc__Response *response, b
 		close_fd(&job->pages_fd);
 }
 
-int criu_dump(struct criu_job *job, pid_t pid, int cancel_fd, struct error *err)
+static int dump_follow(struct criu_job *job, const char *before, int cancel_fd, struct error *err)
+{
+	int r = job_follow(job, before, "post-dump", cancel_fd, dump_seen);
+
+	if (r <= 0)
+		return dump_give_up(job, r < 0 && r != -ECONNRESET && r != -EPIPE ? -r : EIO, err);
+	job->state = r == 1 ? JOB_DUMP_HELD : JOB_DUMP_STOPPED;
+	return 0;
+}
+
+/* CRIU asks for external files once it has stopped all tasks and before it locks the first connection (criu/cr-dump.c). One that does not ask
+ * goes on to the end. */
+int criu_dump_stop(struct criu_job *job, pid_t pid, int cancel_fd, struct error *err)
 {
 	int r;
 
@@ -87,11 +99,20 @@ int criu_dump(struct criu_job *job, pid_t pid, int cancel_fd, struct error *err)
 	r = dump_request(job, pid, err);
 	if (r < 0)
 		return r;
-	r = job_follow(job, "post-dump", cancel_fd, dump_seen);
-	if (r <= 0)
-		return dump_give_up(job, r < 0 && r != -ECONNRESET && r != -EPIPE ? -r : EIO, err);
-	job->state = JOB_DUMP_HELD;
-	return 0;
+	return dump_follow(job, "query-ext-files", cancel_fd, err);
+}
+
+int criu_dump(struct criu_job *job, pid_t pid, int cancel_fd, struct error *err)
+{
+	int r = job->state == JOB_DUMP_STOPPED || job->state == JOB_DUMP_HELD ?
+			0 :
+			criu_dump_stop(job, pid, cancel_fd, err);
+
+	if (r < 0 || job->state == JOB_DUMP_HELD)
+		return r;
+	if (rpc_notify(&job->rpc, true) < 0)
+		return dump_give_up(job, EIO, err);
+	return dump_follow(job, NULL, cancel_fd, err);
 }
 
 /* Asks the page server that comes next to close its session; the socket keeps the words until then. */
@@ -139,6 +160,10 @@ int criu_dump_rollback(struct criu_job *job, struct error *err)
 
 	if (job->state == JOB_DUMP_UNDONE || job->state == JOB_FAILED || job->state == JOB_STARTED)
 		return 0;
+	if (job->state == JOB_DUMP_STOPPED) {
+		(void)dump_give_up(job, ECANCELED, NULL);
+		return 0;
+	}
 	if (job->state != JOB_DUMP_HELD)
 		return error_set(err, EINVAL, "the dump of process %d cannot be undone: it is not held", job->pid);
 	r = dump_finish(job, false);

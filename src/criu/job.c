@@ -222,7 +222,13 @@ static void last_stderr_line(const struct criu_job *job, char *text, size_t size
 	}
 }
 
-int job_follow(struct criu_job *job, const char *last, int cancel_fd,
+static bool is_script(const CriuRpc__Response *response, const char *name)
+{
+	return name && response->type == CRIU_RPC__TYPE__NOTIFY && response->notify && response->notify->script &&
+	       strcmp(response->notify->script, name) == 0;
+}
+
+int job_follow(struct criu_job *job, const char *before, const char *last, int cancel_fd,
 	       void (*seen)(struct criu_job *job, const CriuRpc__Response *response, bool is_refused_end))
 {
 	uint64_t deadline_ns = DEADLINE_NEVER;
@@ -230,7 +236,7 @@ int job_follow(struct criu_job *job, const char *last, int cancel_fd,
 
 	for (;;) {
 		CriuRpc__Response *response;
-		bool is_notify, is_last;
+		bool is_notify, is_last, is_before;
 		int r = rpc_receive(&job->rpc, cancelled ? -1 : cancel_fd, deadline_ns, &response);
 
 		if (r == -ECANCELED) {
@@ -241,12 +247,14 @@ int job_follow(struct criu_job *job, const char *last, int cancel_fd,
 		if (r < 0)
 			return cancelled && r != -ETIMEDOUT ? -ECANCELED : r;
 		is_notify = response->type == CRIU_RPC__TYPE__NOTIFY;
-		is_last = is_notify && response->notify && response->notify->script &&
-			  strcmp(response->notify->script, last) == 0;
+		if (is_notify && response->notify && response->notify->script)
+			log_debug("CRIU says %s", response->notify->script);
+		is_last = is_script(response, last);
+		is_before = is_script(response, before);
 		seen(job, response, is_last && cancelled);
 		criu_rpc__response__free_unpacked(response, NULL);
-		if (is_last && !cancelled)
-			return 1;
+		if ((is_last || is_before) && !cancelled)
+			return is_last ? 1 : 2;
 		if (!is_notify)
 			return cancelled ? -ECANCELED : 0;
 		r = rpc_notify(&job->rpc, !cancelled);
@@ -310,6 +318,7 @@ static void job_undo(struct criu_job *job)
 	int r = 0;
 
 	switch (job->state) {
+	case JOB_DUMP_STOPPED:
 	case JOB_DUMP_HELD:
 		r = criu_dump_rollback(job, &error);
 		break;

@@ -33,26 +33,20 @@ static bool library_usable(const char *path)
 	return !strpbrk(path, " :") && access(path, R_OK) == 0;
 }
 
-static bool library_find(char *ret, size_t size)
+bool installed_find(const char *name, char *ret, size_t size)
 {
 	static const char *const beside[] = { "", "/../lib/phaul", "/../src/criu/preload", "/../../src/criu/preload",
 					      "/src/criu/preload" };
-	const char *named = getenv("PHAUL_CRIU_PRELOAD");
 	char self[PATH_MAX], path[PATH_MAX + 64];
-	ssize_t n;
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
-	if (named) {
-		snprintf(ret, size, "%s", named);
-		return named[0] && library_usable(ret);
-	}
-	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	if (n > 0) {
 		self[n] = 0;
 		*strrchr(self, '/') = 0;
 		for (size_t i = 0; i < ARRAY_SIZE(beside); i++) {
 			_cleanup_free_ char *real = NULL;
 
-			snprintf(path, sizeof(path), "%s%s/%s", self, beside[i], PRELOAD_LIBRARY);
+			snprintf(path, sizeof(path), "%s%s/%s", self, beside[i], name);
 			real = realpath(path, NULL);
 			if (!real || !library_usable(real))
 				continue;
@@ -60,8 +54,18 @@ static bool library_find(char *ret, size_t size)
 			return true;
 		}
 	}
-	snprintf(ret, size, "%s/%s", PHAUL_LIBRARY_DIRECTORY, PRELOAD_LIBRARY);
+	snprintf(ret, size, "%s/%s", PHAUL_LIBRARY_DIRECTORY, name);
 	return library_usable(ret);
+}
+
+static bool library_find(char *ret, size_t size)
+{
+	const char *named = getenv("PHAUL_CRIU_PRELOAD");
+
+	if (!named)
+		return installed_find(PRELOAD_LIBRARY, ret, size);
+	snprintf(ret, size, "%s", named);
+	return named[0] && library_usable(ret);
 }
 
 bool preload_wanted(const struct criu_options *options, bool *ret_want_limits)

@@ -51,7 +51,7 @@ int criu_restore(struct criu_job *job, int cancel_fd, pid_t *ret_pid, struct err
 	r = restore_request(job, err);
 	if (r < 0)
 		return r;
-	r = job_follow(job, "post-restore", cancel_fd, restore_learn_root);
+	r = job_follow(job, NULL, "post-restore", cancel_fd, restore_learn_root);
 	if (r == -ETIMEDOUT) /* there is no deadline but that of a cancel */
 		r = -ECANCELED;
 	if (r > 0) {

@@ -6,9 +6,11 @@
 #include <string.h>
 
 #include "driver/pid.h"
+#include "driver/runc.h"
 
 static const struct driver_ops *const drivers[] = {
 	&driver_pid,
+	&driver_runc,
 	NULL,
 };
 

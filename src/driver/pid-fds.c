@@ -41,6 +41,7 @@ struct walk {
 	const char *name; /* of the process in hand */
 	bool own_network;
 	struct ends pipes, sockets;
+	bool container; /* names are those of its own root; its standard descriptors lead to the engine, which joins them again */
 	struct terminal *terminals;
 	size_t n_terminals, n_terminals_allocated;
 };
@@ -110,7 +111,10 @@ static int check_anonymous(struct walk *w, const struct scan_fd *s)
 static int check_name(struct walk *w, const struct scan_fd *s)
 {
 	uint64_t bytes = (uint64_t)s->st.st_blocks * 512;
+	char root[64], path[SCAN_TARGET_MAX + 64];
 	struct stat now;
+
+	snprintf(root, sizeof(root), "/proc/%d/root", s->pid);
 
 	if (!strncmp(s->target, "/memfd:", strlen("/memfd:")))
 		return 0;
@@ -122,7 +126,8 @@ static int check_name(struct walk *w, const struct scan_fd *s)
 				     " MiB: deleted files travel up to %llu MiB",
 				     s->pid, w->name, s->target, bytes >> 20, PID_GHOST_LIMIT_BYTES >> 20);
 	}
-	if (!lstat(s->target, &now) && now.st_ino == s->st.st_ino && now.st_dev == s->st.st_dev)
+	snprintf(path, sizeof(path), "%s%s", w->container ? root : "", s->target);
+	if (!lstat(path, &now) && now.st_ino == s->st.st_ino && now.st_dev == s->st.st_dev)
 		return 0;
 	if (scan_deleted(s->target))
 		return obstacles_add(
@@ -172,6 +177,8 @@ static int check_fd(void *context, const struct scan_fd *s)
 	case S_IFIFO:
 		if (strncmp(s->target, "pipe:", strlen("pipe:")) != 0)
 			return check_file(w, s);
+		if (w->container && s->fd <= STDERR_FILENO)
+			return 0;
 		end.sides = (s->flags & O_ACCMODE) == O_RDONLY ? 1 : (s->flags & O_ACCMODE) == O_WRONLY ? 2 : 3;
 		return ends_add(&w->pipes, &end);
 	case S_IFCHR:
@@ -243,10 +250,10 @@ int pid_find_terminal(const struct tree *t, bool *ret_found, struct error *err)
 		     : 0;
 }
 
-int pid_check_descriptors(const struct tree *t, const struct driver_options *options, struct obstacles *ret,
-			  struct error *err)
+int pid_check_descriptors(const struct tree *t, bool container, const struct driver_options *options,
+			  struct obstacles *ret, struct error *err)
 {
-	struct walk w = { .o = ret };
+	struct walk w = { .o = ret, .container = container };
 	int r = 0;
 
 	w.own_network = tree_namespace(t->processes[0].pid, "net") != tree_namespace(getpid(), "net");

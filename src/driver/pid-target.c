@@ -216,6 +216,15 @@ static int check_memory(const struct workload *w, struct obstacles *o)
 			     cgroup < host ? " (the limit of the cgroup that phaul runs in)" : "");
 }
 
+int pid_check_room(const struct workload *w, struct obstacles *ret, struct error *err)
+{
+	int r = check_memory(w, ret);
+
+	if (!r)
+		r = check_huge_pages(w, ret);
+	return r < 0 ? error_errno(err, -r, "cannot compare the workload's memory with this host") : 0;
+}
+
 int pid_check_target(const struct workload *w, const struct driver_options *options, struct obstacles *ret,
 		     struct error *err)
 {
@@ -226,11 +235,8 @@ int pid_check_target(const struct workload *w, const struct driver_options *opti
 		if (!r)
 			r = check_pid_max(w, ret);
 	}
-	if (!r)
-		r = check_memory(w, ret);
-	if (!r)
-		r = check_huge_pages(w, ret);
 	if (r < 0)
 		return error_errno(err, -r, "cannot compare the workload with this host");
-	return files_check_target(w, options, ret, err);
+	r = pid_check_room(w, ret, err);
+	return r < 0 ? r : files_check_target(w, options, ret, err);
 }

@@ -115,7 +115,7 @@ static int fill_processes(const struct tree *t, struct workload *ret)
 	return 0;
 }
 
-int pid_describe_tree(pid_t root, struct workload *ret, struct error *err)
+int pid_describe_tree(pid_t root, bool with_files, struct workload *ret, struct error *err)
 {
 	_cleanup_tree_ struct tree t = { 0 };
 	int r = tree_read(root, &t, err);
@@ -131,7 +131,7 @@ int pid_describe_tree(pid_t root, struct workload *ret, struct error *err)
 	if (r < 0)
 		return error_errno(err, -r, "cannot describe the tree of process %d", root);
 	r = pid_find_terminal(&t, &ret->has_terminal, err);
-	return r < 0 ? r : files_describe(&t, ret, err);
+	return r < 0 || !with_files ? r : files_describe(&t, ret, err);
 }
 
 static int describe(const char *id, const struct driver_options *options, struct workload *ret, struct error *err)
@@ -146,7 +146,7 @@ static int describe(const char *id, const struct driver_options *options, struct
 	if (!r)
 		r = check_not_init(pid, err);
 	if (!r)
-		r = pid_describe_tree(pid, &w, err);
+		r = pid_describe_tree(pid, true, &w, err);
 	if (r < 0) {
 		workload_free(&w);
 		return r;
@@ -191,7 +191,7 @@ static int check_source(const struct workload *w, const struct driver_options *o
 	if (!r)
 		r = pid_check_namespaces(&t, ret, err);
 	if (!r)
-		r = pid_check_descriptors(&t, options, ret, err);
+		r = pid_check_descriptors(&t, false, options, ret, err);
 	if (!r)
 		r = pid_check_mappings(&t, ret, err);
 	return r;
@@ -211,8 +211,7 @@ static int way(const struct workload *w, const struct driver_options *options, s
 	return 0;
 }
 
-static int processes(const struct workload *w, pid_t **ret_pids, pid_t **ret_image_pids, size_t *ret_n,
-		     struct error *err)
+int pid_processes(const struct workload *w, pid_t **ret_pids, pid_t **ret_image_pids, size_t *ret_n, struct error *err)
 {
 	_cleanup_tree_ struct tree t = { 0 };
 	_cleanup_free_ pid_t *pids = NULL, *image_pids = NULL;
@@ -247,7 +246,7 @@ static int signal_process(pid_t pid, int signal)
 }
 
 /* SIGSTOP stays pending while CRIU's ptrace holds the task, and takes effect at the detach, even when CRIU was killed. */
-static int stop_firmly(const struct workload *w, struct error *err)
+int pid_stop_firmly(const struct workload *w, struct error *err)
 {
 	_cleanup_tree_ struct tree t = { 0 };
 	int r = tree_read(w->root_pid, &t, err);
@@ -271,7 +270,7 @@ static bool was_stopped(const struct workload *w, pid_t pid)
 }
 
 /* Children first, so that no parent sees a child of its own still stopped. All are tried; the first failure is told. */
-static int unstop(const struct workload *w, struct error *err)
+int pid_unstop(const struct workload *w, struct error *err)
 {
 	_cleanup_tree_ struct tree t = { 0 };
 	int r = tree_read(w->root_pid, &t, err), first = 0;
@@ -295,7 +294,7 @@ const struct driver_ops driver_pid = {
 	.check_source = check_source,
 	.check_target = pid_check_target,
 	.way = way,
-	.processes = processes,
-	.stop_firmly = stop_firmly,
-	.unstop = unstop,
+	.processes = pid_processes,
+	.stop_firmly = pid_stop_firmly,
+	.unstop = pid_unstop,
 };

@@ -20,7 +20,42 @@ void workload_free(struct workload *w)
 	free(w->files);
 	free(w->processes);
 	free(w->pids);
+	free(w->spec);
+	for (size_t i = 0; i < w->n_trees; i++) {
+		free(w->trees[i].name);
+		free(w->trees[i].path);
+		free(w->trees[i].target_path);
+	}
+	free(w->trees);
 	*w = (struct workload){ 0 };
+}
+
+int workload_add_tree(struct workload *w, const char *name, const char *path)
+{
+	struct workload_tree *trees;
+
+	if (w->n_trees >= WORKLOAD_TREES_MAX)
+		return -E2BIG;
+	trees = reallocarray(w->trees, w->n_trees + 1, sizeof(*trees));
+	if (!trees)
+		return -ENOMEM;
+	w->trees = trees;
+	trees[w->n_trees] = (struct workload_tree){ .name = strdup(name), .path = strdup(path) };
+	if (!trees[w->n_trees].name || !trees[w->n_trees].path) {
+		free(trees[w->n_trees].name);
+		free(trees[w->n_trees].path);
+		return -ENOMEM;
+	}
+	w->n_trees++;
+	return 0;
+}
+
+struct workload_tree *workload_tree_find(const struct workload *w, const char *name)
+{
+	for (size_t i = 0; i < w->n_trees; i++)
+		if (!strcmp(w->trees[i].name, name))
+			return &w->trees[i];
+	return NULL;
 }
 
 static bool obstacles_have(const struct obstacles *o, const struct obstacle *one)

@@ -13,6 +13,8 @@
 
 #define WORKLOAD_PROCESSES_MAX 65536
 #define WORKLOAD_FILES_MAX 65536
+#define WORKLOAD_TREES_MAX 64
+#define WORKLOAD_SPEC_MAX (1U << 20) /* bytes of JSON */
 
 enum workload_file_use {
 	FILE_USE_INVALID,
@@ -41,6 +43,16 @@ struct workload_process {
 	char name[32];
 };
 
+/*
+ * Files of the workload's own, which must be at the target before it runs there: a container's writable layer, a volume. A pass of
+ * fs/ brings them from `path` to where the target's driver wants them; the peer never names a place at the target.
+ */
+struct workload_tree {
+	char *name;	   /* unique in the workload; what the target's driver knows it by: "rootfs", "volume:data" */
+	char *path;	   /* at the source, absolute */
+	char *target_path; /* at the target, filled there by prepare(); NULL before, and at the source */
+};
+
 struct workload {
 	char type[16]; /* "pid", "runc", ... */
 	char id[256];  /* as the user wrote it */
@@ -56,7 +68,17 @@ struct workload {
 	size_t n_files;
 	pid_t *pids; /* of all threads too, sessions and groups included, as the target must have them free; empty with own_pid_namespace */
 	size_t n_pids;
+	char *spec; /* JSON of the driver's own, for its other half: how the engine knows the workload; NULL: none. At the target it
+		     * comes from the peer: nothing in it is trusted because it parsed */
+	struct workload_tree *trees;
+	size_t n_trees;
 };
+
+/* Adds a tree; both strings are copied. -ENOMEM, -E2BIG (WORKLOAD_TREES_MAX). */
+int workload_add_tree(struct workload *w, const char *name, const char *path);
+
+/* The tree of that name, or NULL. */
+struct workload_tree *workload_tree_find(const struct workload *w, const char *name);
 
 void workload_free(struct workload *w);
 

@@ -22,7 +22,33 @@ void convert_workload_wire_free(Phaul__Wire__Workload *w)
 	if (w->files)
 		free(w->files[0]);
 	free(w->files);
+	if (w->trees)
+		free(w->trees[0]);
+	free(w->trees);
 	*w = (Phaul__Wire__Workload)PHAUL__WIRE__WORKLOAD__INIT;
+}
+
+/* trees[0] owns the whole array, even when there are none. */
+static int trees_to_wire(const struct workload *w, Phaul__Wire__Workload *ret)
+{
+	Phaul__Wire__Tree *trees = calloc(w->n_trees + 1, sizeof(*trees));
+
+	ret->trees = calloc(w->n_trees + 1, sizeof(Phaul__Wire__Tree *));
+	if (!trees || !ret->trees) {
+		free(trees);
+		free(ret->trees);
+		ret->trees = NULL;
+		return -ENOMEM;
+	}
+	ret->trees[0] = trees;
+	for (size_t i = 0; i < w->n_trees; i++) {
+		phaul__wire__tree__init(&trees[i]);
+		trees[i].name = w->trees[i].name;
+		trees[i].path = w->trees[i].path;
+		ret->trees[i] = &trees[i];
+	}
+	ret->n_trees = w->n_trees;
+	return 0;
 }
 
 int convert_workload_to_wire(const struct workload *w, Phaul__Wire__Workload *ret, struct error *err)
@@ -60,6 +86,12 @@ int convert_workload_to_wire(const struct workload *w, Phaul__Wire__Workload *re
 	ret->processes = (uint32_t)w->n_processes;
 	ret->pids = w->pids;
 	ret->n_pids = w->n_pids;
+	if (w->spec)
+		ret->spec = w->spec;
+	if (trees_to_wire(w, ret) < 0) {
+		convert_workload_wire_free(ret);
+		return no_memory(err);
+	}
 	return 0;
 }
 
@@ -97,6 +129,11 @@ int convert_workload_from_wire(const Phaul__Wire__Workload *m, struct workload *
 	}
 	for (; w.n_pids < m->n_pids; w.n_pids++)
 		w.pids[w.n_pids] = m->pids[w.n_pids];
+	if (m->spec[0] && !(w.spec = strdup(m->spec)))
+		goto fail;
+	for (size_t i = 0; i < m->n_trees; i++)
+		if (workload_add_tree(&w, m->trees[i]->name, m->trees[i]->path) < 0)
+			goto fail;
 	*ret = w;
 	return 0;
 fail:
@@ -130,6 +167,8 @@ void convert_way_to_wire(const struct checkpoint_way *way, Phaul__Wire__Way *ret
 	ret->file_locks = way->file_locks;
 	ret->ghost_limit_bytes = way->ghost_limit_bytes;
 	ret->manage_cgroups = way->manage_cgroups;
+	ret->ext_unix_sk = way->ext_unix_sk;
+	ret->link_remap = way->link_remap;
 	ret->external = way->external;
 	while (way->external && way->external[ret->n_external])
 		ret->n_external++;

@@ -62,7 +62,7 @@ static int say_hello(const struct handover_link *link, struct session *s, struct
 	return session_call(s, &request, KIND(HELLO_REPLY), NULL, err);
 }
 
-static int say_resume(const struct handover_link *link, struct session *s, Phaul__Wire__Control **ret,
+static int say_resume(const struct handover_link *link, struct session *s, bool go_on, Phaul__Wire__Control **ret,
 		      struct error *err)
 {
 	Phaul__Wire__Resume resume = PHAUL__WIRE__RESUME__INIT;
@@ -70,11 +70,13 @@ static int say_resume(const struct handover_link *link, struct session *s, Phaul
 
 	resume.migration_id.data = (uint8_t *)link->id.bytes;
 	resume.migration_id.len = sizeof(link->id.bytes);
+	resume.go_on = go_on;
 	return session_call(s, &request, KIND(STATE), ret, err);
 }
 
 /* A session that has said what state the target is in. */
-static int ask(const struct handover_link *link, struct session *s, Phaul__Wire__Control **ret, struct error *err)
+static int ask(const struct handover_link *link, struct session *s, bool go_on, Phaul__Wire__Control **ret,
+	       struct error *err)
 {
 	struct error by_route = { 0 };
 	int r;
@@ -84,7 +86,7 @@ static int ask(const struct handover_link *link, struct session *s, Phaul__Wire_
 	if (!r)
 		r = say_control(s, &by_route);
 	if (!r)
-		r = say_resume(link, s, ret, &by_route);
+		r = say_resume(link, s, go_on, ret, &by_route);
 	if (!r || r == -ECANCELED) {
 		*err = by_route;
 		return r;
@@ -94,7 +96,7 @@ static int ask(const struct handover_link *link, struct session *s, Phaul__Wire_
 	r = dial(link, NULL, s, err);
 	if (!r)
 		r = say_hello(link, s, err);
-	return r < 0 ? r : say_resume(link, s, ret, err);
+	return r < 0 ? r : say_resume(link, s, false, ret, err);
 }
 
 static int commit_again(struct session *s, uint64_t *ret_resume_ns, struct error *err)
@@ -136,7 +138,7 @@ static enum handover_verdict learn_once(const struct handover_link *link, struct
 {
 	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
 
-	if (ask(link, s, &reply, err) < 0)
+	if (ask(link, s, false, &reply, err) < 0)
 		return HANDOVER_UNKNOWN;
 	log_info("the target says: %s%s%s", state_words[reply->state->state], reply->state->reason[0] ? ", " : "",
 		 reply->state->reason);
@@ -191,7 +193,7 @@ static int abort_once(const struct handover_link *link, const char *reason, stru
 	Phaul__Wire__Abort part = PHAUL__WIRE__ABORT__INIT;
 	CONTROL_OF(request, abort, ABORT, &part);
 	struct session s = { 0 };
-	int r = ask(link, &s, &reply, err);
+	int r = ask(link, &s, false, &reply, err);
 
 	part.reason = (char *)reason;
 	if (!r && reply->state->state != STATE(ABORTED) && reply->state->state != STATE(NONE))
@@ -208,10 +210,38 @@ int handover_abort(const struct handover_link *link, uint64_t deadline_ns, const
 		if (!r)
 			return 0;
 		if (clock_now_ns() >= deadline_ns)
-			return error_set(err, ETIMEDOUT, "the target could not be told to give up: %s", err->text);
+			return error_wrap(err, "the target could not be told to give up");
 		if (fd_wait(link->cancel_fd, POLLIN, MIN(deadline_ns, deadline_in_ms(RETRY_MS))) == 1)
 			return error_set(err, ECANCELED, "canceled before the target was told to give up");
 	}
+}
+
+int handover_rejoin(const struct handover_link *link, struct session *session, Phaul__Wire__Control **ret_state,
+		    struct error *err)
+{
+	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
+	int r = ask(link, session, true, &reply, err);
+
+	if (r < 0)
+		return r;
+	switch (reply->state->state) {
+	case STATE(RECEIVING):
+		if (!reply->state->here)
+			return error_set(err, EAGAIN, "the phaul that holds it does not answer");
+		*ret_state = TAKE_PTR(reply);
+		return 0;
+	case STATE(ABORTED):
+		return error_set(err, ECONNABORTED, "the target gave up: %s", reply->state->reason);
+	case STATE(NONE):
+		return error_set(err, ECONNABORTED, "the target knows nothing of the migration any more");
+	case STATE(INVALID):
+	case STATE(PREPARED):
+	case STATE(RESUMING):
+	case STATE(RUNNING):
+	case _PHAUL__WIRE__TARGET_STATE_IS_INT_SIZE:
+		break;
+	}
+	return error_set(err, ECONNABORTED, "the target is in a state that it cannot be in before the freeze");
 }
 
 bool handover_fence(const char *fence, const char *id, const char *peer)

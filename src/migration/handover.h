@@ -36,6 +36,13 @@ enum handover_verdict {
 enum handover_verdict handover_learn(const struct handover_link *link, uint64_t deadline_ns, struct session *session,
 				     uint64_t *ret_resume_ns, struct error *err);
 
+/*
+ * Before the freeze: takes the session up again over a new control channel, if the target still has what came. 0: *ret_state says what came,
+ * and the further channels are to be dialled now. -ECONNABORTED: the target gave up; -ECANCELED; anything else: not now.
+ */
+int handover_rejoin(const struct handover_link *link, struct session *session, Phaul__Wire__Control **ret_state,
+		    struct error *err);
+
 /* Delivers ABORT to a target that may be prepared; 0 when it has forgotten (or knows nothing), -ETIMEDOUT. */
 int handover_abort(const struct handover_link *link, uint64_t deadline_ns, const char *reason, struct error *err);
 

@@ -144,7 +144,8 @@ int journal_open(const char *directory, const struct uuid *id, struct journal **
 		return error_set(err, ENOMEM, "no memory for a journal");
 	}
 	uuid_format(id, j->id);
-	snprintf(path, sizeof(path), "%s/%s/journal", directory, j->id);
+	snprintf(j->place, sizeof(j->place), "%.4000s/%s", directory, j->id);
+	snprintf(path, sizeof(path), "%.4080s/journal", j->place);
 	j->fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
 	if (j->fd < 0)
 		r = errno == ENOENT ? error_set(err, ENOENT, "there is no migration %s on this host", j->id)
@@ -165,6 +166,11 @@ int journal_open(const char *directory, const struct uuid *id, struct journal **
 	j->sequence = s.records;
 	*ret = j;
 	return 0;
+}
+
+const char *journal_place(const struct journal *j)
+{
+	return j->place;
 }
 
 const char *journal_fact(const struct journal *j, const char *key)

@@ -196,6 +196,7 @@ int journal_create(const char *directory, const struct uuid *id, const struct jo
 	j->fd = -1;
 	j->side = subject->side;
 	uuid_format(id, j->id);
+	snprintf(j->place, sizeof(j->place), "%.4000s/%s", directory, j->id);
 	r = journal_open_new(directory, j->id, &j->fd, err);
 	if (!r && journal_lock(j->fd) < 0)
 		r = error_errno(err, errno, "cannot lock the journal of migration %s", j->id);

@@ -18,6 +18,7 @@
 #define MIGRATION_SYNC_PATHS_MAX 64
 #define MIGRATION_ITERATIONS_MAX 256
 #define MIGRATION_PHASES_MAX 16
+#define MIGRATION_REGIONS_MAX 4
 
 struct migration_options {
 	const char *type, *id;
@@ -30,6 +31,8 @@ struct migration_options {
 	bool force; /* go on although obstacles refuse (those that CRIU itself may survive) */
 	bool skip_cpu_check, skip_criu_check;
 	bool shell_job, keep_images, compress;
+	const char *runtime, *engine, *target_engine, *target_id, *target_bundle; /* driver.h, driver_options; NULL: the usual */
+	bool remove_source;
 	bool pre_copy; /* false: everything is copied in the freeze */
 	uint64_t max_downtime_ms;
 	uint32_t max_rounds;
@@ -39,9 +42,18 @@ struct migration_options {
 	struct net_address addresses[MIGRATION_ADDRESSES_MAX];
 	size_t n_addresses;
 	const char *tracker;  /* "auto", "write-protect", "soft-dirty", "none" */
-	int64_t reconnect_ms; /* how long to look for a target that was lost after the commit */
+	int64_t reconnect_ms; /* how long to look for a target that was lost before the freeze or after the commit */
 	const char *fence;    /* program that is asked whether the target is certainly dead; NULL: none */
 	int cancel_fd;	      /* readable: give up before the commit; -1: none */
+
+	/* convergence (docs/convergence.md) */
+	uint64_t bandwidth; /* bytes per second while the workload runs; 0: no limit */
+	bool promise;	    /* max_downtime_ms was asked for */
+	bool rounds_asked;  /* max_rounds was */
+	bool auto_converge;
+	bool postcopy;
+	uint64_t copy_ms; /* how long memory may be copied; 0: no limit */
+	enum policy_resort on_timeout;
 };
 
 enum migration_outcome {
@@ -54,7 +66,19 @@ enum migration_outcome {
 };
 
 struct migration_iteration {
-	uint64_t pages, pages_zero, bytes, ns, dirty_pages;
+	uint64_t pages, pages_zero, bytes, ns;
+	uint64_t dirty_pages;	 /* what is left after it: written meanwhile, or left out */
+	uint64_t written_pages;	 /* written meanwhile */
+	uint64_t pages_left_out; /* of this round, because they were written in every round */
+	uint32_t throttle;	 /* percent by which the workload was held back */
+};
+
+/* Where the workload writes most. */
+struct migration_region {
+	pid_t pid;
+	uint64_t start, end; /* of the mapping */
+	uint64_t pages_per_second;
+	char name[64]; /* of the mapping: "[heap]", a path, "" */
 };
 
 struct migration_phase {
@@ -80,8 +104,16 @@ struct migration_result {
 	uint64_t sync_ns, sync_final_ns;
 	uint64_t faults, pages_filled, fault_ns_max, fill_ns;
 	uint32_t pager_replaced;
+	uint32_t reconnects; /* before the freeze */
 	uint64_t restore_ns, resume_ns, dump_ns;
-	char engine[32]; /* "criu 4.2.1" */
+	bool held; /* packets waited at the target, held_packets of them, instead of being dropped */
+	uint64_t held_packets;
+	const char *decision;					/* why copying ended */
+	struct migration_region regions[MIGRATION_REGIONS_MAX]; /* as of the last round */
+	size_t n_regions;
+	uint32_t throttle_max;	  /* percent */
+	const char *throttle_way; /* "quota", "stops" */
+	char engine[32];	  /* "criu 4.2.1" */
 	char target[256];
 	char tracker[16];
 	bool preload_acted; /* libphaul-criu.so hid lazy memory from CRIU */

@@ -21,7 +21,10 @@ struct receiver_thread {
 	struct receiver *receiver;
 	struct channel *channel;
 	pthread_t thread;
+	bool joined;
+	uint32_t index; /* the source's */
 	uint32_t round; /* the last barrier it brought */
+	uint64_t pages; /* stored since; this thread's alone until it has ended */
 	uint8_t *scratch;
 };
 
@@ -46,14 +49,19 @@ static int receive_pages(struct receiver_thread *t, const struct frame_header *h
 		r = frame_decode_pages(fixed, header->length, &p, err);
 	if (r < 0)
 		return r;
-	if (p.encoding == ENCODING_ZERO)
-		return store_put_zero(t->receiver->store, p.space, p.address, p.pages, err);
+	if (p.encoding == ENCODING_ZERO) {
+		r = store_put_zero(t->receiver->store, p.space, p.address, p.pages, err);
+		t->pages += r ? 0 : p.pages;
+		return r;
+	}
 	/* Raw pages too go through a buffer: writing into a fresh memfd is several times faster than touching its pages first
 	 * in a mapping (docs/memory-store.md). */
 	r = channel_read(t->channel, t->scratch, payload, err);
-	return r ? r
-		 : store_put(t->receiver->store, p.space, p.address, p.pages, (enum page_encoding)p.encoding,
-			     t->scratch, payload, err);
+	if (!r)
+		r = store_put(t->receiver->store, p.space, p.address, p.pages, (enum page_encoding)p.encoding,
+			      t->scratch, payload, err);
+	t->pages += r ? 0 : p.pages;
+	return r;
 }
 
 static int receive_barrier(struct receiver_thread *t, const struct frame_header *header, struct error *err)
@@ -68,6 +76,7 @@ static int receive_barrier(struct receiver_thread *t, const struct frame_header 
 		return r;
 	pthread_mutex_lock(&t->receiver->lock);
 	t->round = round;
+	t->pages = 0;
 	pthread_cond_broadcast(&t->receiver->changed);
 	pthread_mutex_unlock(&t->receiver->lock);
 	return 0;
@@ -150,7 +159,7 @@ int receiver_failure(struct receiver *r, struct error *err)
 	return -number;
 }
 
-int receiver_add(struct receiver *r, struct channel *channel, struct error *err)
+int receiver_add(struct receiver *r, uint32_t index, struct channel *channel, struct error *err)
 {
 	struct receiver_thread *t = &r->threads[r->n_threads];
 	int e;
@@ -159,7 +168,13 @@ int receiver_add(struct receiver *r, struct channel *channel, struct error *err)
 		channel_free(channel);
 		return error_set(err, E2BIG, "the peer opened more than %d data channels", CHANNELS_MAX);
 	}
-	*t = (struct receiver_thread){ .receiver = r, .channel = channel };
+	for (size_t i = 0; i < r->n_threads; i++)
+		if (r->threads[i].index == index) {
+			e = error_set(err, EPROTO, "%s opened data channel %u twice", channel_peer(channel), index);
+			channel_free(channel);
+			return e;
+		}
+	*t = (struct receiver_thread){ .receiver = r, .channel = channel, .index = index };
 	t->scratch = malloc(CODEC_PIECE_PAGES * PAGE_BYTES);
 	e = t->scratch ? pthread_create(&t->thread, NULL, thread_main, t) : ENOMEM;
 	if (e) {
@@ -206,17 +221,45 @@ int receiver_wait(struct receiver *r, uint32_t round, uint64_t deadline_ns, stru
 	return result;
 }
 
+void receiver_stop(struct receiver *r)
+{
+	eventfd_t raised;
+
+	for (size_t i = 0; i < r->n_threads; i++)
+		channel_shutdown(r->threads[i].channel);
+	for (size_t i = 0; i < r->n_threads; i++) {
+		if (!r->threads[i].joined)
+			pthread_join(r->threads[i].thread, NULL);
+		r->threads[i].joined = true;
+	}
+	(void)eventfd_read(r->failure_fd, &raised); /* that they failed is known now */
+}
+
+size_t receiver_arrived(const struct receiver *r, struct receiver_arrived *ret, size_t max)
+{
+	size_t n = MIN(r->n_threads, max);
+
+	for (size_t i = 0; i < n; i++)
+		ret[i] = (struct receiver_arrived){ r->threads[i].index, r->threads[i].round, r->threads[i].pages };
+	return n;
+}
+
+void receiver_reset(struct receiver *r)
+{
+	for (size_t i = 0; i < r->n_threads; i++) {
+		channel_free(r->threads[i].channel);
+		free(r->threads[i].scratch);
+	}
+	r->n_threads = 0;
+	r->failure = (struct error){ 0 };
+}
+
 void receiver_free(struct receiver *r)
 {
 	if (!r)
 		return;
-	for (size_t i = 0; i < r->n_threads; i++)
-		channel_shutdown(r->threads[i].channel);
-	for (size_t i = 0; i < r->n_threads; i++) {
-		pthread_join(r->threads[i].thread, NULL);
-		channel_free(r->threads[i].channel);
-		free(r->threads[i].scratch);
-	}
+	receiver_stop(r);
+	receiver_reset(r);
 	close_fd(&r->failure_fd);
 	pthread_mutex_destroy(&r->lock);
 	pthread_cond_destroy(&r->changed);

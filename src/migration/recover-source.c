@@ -13,7 +13,9 @@
 #include "base/log.h"
 #include "criu/criu.h"
 #include "migration/recover.h"
+#include "migration/subject.h"
 #include "migration/tasks.h"
+#include "migration/throttle.h"
 
 #define CRIU_MS 60000 /* to roll a dump back */
 #define ABORT_MS 10000
@@ -48,12 +50,14 @@ static int take_back(struct journal *j, const struct noted_tasks *tasks, const c
 	if (journal_same_boot(j)) {
 		pid_t root = noted_process_alive(j, "root");
 
+		throttle_undo(j);
 		if (root) /* a CRIU that was killed leaves connections under repair */
 			criu_end_tcp_repair(root);
 		return_addresses(j);
 		remove_criu_table(j);
 		noted_tasks_continue(tasks);
 	}
+	subject_disarm(j);
 	recover_remove_files(j);
 	return journal_enter(j, STATE_ABORTED, reason, err);
 }
@@ -67,7 +71,10 @@ static int settle(struct journal *j, const struct noted_tasks *tasks, const char
 	if (journal_same_boot(j))
 		remove_criu_table(j);
 	recover_remove_files(j);
-	return journal_enter(j, STATE_SETTLED, reason, err);
+	r = journal_enter(j, STATE_SETTLED, reason, err);
+	if (!r)
+		subject_moved(j);
+	return r;
 }
 
 static int make_link(const struct journal *j, const struct recover_options *o, struct handover_link *ret,

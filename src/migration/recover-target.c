@@ -15,7 +15,9 @@
 #include "base/log.h"
 #include "criu/criu.h"
 #include "migration/recover.h"
+#include "migration/subject.h"
 #include "migration/tasks.h"
+#include "net/hold.h"
 
 #define CRIU_MS 10000	     /* CRIU has lost its client and undoes what it did */
 #define CRIU_RESUME_MS 60000 /* CRIU goes on with a resume */
@@ -88,8 +90,10 @@ static int forget(const struct journal *j, struct error *err)
 		if (!r && ticks)
 			criu_restore_wipe(images, ticks, ticks + RESTORE_TICKS);
 		if (!r)
+			subject_forget(j);
+		if (!r)
 			remove_addresses(j);
-		if (!r && net_catch_remove(journal_id(j), err) < 0)
+		if (!r && net_hold_remove(journal_id(j), NULL, err) < 0)
 			log_warning("%s", err->text);
 	}
 	if (!r)
@@ -110,11 +114,12 @@ static int acknowledge(struct journal *j, const char *reason, enum migration_out
 	struct net_address addresses[MIGRATION_ADDRESSES_MAX];
 	size_t n = recover_addresses(j, addresses);
 
-	if (net_catch_remove(journal_id(j), err) < 0)
+	if (net_hold_remove(journal_id(j), NULL, err) < 0)
 		log_warning("%s", err->text);
 	for (size_t i = 0; i < n; i++)
 		if (net_address_announce(&addresses[i], err) < 0)
 			log_warning("%s", err->text);
+	subject_restored(j);
 	recover_remove_files(j);
 	*ret = OUTCOME_MIGRATED;
 	return journal_enter(j, STATE_RUNNING, reason, err);

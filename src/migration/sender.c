@@ -28,8 +28,10 @@ struct sender_thread {
 	struct channel *channel;
 	pthread_t thread;
 	bool started;
+	uint32_t started_at; /* turns before it was started are not its own */
 	struct codec *codec;
-	uint8_t *pages; /* one piece */
+	struct page_runs sent; /* in this round, in the order it went */
+	uint8_t *pages;	       /* one piece */
 	uint8_t *gather;
 	size_t gathered;
 	uint64_t write_bytes, write_ns;	 /* since the link's rate was last told to the codec */
@@ -42,11 +44,13 @@ struct sender {
 	const struct page_runs *runs;
 	size_t next_run;
 	uint64_t next_page; /* within that run */
-	uint32_t round;	    /* of the barrier; threads compare it with the one they finished */
+	uint32_t round;	    /* of the barrier */
+	uint32_t turn;	    /* one per start; threads compare it with the one they finished */
 	uint32_t busy;	    /* threads that have not sent the barrier yet */
-	bool stop;
+	bool stop, compress;
 	struct error failure; /* number != 0: a thread failed */
 	struct sender_counters this_round, all;
+	uint64_t bytes_before; /* on channels that are gone */
 	struct dedup_index *dedup;
 	size_t n_threads;
 	struct sender_thread *threads;
@@ -179,6 +183,8 @@ static int thread_send_run(struct sender_thread *t, const struct page_run *run, 
 
 	if (n < 0)
 		return error_errno(err, -n, "cannot encode pages");
+	if (page_runs_add(&t->sent, run) < 0)
+		return error_set(err, ENOMEM, "no memory to note what was sent");
 	for (int i = 0; i < n; i++) {
 		struct frame_pages pages = {
 			.space = run->space,
@@ -284,22 +290,23 @@ static void *thread_main(void *arg)
 {
 	struct sender_thread *t = arg;
 	struct sender *s = t->sender;
-	uint32_t finished = 0;
+	uint32_t finished;
 
 	pthread_mutex_lock(&s->lock);
+	finished = t->started_at;
 	while (!s->stop) {
 		struct error err = { 0 };
-		uint32_t round = s->round;
+		uint32_t round = s->round, turn = s->turn;
 		int r;
 
-		if (round == finished) {
+		if (turn == finished) {
 			pthread_cond_wait(&s->work, &s->lock);
 			continue;
 		}
 		pthread_mutex_unlock(&s->lock);
 		r = thread_round(t, round, &err);
 		pthread_mutex_lock(&s->lock);
-		finished = round;
+		finished = turn;
 		if (r < 0 && !s->failure.number)
 			s->failure = err;
 		s->busy--;
@@ -315,6 +322,7 @@ static int thread_start(struct sender_thread *t, bool compress, struct error *er
 
 	if (r < 0)
 		return r;
+	t->started_at = t->sender->turn;
 	t->pages = aligned_alloc(PAGE_BYTES, CODEC_PIECE_PAGES * PAGE_BYTES);
 	t->gather = malloc(GATHER_BYTES);
 	if (!t->pages || !t->gather)
@@ -346,6 +354,7 @@ int sender_new(struct channel **channels, size_t n, struct dedup_index *dedup, b
 	pthread_cond_init(&s->done, &attr);
 	pthread_condattr_destroy(&attr);
 	s->dedup = dedup;
+	s->compress = compress;
 	s->n_threads = n;
 	for (size_t i = 0; i < n; i++) {
 		s->threads[i].sender = s;
@@ -361,7 +370,7 @@ int sender_new(struct channel **channels, size_t n, struct dedup_index *dedup, b
 	return 0;
 }
 
-int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, struct error *err)
+int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, bool again, struct error *err)
 {
 	int r = 0;
 
@@ -375,8 +384,12 @@ int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs,
 		s->next_run = 0;
 		s->next_page = 0;
 		s->round = round;
+		s->turn++;
 		s->busy = (uint32_t)s->n_threads;
-		s->this_round = (struct sender_counters){ 0 };
+		if (!again)
+			s->this_round = (struct sender_counters){ 0 };
+		for (size_t i = 0; i < s->n_threads; i++)
+			page_runs_free(&s->threads[i].sent);
 		pthread_cond_broadcast(&s->work);
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -407,6 +420,32 @@ int sender_wait(struct sender *s, uint64_t deadline_ns, struct error *err)
 	return r;
 }
 
+int sender_cut(struct sender *s, struct page_runs *ret)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&s->lock);
+	for (size_t i = s->next_run; s->busy && i < s->runs->n_runs && !r; i++) {
+		struct page_run part = s->runs->runs[i];
+		uint64_t skip = i == s->next_run ? s->next_page : 0;
+
+		part.address += skip << PAGE_SHIFT;
+		part.pid_address += skip << PAGE_SHIFT;
+		part.pages -= skip;
+		r = page_runs_add(ret, &part);
+	}
+	if (!r && s->busy)
+		s->next_run = s->runs->n_runs;
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+void sender_set_pacer(struct sender *s, struct pacer *pacer)
+{
+	for (size_t i = 0; i < s->n_threads; i++)
+		channel_set_pacer(s->threads[i].channel, pacer);
+}
+
 void sender_progress(struct sender *s, struct sender_counters *ret_round, struct sender_counters *ret_all)
 {
 	pthread_mutex_lock(&s->lock);
@@ -417,32 +456,63 @@ void sender_progress(struct sender *s, struct sender_counters *ret_round, struct
 
 uint64_t sender_bytes_out(struct sender *s)
 {
-	uint64_t sum = 0;
+	uint64_t sum = s->bytes_before;
 
 	for (size_t i = 0; i < s->n_threads; i++)
-		sum += channel_bytes_out(s->threads[i].channel);
+		sum += s->threads[i].channel ? channel_bytes_out(s->threads[i].channel) : 0;
 	return sum;
+}
+
+void sender_stop(struct sender *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->stop = true;
+	pthread_cond_broadcast(&s->work);
+	pthread_mutex_unlock(&s->lock);
+	s->bytes_before = sender_bytes_out(s);
+	for (size_t i = 0; i < s->n_threads; i++) {
+		struct sender_thread *t = &s->threads[i];
+
+		if (t->channel)
+			channel_shutdown(t->channel);
+		if (t->started)
+			pthread_join(t->thread, NULL);
+		t->started = false;
+		channel_free(TAKE_PTR(t->channel));
+		codec_free(TAKE_PTR(t->codec));
+		free(TAKE_PTR(t->pages));
+		free(TAKE_PTR(t->gather));
+	}
+}
+
+const struct page_runs *sender_sent(const struct sender *s, size_t channel)
+{
+	return &s->threads[channel].sent;
+}
+
+int sender_rejoin(struct sender *s, struct channel **channels, struct error *err)
+{
+	int r = 0;
+
+	s->stop = false;
+	s->busy = 0;
+	s->failure = (struct error){ 0 };
+	for (size_t i = 0; i < s->n_threads; i++) {
+		s->threads[i].channel = TAKE_PTR(channels[i]);
+		s->threads[i].gathered = 0;
+	}
+	for (size_t i = 0; i < s->n_threads && !r; i++)
+		r = thread_start(&s->threads[i], s->compress, err);
+	return r;
 }
 
 void sender_free(struct sender *s)
 {
 	if (!s)
 		return;
-	pthread_mutex_lock(&s->lock);
-	s->stop = true;
-	pthread_cond_broadcast(&s->work);
-	pthread_mutex_unlock(&s->lock);
-	for (size_t i = 0; i < s->n_threads; i++) {
-		struct sender_thread *t = &s->threads[i];
-
-		channel_shutdown(t->channel);
-		if (t->started)
-			pthread_join(t->thread, NULL);
-		channel_free(t->channel);
-		codec_free(t->codec);
-		free(t->pages);
-		free(t->gather);
-	}
+	sender_stop(s);
+	for (size_t i = 0; i < s->n_threads; i++)
+		page_runs_free(&s->threads[i].sent);
 	pthread_mutex_destroy(&s->lock);
 	pthread_cond_destroy(&s->work);
 	pthread_cond_destroy(&s->done);

@@ -28,11 +28,19 @@ struct sender_counters {
 int sender_new(struct channel **channels, size_t n, struct dedup_index *dedup, bool compress, struct sender **ret,
 	       struct error *err);
 
-/* Starts a round; `runs` must stay until it is over. */
-int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, struct error *err);
+/* Starts a round; `runs` must stay until it is over. again: the same round goes on with what did not arrive before a link broke, and its
+ * counters go on, too. */
+int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, bool again, struct error *err);
 
 /* Waits for its end (all channels have sent the barrier): 1 over, 0 the deadline passed, or the first failure. */
 int sender_wait(struct sender *s, uint64_t deadline_ns, struct error *err);
+
+/* Cuts the round under way short: what no thread has taken yet is appended to `ret` and will not be sent. Wait for its end all the
+ * same. 0, -ENOMEM (and nothing was cut). */
+int sender_cut(struct sender *s, struct page_runs *ret);
+
+/* What all channels together may send; not owned. */
+void sender_set_pacer(struct sender *s, struct pacer *pacer);
 
 /* Of the round under way (or the last one), and of all. */
 void sender_progress(struct sender *s, struct sender_counters *ret_round, struct sender_counters *ret_all);
@@ -40,5 +48,14 @@ void sender_progress(struct sender *s, struct sender_counters *ret_round, struct
 /* Bytes that went over the wire on these channels, encryption included. */
 uint64_t sender_bytes_out(struct sender *s);
 
-/* Breaks the channels, joins the threads. */
+/* Breaks the channels, joins the threads: nothing is sent any more. Idempotent. */
+void sender_stop(struct sender *s);
+
+/* After sender_stop(): what a channel was given in the round, in order (sent.h). The sender's, until the next start. */
+const struct page_runs *sender_sent(const struct sender *s, size_t channel);
+
+/* After sender_stop(): takes new channels, as many as before, in the place of the old ones, with new threads. */
+int sender_rejoin(struct sender *s, struct channel **channels, struct error *err);
+
+/* sender_stop(), and forgets all. */
 void sender_free(struct sender *s);

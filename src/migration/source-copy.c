@@ -21,6 +21,7 @@
 #include "fs/sync.h"
 #include "migration/convert.h"
 #include "migration/source-internal.h"
+#include "migration/subject.h"
 #include "migration/stream.h"
 
 #define PROGRESS_MS 200
@@ -28,6 +29,7 @@
 #define KEEP_ALIVE_MS 500 /* less than the shortest --timeout of a target, 1 s */
 #define ABORT_ANSWER_MS 5000
 #define ABORT_AGAIN_MS 10000
+#define ABORT_ONCE_MS 2000 /* a target that does not hold it for ever */
 
 static int open_further_channel(struct source *s, enum frame_channel_kind kind, uint32_t index, struct channel **ret,
 				struct error *err)
@@ -37,7 +39,7 @@ static int open_further_channel(struct source *s, enum frame_channel_kind kind, 
 		.timeout_ms = MIN(s->options->timeout_ms, (int64_t)DIAL_TIMEOUT_MS),
 		.cancel_fd = s->options->cancel_fd,
 		/* Memory goes to the host that the plan was made with, and to no other of the authority. */
-		.expected_name = s->identity ? channel_peer_identity(s->session.control) : NULL
+		.expected_name = s->identity ? s->peer_identity : NULL
 	};
 	uint8_t frame[FRAME_HEADER_BYTES + FRAME_CHANNEL_BYTES];
 	int r = endpoint_dial(&s->options->target, &dial, s->route, ret, err);
@@ -50,7 +52,7 @@ static int open_further_channel(struct source *s, enum frame_channel_kind kind, 
 	return channel_write(*ret, frame, sizeof(frame), err);
 }
 
-static int open_data_channels(struct source *s, struct error *err)
+int source_open_channels(struct source *s, struct error *err)
 {
 	struct channel *channels[MESSAGE_CHANNELS_MAX] = { 0 };
 	uint32_t n = 0;
@@ -58,8 +60,10 @@ static int open_data_channels(struct source *s, struct error *err)
 
 	while (n < s->options->channels && !r)
 		r = open_further_channel(s, CHANNEL_KIND_DATA, n, &channels[n], err), n++;
-	if (!r && s->driver_options.n_synced_paths)
+	if (!r && source_passes(s))
 		r = open_further_channel(s, CHANNEL_KIND_FS, 0, &s->fs_channel, err);
+	if (!r && s->sender)
+		return sender_rejoin(s->sender, channels, err);
 	if (!r)
 		return sender_new(channels, n, s->dedup, s->options->compress, &s->sender, err);
 	while (n)
@@ -82,33 +86,61 @@ int source_stage_begin(struct source *s, struct error *err)
 	r = journal_create(s->journals, &s->result.id, &subject, &s->journal, err);
 	if (!r)
 		r = source_note_facts(s, err);
+	if (!r && s->driver->arm)
+		r = subject_save(s->journal, &s->workload, &s->driver_options, err);
 	if (!r)
 		r = dedup_new(&s->dedup, err);
 	if (r < 0)
 		return r;
 	begin.data_channels = s->options->channels;
-	begin.fs_channel = s->driver_options.n_synced_paths > 0;
+	begin.fs_channel = source_passes(s) > 0;
 	begin.keep_images = s->options->keep_images;
+	begin.reconnect_ms = (uint32_t)s->options->reconnect_ms;
 	s->begun = true;
+	source_engine_patience(s, true);
 	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
+	source_engine_patience(s, false);
 	if (!r)
-		r = open_data_channels(s, err);
+		r = source_open_channels(s, err);
+	if (!r)
+		source_converge_begin(s);
 	return r < 0 ? r : journal_enter(s->journal, STATE_COPYING, NULL, err);
 }
 
-/* Tells the target to forget, and waits until it says that it has. Bounded: a target that does not answer aborts by itself
- * when the link closes. Answers to what was asked before may still come first. */
+/* Over new connections, after the old one broke. */
+static void abort_again(struct source *s)
+{
+	int64_t wait_ms = s->may_be_prepared ? ABORT_AGAIN_MS : s->link_given_up ? 0 : ABORT_ONCE_MS;
+	struct error err = { 0 };
+	struct handover_link link;
+
+	source_link(s, &link);
+	link.cancel_fd = -1;
+	if (handover_abort(&link, deadline_in_ms(wait_ms), s->result.reason, &err) == 0)
+		return;
+	if (s->may_be_prepared)
+		log_warning("%s; phaul resume %s tries it again", err.text, s->id_text);
+	else
+		log_info("%s; it gives up by itself after %lld s", err.text,
+			 (long long)s->options->reconnect_ms / 1000);
+}
+
+/* Tells the target to forget, and waits until it says that it has. Bounded: a target that does not answer gives up by itself some time
+ * after the link closes, unless it is prepared. Answers to what was asked before may still come first. */
 void source_undo_begin(struct source *s)
 {
 	Phaul__Wire__Abort abort_part = PHAUL__WIRE__ABORT__INIT;
 	CONTROL_OF(request, abort, ABORT, &abort_part);
 	struct error err = { 0 };
-	struct handover_link link;
 	int r;
 
-	if (!s->begun || !s->session.control || s->take_back)
+	if (!s->begun || s->take_back || s->target_gave_up)
 		return;
 	s->begun = false;
+	if (!s->session.control) {
+		abort_again(s);
+		return;
+	}
 	abort_part.reason = s->result.reason;
 	channel_set_cancel_fd(s->session.control, -1);
 	channel_set_timeout(s->session.control, ABORT_ANSWER_MS);
@@ -120,12 +152,20 @@ void source_undo_begin(struct source *s)
 			return;
 	}
 	log_debug("the target's answer to the abort: %s", err.text);
-	if (!s->may_be_prepared)
-		return; /* it gives up by itself when the link is gone */
-	source_link(s, &link);
-	link.cancel_fd = -1;
-	if (handover_abort(&link, deadline_in_ms(ABORT_AGAIN_MS), s->result.reason, &err) < 0)
-		log_warning("%s; phaul resume %s tries it again", err.text, s->id_text);
+	abort_again(s);
+}
+
+uint32_t source_passes(const struct source *s)
+{
+	return (uint32_t)(s->driver_options.n_synced_paths + s->workload.n_trees);
+}
+
+const char *source_pass_path(const struct source *s, uint32_t i)
+{
+	if (i < s->driver_options.n_synced_paths)
+		return s->options->sync_paths[i];
+	i -= (uint32_t)s->driver_options.n_synced_paths;
+	return i < s->workload.n_trees ? s->workload.trees[i].path : NULL;
 }
 
 /* Both halves of one pass: rsync waited for here, its bytes pumped by a thread. */
@@ -168,7 +208,7 @@ int source_sync_pass(struct source *s, uint32_t path, struct error *err)
 		return r;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return error_errno(err, errno, "cannot make a socket pair for rsync");
-	r = run_pass(s, s->options->sync_paths[path], pair, err);
+	r = run_pass(s, source_pass_path(s, path), pair, err);
 	close(pair[0]);
 	close(pair[1]);
 	if (r == -ECANCELED || r == -ETIMEDOUT)
@@ -182,7 +222,7 @@ int source_sync_pass(struct source *s, uint32_t path, struct error *err)
 
 int source_stage_sync(struct source *s, struct error *err)
 {
-	const char *path = s->options->sync_paths[s->sync_next];
+	const char *path = source_pass_path(s, (uint32_t)s->sync_next);
 	uint64_t before = clock_now_ns();
 	int r;
 
@@ -227,6 +267,7 @@ static const char *tracker_name(enum tracker_kind kind)
 static int collect(struct source *s, struct error *err)
 {
 	_cleanup_free_ pid_t *pids = NULL, *image_pids = NULL;
+	_cleanup_(page_runs_free) struct page_runs written = { 0 };
 	uint64_t before = clock_now_ns();
 	size_t n;
 	int r = s->driver->processes(&s->workload, &pids, &image_pids, &n, err);
@@ -235,11 +276,10 @@ static int collect(struct source *s, struct error *err)
 		r = tracker_update(s->tracker, TRACKER_ROUND, pids, image_pids, n, err);
 	if (r < 0)
 		return r;
-	page_runs_free(&s->runs);
-	r = tracker_collect(s->tracker, TRACKER_ROUND, &s->runs, err);
+	r = tracker_collect(s->tracker, TRACKER_ROUND, &written, err);
 	s->scan_ns = clock_now_ns() - before;
 	s->n_processes = (uint32_t)n;
-	return r;
+	return r < 0 ? r : source_converge_look(s, &written, pids, n, err);
 }
 
 static int start_tracking(struct source *s, struct error *err)
@@ -250,6 +290,7 @@ static int start_tracking(struct source *s, struct error *err)
 
 	if (r < 0)
 		return r;
+	s->copy_started_ns = clock_now_ns();
 	kind = tracker_kind_of(s->tracker);
 	snprintf(s->result.tracker, sizeof(s->result.tracker), "%s", tracker_name(kind));
 	if (kind == TRACKER_NONE)
@@ -270,14 +311,14 @@ static void tell_progress(struct source *s)
 	s->event->kind = EVENT_PROGRESS;
 	p->round = s->round;
 	p->pages_done = round.pages;
-	p->pages_round = s->runs.pages;
+	p->pages_round = s->round_pages;
 	if (now > s->progress_ns)
 		p->bytes_per_second = (uint64_t)((double)(bytes - s->progress_bytes) * (double)NS_PER_S /
 						 (double)(now - s->progress_ns));
 	if (s->result.n_iterations) {
 		const struct migration_iteration *last = &s->result.iterations[s->result.n_iterations - 1];
 
-		p->dirty_pages_per_second = last->ns ? last->dirty_pages * NS_PER_S / last->ns : 0;
+		p->dirty_pages_per_second = last->ns ? last->written_pages * NS_PER_S / last->ns : 0;
 		p->estimate_ns = s->result.predicted_frozen_ns;
 	}
 	s->progress_ns = now;
@@ -289,10 +330,11 @@ static int start_round(struct source *s, struct error *err)
 	int r;
 
 	s->round++;
+	s->round_pages = s->sending.pages;
 	s->round_started_ns = s->progress_ns = clock_now_ns();
 	s->progress_bytes = sender_bytes_out(s->sender);
 	s->round_under_way = true;
-	r = sender_start(s->sender, s->round, &s->runs, err);
+	r = sender_start(s->sender, s->round, &s->sending, false, err);
 	if (r < 0)
 		return r;
 	tell_progress(s);
@@ -305,7 +347,7 @@ static int await_round_done(struct source *s, struct error *err)
 	CONTROL_OF(request, round, ROUND, &part);
 
 	part.number = s->round;
-	part.pages = s->runs.pages;
+	part.pages = s->round_pages;
 	return session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_ROUND_DONE, NULL, err);
 }
 
@@ -334,49 +376,20 @@ static int end_round(struct source *s, struct error *err)
 	*it = (struct migration_iteration){ .pages = round.pages - round.pages_gone,
 					    .pages_zero = round.pages_zero,
 					    .bytes = round.bytes,
-					    .ns = clock_now_ns() - s->round_started_ns };
+					    .ns = clock_now_ns() - s->round_started_ns,
+					    .pages_left_out = s->left.pages,
+					    .throttle = s->throttle_percent };
 	r = collect(s, err);
 	if (r < 0)
 		return r;
 	it->dirty_pages = s->runs.pages;
+	it->written_pages = s->written.pages;
 	s->round_under_way = false;
 	s->rounds[s->result.n_iterations++] = (struct policy_round){ it->pages, it->bytes, it->ns, it->dirty_pages };
 	s->event->kind = EVENT_ITERATION;
 	s->event->round = s->round;
 	s->event->iteration = *it;
 	return STAGE_AGAIN;
-}
-
-/* How long this thread ran, and how long it waited while it could have run (Documentation/scheduler/sched-stats.rst). Zeros when
- * the kernel does not say. */
-static void read_waiting(struct policy_freeze *f)
-{
-	_cleanup_buffer_ struct buffer text = { 0 };
-	unsigned long long ran, waited;
-
-	if (fd_read_file(AT_FDCWD, "/proc/thread-self/schedstat", 4096, &text) < 0 || !text.length ||
-	    sscanf((const char *)text.data, "%llu %llu", &ran, &waited) != 2)
-		return;
-	f->ran_ns = ran;
-	f->waited_ns = waited;
-}
-
-static enum policy_decision decide(struct source *s)
-{
-	struct policy_freeze freeze = { .processes = s->n_processes,
-					.scan_ns = s->scan_ns,
-					.round_trip_ns = s->round_trip_ns };
-	struct policy_limits limits = { .max_downtime_ns = s->options->max_downtime_ms * NS_PER_MS,
-					.max_rounds = MIN(s->options->max_rounds, (uint32_t)MIGRATION_ITERATIONS_MAX) };
-	enum policy_decision decision;
-
-	read_waiting(&freeze);
-	limits.fixed_ns = policy_fixed_ns(&freeze);
-	decision = policy_decide(&limits, s->rounds, (uint32_t)s->result.n_iterations, &s->result.predicted_frozen_ns);
-	log_info("round %u left %llu pages, the freeze would take %llu ms (%llu without them): %s", s->round,
-		 (unsigned long long)s->runs.pages, (unsigned long long)(s->result.predicted_frozen_ns / NS_PER_MS),
-		 (unsigned long long)(limits.fixed_ns / NS_PER_MS), policy_explain(decision));
-	return decision;
 }
 
 int source_stage_copy(struct source *s, struct error *err)
@@ -400,13 +413,15 @@ int source_stage_copy(struct source *s, struct error *err)
 		if (s->options->cancel_fd >= 0 && fd_wait(s->options->cancel_fd, POLLIN, 0) == 1)
 			return error_set(err, ECANCELED, "canceled while memory was copied");
 		tell_progress(s);
-		r = keep_alive(s, err);
+		r = source_converge_check(s, err);
+		if (!r)
+			r = keep_alive(s, err);
 		return r < 0 ? r : STAGE_AGAIN;
 	}
 	/* Told first, done when we are called again. */
 	if (!s->decided) {
 		s->decided = true;
-		s->decision = decide(s);
+		s->decision = source_converge_decide(s);
 		s->event->kind = EVENT_DECISION;
 		s->event->round = s->round;
 		s->event->decision = s->decision;
@@ -414,13 +429,15 @@ int source_stage_copy(struct source *s, struct error *err)
 		return STAGE_AGAIN;
 	}
 	s->decided = false;
-	if (s->decision != POLICY_AGAIN)
-		return STAGE_DONE;
-	return start_round(s, err);
+	r = source_converge_act(s, err);
+	if (r < 0)
+		return r;
+	return policy_course(s->decision) == POLICY_COURSE_ROUND ? start_round(s, err) : STAGE_DONE;
 }
 
 void source_undo_copy(struct source *s)
 {
+	source_converge_end(s);
 	if (s->sender)
 		s->result.bytes_wire += sender_bytes_out(s->sender);
 	sender_free(TAKE_PTR(s->sender));

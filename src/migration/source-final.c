@@ -1,11 +1,12 @@
 /*
  * What is known of the memory at the freeze: the last list of pages, the present maps, what CRIU need not see.
  *
- * CRIU stops all tasks and then walks their memory. libphaul-criu.so, preloaded into it, asks at the first step of that walk
- * what to leave out, by opening a named pipe; that is the moment when everything is stopped and nothing of CRIU's is in the
- * tasks yet. A thread that waits at the other end takes the final pass then, and answers with the pages that our pager will serve.
- * If the library does not act (another CRIU, a static one), the final pass is taken after the dump, and CRIU has
- * listed the pages needlessly; nothing else changes.
+ * CRIU stops all tasks, reads the mappings of the first, and then walks its memory. libphaul-criu.so, preloaded into it, asks at
+ * both steps, by opening a named pipe: which flags the mappings have (source-early.c), and what to leave out. At the first pipe
+ * everything is stopped and nothing of CRIU's is in the tasks yet. A thread that waits at the other end takes the final pass
+ * then, answers at the second pipe with the pages that our pager will serve, and begins to send, while CRIU goes on.
+ * Where the first pipe is not there the second does for both. If the library does not act (another CRIU, a static one), the
+ * final pass is taken after the dump, and CRIU has listed the pages needlessly; nothing else changes.
  *
  * Invariants: only one thread uses the tracker at a time (the caller waits in criu_dump() meanwhile). A page is left out only if
  * it is in a present map, and afterwards CRIU's own images are asked whether it lies in a mapping that is
@@ -20,6 +21,18 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "migration/source-internal.h"
+
+/* The processes of the stopped tree. */
+struct tree_pids {
+	pid_t *pids, *image_pids;
+	size_t n;
+};
+
+static void tree_pids_free(struct tree_pids *t)
+{
+	free(t->pids);
+	free(t->image_pids);
+}
 
 /* Adds to `runs` what only `other` has; both ascending within a space, as the tracker gives them. */
 static int add_missing(struct page_runs *runs, const struct page_runs *other)
@@ -89,17 +102,13 @@ static void drop_image_pages(struct page_runs *runs)
 }
 
 /* The last list: what was written until the freeze, and what the last round left. */
-static int collect_final(struct source *s, struct error *err)
+static int collect_final(struct source *s, const struct tree_pids *tree, struct error *err)
 {
-	_cleanup_free_ pid_t *pids = NULL, *image_pids = NULL;
 	_cleanup_(page_runs_free) struct page_runs pending = s->runs;
-	size_t n;
 	int r;
 
 	s->runs = (struct page_runs){ 0 };
-	r = s->driver->processes(&s->workload, &pids, &image_pids, &n, err);
-	if (!r)
-		r = tracker_update(s->tracker, TRACKER_FINAL, pids, image_pids, n, err);
+	r = tracker_update(s->tracker, TRACKER_FINAL, tree->pids, tree->image_pids, tree->n, err);
 	if (!r)
 		r = tracker_collect(s->tracker, TRACKER_FINAL, &s->runs, err);
 	if (!r && add_missing(&s->runs, &pending) < 0)
@@ -234,28 +243,60 @@ static int write_hidden(struct source *s, int fd, struct error *err)
 	return r < 0 ? error_errno(err, -r, "cannot tell CRIU which pages it need not see") : 0;
 }
 
-static int take_final(struct source *s, struct error *err)
+static int take_final(struct source *s, const struct tree_pids *tree, struct error *err)
 {
-	int r = collect_final(s, err);
+	int r = collect_final(s, tree, err);
 
 	if (!r)
 		r = present_list_make(s, &s->present, err);
 	s->final_taken = true;
+	log_debug("the last list has %llu pages", (unsigned long long)s->runs.pages);
 	return r;
+}
+
+/* A pipe that CRIU opens for reading when it is so far; -1: it never did. */
+static int await_criu(struct source *s, const char *path, enum final_reached reached)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	s->final_reached = reached;
+	if (fd >= 0 && !s->final_canceled)
+		return fd;
+	close_fd(&fd);
+	return -1;
+}
+
+/* From CRIU's first question on; fd: the first pipe. */
+static int answer_criu(struct source *s, int fd, struct error *err)
+{
+	_cleanup_(tree_pids_free) struct tree_pids tree = { 0 };
+	int r = s->driver->processes(&s->workload, &tree.pids, &tree.image_pids, &tree.n, err);
+
+	log_debug("CRIU has stopped %zu processes", tree.n);
+	if (s->flags && !r)
+		source_flags_answer(s, fd, tree.pids, tree.n);
+	if (s->flags)
+		close(fd); /* CRIU goes on */
+	if (!r)
+		r = take_final(s, &tree, err);
+	if (s->flags)
+		fd = await_criu(s, s->hidden_path, FINAL_PAGES);
+	if (fd < 0)
+		return r;
+	if (!r)
+		r = write_hidden(s, fd, err);
+	close(fd);
+	s->hidden = !r;
+	return r ? r : source_early_send(s, err);
 }
 
 static void *final_main(void *arg)
 {
 	struct source *s = arg;
-	_cleanup_close_ int fd = open(s->hidden_path, O_WRONLY | O_CLOEXEC); /* until CRIU's side opens */
+	int fd = s->flags ? await_criu(s, s->flags_path, FINAL_MAPPINGS) : await_criu(s, s->hidden_path, FINAL_PAGES);
 
-	s->final_opened = true;
-	if (fd < 0 || s->final_canceled)
-		return NULL;
-	s->final_result = take_final(s, &s->final_error);
-	if (!s->final_result)
-		s->final_result = write_hidden(s, fd, &s->final_error);
-	s->hidden = !s->final_result;
+	if (fd >= 0)
+		s->final_result = answer_criu(s, fd, &s->final_error);
 	return NULL;
 }
 
@@ -266,15 +307,25 @@ int source_final_begin(struct source *s, struct error *err)
 	return r ? error_errno(err, r, "cannot start a thread for the final pass") : 0;
 }
 
+static int take_final_late(struct source *s, struct error *err)
+{
+	_cleanup_(tree_pids_free) struct tree_pids tree = { 0 };
+	int r = s->driver->processes(&s->workload, &tree.pids, &tree.image_pids, &tree.n, err);
+
+	return r ? r : take_final(s, &tree, err);
+}
+
 int source_final_end(struct source *s, int dumped, struct error *err)
 {
-	_cleanup_close_ int fd = -1;
+	_cleanup_close_ int flags_fd = -1, fd = -1;
 
 	/* If CRIU never asked, the thread still waits for somebody to open the pipe. If it did ask, the pipe is the thread's and
 	 * CRIU's alone: a reader that never reads would keep the thread from noticing that CRIU has died. Each side sets its
 	 * flag before it looks at the other's, so a thread that comes past its open(2) only now writes nothing. */
 	s->final_canceled = true;
-	if (!s->final_opened)
+	if (s->flags && s->final_reached < FINAL_MAPPINGS)
+		flags_fd = open(s->flags_path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (s->final_reached < FINAL_PAGES)
 		fd = open(s->hidden_path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	pthread_join(s->final_thread, NULL);
 	if (dumped < 0)
@@ -285,7 +336,7 @@ int source_final_end(struct source *s, int dumped, struct error *err)
 		return s->final_result;
 	}
 	if (!s->final_taken) {
-		int r = take_final(s, err);
+		int r = take_final_late(s, err);
 
 		if (r < 0)
 			return r;

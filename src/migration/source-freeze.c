@@ -23,6 +23,15 @@
 
 #define FILL_BYTES_PER_MS 20000 /* what even a busy target pours in; seen: fifty times that */
 
+void source_undo_arm(struct source *s)
+{
+	struct error err = { 0 };
+
+	if (s->engine_armed && s->driver->disarm(&s->workload, &s->driver_options, &err) < 0)
+		log_error("%s", err.text);
+	s->engine_armed = false;
+}
+
 /* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. */
 int source_stage_arm(struct source *s, struct error *err)
 {
@@ -35,15 +44,31 @@ int source_stage_arm(struct source *s, struct error *err)
 		.ghost_limit_bytes = s->way.ghost_limit_bytes,
 		.external = (const char *const *)s->way.external,
 		.manage_cgroups = s->way.manage_cgroups,
+		.ext_unix_sk = s->way.ext_unix_sk,
+		.link_remap = s->way.link_remap,
 	};
 	Phaul__Wire__Arm arm = PHAUL__WIRE__ARM__INIT;
+	Phaul__Wire__Way way;
 	CONTROL_OF(request, arm, ARM, &arm);
-	int r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
+	int r;
 
+	convert_way_to_wire(&s->way, &way);
+	arm.way = &way;
+	source_engine_patience(s, true);
+	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
+	source_engine_patience(s, false);
+	if (!r)
+		r = source_net_arm(s, err);
+	if (!r && s->driver->arm) {
+		s->engine_armed = true;
+		r = s->driver->arm(&s->workload, &s->driver_options, err);
+	}
 	snprintf(s->hidden_path, sizeof(s->hidden_path), "%s/hidden", s->work_directory);
 	options.hidden_ranges = s->hidden_path;
 	if (!r && mkfifo(s->hidden_path, 0600) < 0)
 		r = error_errno(err, errno, "cannot make the pipe %s", s->hidden_path);
+	if (!r)
+		source_flags_prepare(s);
 	if (!r)
 		r = criu_start(&options, &s->criu, err);
 	return r < 0 ? r : noted_process_write(s->journal, "criu", criu_program_pid(s->criu), err);
@@ -53,11 +78,18 @@ int source_stage_freeze(struct source *s, struct error *err)
 {
 	int r, mended;
 
-	r = source_final_begin(s, err);
+	r = source_converge_let_go(s, err);
+	if (!r)
+		r = source_final_begin(s, err);
 	if (r < 0)
 		return r;
+	log_debug("CRIU is asked to dump");
 	s->frozen_at_ns = clock_now_ns();
-	r = criu_dump(s->criu, s->workload.root_pid, s->options->cancel_fd, err);
+	r = criu_dump_stop(s->criu, s->workload.root_pid, s->options->cancel_fd, err);
+	if (!r)
+		r = source_give_addresses(s, err);
+	if (!r)
+		r = criu_dump(s->criu, s->workload.root_pid, s->options->cancel_fd, err);
 	r = source_final_end(s, r, err);
 	if (r < 0)
 		return r;
@@ -88,6 +120,7 @@ void source_undo_freeze(struct source *s)
 {
 	struct error err = { 0 };
 
+	source_return_addresses(s);
 	if (!s->criu)
 		return;
 	if (criu_dump_rollback(s->criu, &err) < 0)
@@ -99,42 +132,22 @@ void source_undo_freeze(struct source *s)
 	criu_free(TAKE_PTR(s->criu));
 }
 
-static int give_addresses(struct source *s, struct error *err)
-{
-	int r = s->options->n_addresses ? journal_mark(s->journal, "addresses_given", err) : 0;
-
-	s->addresses_given = true;
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < s->options->n_addresses; i++) {
-		r = net_address_remove(&s->options->addresses[i], err);
-
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
 static int send_rest(struct source *s, struct error *err)
 {
-	int r;
-
-	s->round++;
-	r = sender_start(s->sender, s->round, &s->runs, err);
 	/* CRIU's images go on the control channel while the data channels carry pages. */
-	if (!r)
-		r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);
+	int r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);
+
 	log_debug("images sent, %u files", s->images.files);
-	if (!r && s->driver_options.n_synced_paths)
+	if (!r && source_passes(s))
 		r = source_touch_mapped(s, err);
-	for (uint32_t i = 0; i < s->driver_options.n_synced_paths && !r; i++) {
+	for (uint32_t i = 0; i < source_passes(s) && !r; i++) {
 		uint64_t before = clock_now_ns();
 
 		r = source_sync_pass(s, i, err);
 		s->result.sync_final_ns += clock_now_ns() - before;
 	}
 	if (!r)
-		r = sender_wait(s->sender, DEADLINE_NEVER, err);
+		r = source_early_finish(s, err);
 	if (r < 0)
 		return r;
 	log_debug("last %llu pages sent", (unsigned long long)s->runs.pages);
@@ -147,19 +160,15 @@ int source_stage_finish(struct source *s, struct error *err)
 {
 	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
 	Phaul__Wire__Finish finish = PHAUL__WIRE__FINISH__INIT;
-	Phaul__Wire__Way way;
 	CONTROL_OF(request, finish, FINISH, &finish);
 	struct sender_counters round, all;
-	int r = give_addresses(s, err);
+	int r = source_give_addresses(s, err); /* where nobody could before */
 
-	log_debug("%zu addresses given up", s->options->n_addresses);
 	if (!r)
 		r = send_rest(s, err);
 	if (r < 0)
 		return r;
-	convert_way_to_wire(&s->way, &way);
 	finish.round = s->round;
-	finish.way = &way;
 	finish.images = s->images.files;
 	finish.present = s->present.pointers;
 	finish.n_present = s->present.n;
@@ -175,19 +184,6 @@ int source_stage_finish(struct source *s, struct error *err)
 	s->result.pages_referenced = s->images.pages_referenced;
 	s->result.image_bytes = s->images.bytes;
 	return STAGE_DONE;
-}
-
-void source_undo_finish(struct source *s)
-{
-	struct error err = { 0 };
-
-	if (!s->addresses_given)
-		return;
-	for (size_t i = 0; i < s->options->n_addresses; i++)
-		if (net_address_add(&s->options->addresses[i], &err) < 0 ||
-		    net_address_announce(&s->options->addresses[i], &err) < 0)
-			log_error("%s", err.text);
-	s->addresses_given = false;
 }
 
 int source_stage_commit(struct source *s, struct error *err)
@@ -222,8 +218,19 @@ int source_stage_commit(struct source *s, struct error *err)
 		return source_after_commit(s, err);
 	}
 	s->result.resume_ns = reply->running->resume_ns;
+	s->result.held = reply->running->held;
+	s->result.held_packets = reply->running->held_packets;
 	s->result.frozen_ns = s->committed_at_ns - s->frozen_at_ns + s->round_trip_ns / 2 + reply->running->resume_ns;
 	return STAGE_DONE;
+}
+
+/* The move is done whatever the engine says to it. */
+static void tell_engine(struct source *s)
+{
+	struct error err = { 0 };
+
+	if (s->driver->moved && s->driver->moved(&s->workload, &s->driver_options, &err) < 0)
+		log_warning("it runs at the target, but here: %s", err.text);
 }
 
 int source_stage_settle(struct source *s, struct error *err)
@@ -250,7 +257,13 @@ int source_stage_settle(struct source *s, struct error *err)
 	criu_free(TAKE_PTR(s->criu));
 	r = journal_enter(s->journal, STATE_SETTLED, NULL, err);
 	tracker_free(TAKE_PTR(s->tracker));
-	return r < 0 ? r : session_send(&s->session, &request, err);
+	if (!r)
+		r = session_send(&s->session, &request, err);
+	tell_engine(s);
+	/* Should we be killed now, nothing is left here. */
+	if (!s->options->keep_images)
+		dir_remove(s->work_directory);
+	return r;
 }
 
 /* The target says nothing until all is filled: give it the time that a slow one may need. A Ctrl-C ends only the wait. */

@@ -12,11 +12,15 @@
 #include "driver/driver.h"
 #include "memory/dedup.h"
 #include "memory/tracker.h"
+#include "memory/vma-flags.h"
 #include "migration/handover.h"
+#include "migration/heat.h"
 #include "migration/images.h"
 #include "migration/migration.h"
 #include "migration/sender.h"
 #include "migration/session.h"
+#include "migration/throttle.h"
+#include "transport/pacer.h"
 
 /* The present maps of all processes, as FINISH carries them. */
 struct present_list {
@@ -27,6 +31,20 @@ struct present_list {
 };
 
 void present_list_free(struct present_list *p);
+
+/* How far CRIU has come in the dump, as it showed by opening a pipe. */
+enum final_reached {
+	FINAL_BEGUN,
+	FINAL_MAPPINGS, /* all tasks are stopped, and it wants to know the first one's mappings */
+	FINAL_PAGES,	/* it wants to know what it need not see */
+};
+
+/* How far the copy is: a link that breaks each time at the same place is not mended for ever. */
+struct source_progress {
+	size_t stage, path;
+	uint32_t round;
+	uint64_t pages_left;
+};
 
 struct source {
 	const struct migration_options *options;
@@ -60,6 +78,8 @@ struct source {
 	char journals[512], peer_identity[256];
 	uint64_t round_trip_ns;
 	bool begun;	      /* the target holds something for us */
+	bool link_given_up;   /* it broke before the freeze, and did not come back in time */
+	bool target_gave_up;  /* and said so: it need not be told */
 	bool may_be_prepared; /* FINISH was sent: the target does not give up by itself any more */
 	bool take_back; /* after the commit: the target, a fence or the operator says that it does not run there */
 
@@ -67,10 +87,13 @@ struct source {
 	struct tracker *tracker;
 	struct dedup_index *dedup;
 	struct sender *sender;
-	struct page_runs runs; /* of the round under way, or about to be */
+	struct page_runs runs; /* all that is still to be sent, before the round under way */
 	uint32_t round;
+	uint64_t round_pages; /* as it began */
 	bool round_under_way;
-	bool decided; /* the decision after the last round was told, and is to be acted on */
+	struct source_progress stalled; /* at the last reconnection */
+	uint32_t stalls;		/* reconnections in a row that brought nothing */
+	bool decided;			/* the decision after the last round was told, and is to be acted on */
 	enum policy_decision decision;
 	uint64_t scan_ns; /* of the last look at the page tables */
 	uint32_t n_processes;
@@ -80,11 +103,26 @@ struct source {
 	uint64_t spoke_ns; /* when the control channel was last used in a round */
 	size_t sync_next;
 
+	/* convergence (source-converge.c) */
+	struct heat heat;
+	struct page_runs sending; /* of runs: the round under way, or about to be */
+	struct page_runs left;	  /* the others: written in every round, or cut off */
+	struct page_runs written; /* as of the last look */
+	struct throttle *throttle;
+	uint32_t throttle_percent;
+	struct pacer pacer;
+	uint64_t copy_started_ns;
+	bool timed_out; /* the round under way was cut short */
+
 	/* the final pass (source-final.c) */
-	char hidden_path[544];
+	char hidden_path[544], flags_path[560];
+	struct vma_flags *flags; /* NULL: CRIU reads smaps by itself */
+	struct page_runs late_runs; /* of the last list, what cannot be sent beside the dump */
+	bool early_sending;	    /* the rest of it is being sent */
 	struct present_list present;
 	pthread_t final_thread;
-	_Atomic bool final_canceled, final_opened;
+	_Atomic bool final_canceled;
+	_Atomic enum final_reached final_reached;
 	bool final_taken, hidden;
 	int final_result;
 	struct error final_error;
@@ -94,6 +132,7 @@ struct source {
 	uint64_t frozen_at_ns, committed_at_ns, running_at_ns;
 	bool addresses_given; /* removed here */
 	bool firmly_stopped;
+	bool engine_armed; /* driver->arm() was called */
 	bool outcome_unknown;
 	struct image_counters images;
 };
@@ -121,13 +160,61 @@ int source_stage_fill(struct source *s, struct error *err);
 void source_undo_connect(struct source *s);
 void source_undo_begin(struct source *s);
 void source_undo_copy(struct source *s);
+void source_undo_arm(struct source *s);
 void source_undo_freeze(struct source *s);
-void source_undo_finish(struct source *s);
+
+/* source-net.c. arm: before the freeze. give: the tasks are stopped. return: a rollback; idempotent, failures are logged. */
+int source_net_arm(struct source *s, struct error *err);
+int source_give_addresses(struct source *s, struct error *err);
+void source_return_addresses(struct source *s);
+
+/* The channels are there: what they may send is limited. */
+void source_converge_begin(struct source *s);
+
+/* What the tracker reported: *written is taken over, and sorted into what is sent next and what is left for last. */
+int source_converge_look(struct source *s, struct page_runs *written, const pid_t *pids, size_t n, struct error *err);
+
+/* After a round: what next? And, once that was told, its consequence: the workload is held back, or copying ends with a sentence. */
+enum policy_decision source_converge_decide(struct source *s);
+int source_converge_act(struct source *s, struct error *err);
+
+/* In the middle of a round: is the time for copying over? */
+int source_converge_check(struct source *s, struct error *err);
+
+/* Right before the freeze: neither the workload nor we are held back any more. */
+int source_converge_let_go(struct source *s, struct error *err);
+void source_converge_end(struct source *s); /* idempotent */
 
 /* Around the dump: the final pass is taken as soon as the tasks are stopped. `dumped` is the dump's result; a failure is handed
  * through. */
 int source_final_begin(struct source *s, struct error *err);
 int source_final_end(struct source *s, int dumped, struct error *err);
+
+/* Opens the session's data and file channels; the sender takes its own over. */
+int source_open_channels(struct source *s, struct error *err);
+
+/* A stage before the freeze failed with err: whether it only lost the link, and then whether that is mended (0: the stage is to be run
+ * again). err is the reason otherwise. */
+bool source_lost_link(const struct source *s, const struct error *err);
+int source_reconnect(struct source *s, struct error *err);
+
+/* The target's own sentence about why it broke a connection, if it is on the control channel or comes soon. */
+void source_prefer_reason(struct source *s, struct error *err);
+
+/* An engine may take longer to answer (image, container, network) than a peer may otherwise be silent. */
+void source_engine_patience(struct source *s, bool patient);
+
+/* Before the freeze: learns to answer what CRIU asks about mappings. Without it CRIU asks the kernel, and takes longer. */
+void source_flags_prepare(struct source *s);
+
+/* Tasks stopped: the answer, for these processes. */
+void source_flags_answer(struct source *s, int fd, const pid_t *pids, size_t n);
+
+/* Tasks stopped, the last list taken: begins to send it, but for what CRIU may change for a while (s->late_runs). */
+int source_early_send(struct source *s, struct error *err);
+
+/* CRIU is done: sends what could not be sent before, and waits until all is sent. */
+int source_early_finish(struct source *s, struct error *err);
 
 /* How the target is reached again. */
 void source_link(const struct source *s, struct handover_link *ret);
@@ -144,3 +231,7 @@ int source_touch_mapped(struct source *s, struct error *err);
 
 /* Joins one pass of path number `path` to the target, blocking. */
 int source_sync_pass(struct source *s, uint32_t path, struct error *err);
+
+/* How many there are: those of --sync, then the workload's own trees; and the path of one at the source. */
+uint32_t source_passes(const struct source *s);
+const char *source_pass_path(const struct source *s, uint32_t i);

@@ -20,6 +20,9 @@
 
 static bool is_synced(const struct source *s, const char *path)
 {
+	/* A container's names are not ours: what it maps is touched, whatever it is. */
+	if (s->workload.n_trees)
+		return true;
 	for (const char *const *p = s->options->sync_paths; *p; p++) {
 		size_t n = strlen(*p);
 

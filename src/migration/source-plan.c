@@ -20,6 +20,7 @@
 #include "migration/source-internal.h"
 
 #define DIAL_TIMEOUT_MS 10000
+#define ENGINE_MS 60000
 
 static int check_page_size(struct error *err)
 {
@@ -58,6 +59,12 @@ static int open_channel(struct source *s, const uint8_t *route, struct channel *
 	channel_set_timeout(*ret, s->options->timeout_ms);
 	channel_set_cancel_fd(*ret, s->options->cancel_fd);
 	return 0;
+}
+
+void source_engine_patience(struct source *s, bool patient)
+{
+	if (s->driver->prepare && s->options->timeout_ms >= 0)
+		channel_set_timeout(s->session.control, s->options->timeout_ms + (patient ? ENGINE_MS : 0));
 }
 
 static int say_hello(struct source *s, struct error *err)
@@ -187,10 +194,16 @@ static int take_obstacles(struct source *s, const Phaul__Wire__PlanReply *reply)
 	return 0;
 }
 
+static const char *text_or_empty(const char *text)
+{
+	return text ? text : "";
+}
+
 static int ask_target(struct source *s, struct error *err)
 {
 	Phaul__Wire__Workload workload;
 	Phaul__Wire__Plan plan = PHAUL__WIRE__PLAN__INIT;
+	Phaul__Wire__EngineOptions engine = PHAUL__WIRE__ENGINE_OPTIONS__INIT;
 	Phaul__Wire__Address addresses[MIGRATION_ADDRESSES_MAX], *pointers[MIGRATION_ADDRESSES_MAX];
 	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
 	_cleanup_buffer_ struct buffer cpuinfo = { 0 };
@@ -210,6 +223,11 @@ static int ask_target(struct source *s, struct error *err)
 	plan.n_addresses = s->options->n_addresses;
 	plan.sync_paths = (char **)s->options->sync_paths;
 	plan.n_sync_paths = s->driver_options.n_synced_paths;
+	engine.runtime = (char *)text_or_empty(s->options->runtime);
+	engine.engine = (char *)text_or_empty(s->options->target_engine);
+	engine.id = (char *)text_or_empty(s->options->target_id);
+	engine.bundle = (char *)text_or_empty(s->options->target_bundle);
+	plan.engine = &engine;
 	if (!s->options->skip_cpu_check && s->criu_version)
 		r = read_cpuinfo(s, &cpuinfo, err);
 	plan.cpuinfo.data = cpuinfo.data;
@@ -248,7 +266,7 @@ static int check_paths(struct source *s, struct error *err)
 {
 	struct error why = { 0 };
 
-	if (s->driver_options.n_synced_paths && sync_check(&why) < 0 &&
+	if (source_passes(s) && sync_check(&why) < 0 &&
 	    obstacles_add(&s->obstacles, OBSTACLE_REFUSES, false, "install rsync", "%s", why.text) < 0)
 		return error_set(err, ENOMEM, "no memory for the plan");
 	for (const char *const *path = s->options->sync_paths; *path; path++)

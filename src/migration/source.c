@@ -21,19 +21,21 @@ static const struct stage {
 	const char *name;
 	int (*run)(struct source *s, struct error *err);
 	void (*undo)(struct source *s);
+	bool mends; /* a lost link is looked for, and the stage goes on where it was */
 } stages[] = {
-	{ "describe", source_stage_describe, NULL },
-	{ "connect", source_stage_connect, source_undo_connect },
-	{ "plan", source_stage_plan, NULL },
-	{ "begin", source_stage_begin, source_undo_begin },
-	{ "files", source_stage_sync, NULL },
-	{ "copy", source_stage_copy, source_undo_copy },
-	{ "arm", source_stage_arm, NULL },
-	{ "freeze", source_stage_freeze, source_undo_freeze },
-	{ "finish", source_stage_finish, source_undo_finish },
-	{ "commit", source_stage_commit, NULL }, /* its first act is the point of no return */
-	{ "settle", source_stage_settle, NULL },
-	{ "fill", source_stage_fill, NULL },
+	{ "describe", source_stage_describe, NULL, false },
+	{ "connect", source_stage_connect, source_undo_connect, false },
+	{ "plan", source_stage_plan, NULL, false },
+	{ "begin", source_stage_begin, source_undo_begin, false },
+	{ "files", source_stage_sync, NULL, true },
+	{ "copy", source_stage_copy, source_undo_copy, true },
+	{ "arm", source_stage_arm, source_undo_arm, true },
+	{ "freeze", source_stage_freeze, source_undo_freeze, false },
+	{ "finish", source_stage_finish, source_return_addresses, false },
+	{ "commit", source_stage_commit, NULL,
+	  false }, /* its first act is the point of no return; it mends by itself */
+	{ "settle", source_stage_settle, NULL, false },
+	{ "fill", source_stage_fill, NULL, false },
 };
 
 int source_new(const struct migration_options *options, struct source **ret, struct error *err)
@@ -44,16 +46,24 @@ int source_new(const struct migration_options *options, struct source **ret, str
 	if (!s)
 		return error_set(err, ENOMEM, "no memory for a migration");
 	s->options = options;
+	pacer_init(&s->pacer, options->bandwidth);
 	s->started_ns = clock_now_ns();
 	r = uuid_new(&s->result.id);
 	if (r < 0) {
+		pacer_destroy(&s->pacer);
 		free(s);
 		return error_errno(err, -r, "cannot make an id for the migration");
 	}
 	uuid_format(&s->result.id, s->id_text);
 	snprintf(s->result.target, sizeof(s->result.target), "%s", options->target_text);
-	s->driver_options =
-		(struct driver_options){ .synced_paths = options->sync_paths, .shell_job = options->shell_job };
+	s->driver_options = (struct driver_options){ .synced_paths = options->sync_paths,
+						     .shell_job = options->shell_job,
+						     .runtime = options->runtime,
+						     .engine = options->engine,
+						     .target_engine = options->target_engine,
+						     .target_id = options->target_id,
+						     .target_bundle = options->target_bundle,
+						     .remove_source = options->remove_source };
 	while (options->sync_paths[s->driver_options.n_synced_paths])
 		s->driver_options.n_synced_paths++;
 	*ret = s;
@@ -92,7 +102,7 @@ static void finish(struct source *s, enum migration_outcome outcome)
 }
 
 /* The target knows better why it broke a connection: its sentence is on the control channel, or comes soon. */
-static void prefer_targets_reason(struct source *s, struct error *err)
+void source_prefer_reason(struct source *s, struct error *err)
 {
 	struct error theirs = { 0 };
 
@@ -108,7 +118,7 @@ static void prefer_targets_reason(struct source *s, struct error *err)
 /* A stage failed with err: undo what was done, in reverse order, or hold if it is too late for that. */
 static void fail(struct source *s, struct error *err)
 {
-	prefer_targets_reason(s, err);
+	source_prefer_reason(s, err);
 	snprintf(s->result.reason, sizeof(s->result.reason), "%s", err->text);
 	s->result.number = err->number;
 	record_phase(s);
@@ -153,6 +163,10 @@ int source_step(struct source *s, struct migration_event *ret)
 		r = s->stage_again ? 0 : hook_reached("source", stages[s->stage].name, s->options->cancel_fd, &err);
 		if (!r)
 			r = stages[s->stage].run(s, &err);
+		if (r < 0 && stages[s->stage].mends && source_lost_link(s, &err) && source_reconnect(s, &err) == 0) {
+			s->stage_again = true;
+			continue;
+		}
 		s->stage_again = r == STAGE_AGAIN;
 		if (r < 0) {
 			fail(s, &err);
@@ -189,10 +203,13 @@ void source_free(struct source *s)
 	} else {
 		criu_free(s->criu);
 	}
+	source_converge_end(s);
 	sender_free(s->sender);
 	tracker_free(s->tracker);
 	dedup_free(s->dedup);
 	page_runs_free(&s->runs);
+	page_runs_free(&s->late_runs);
+	vma_flags_free(s->flags);
 	present_list_free(&s->present);
 	channel_free(s->fs_channel);
 	session_free(&s->session);
@@ -201,6 +218,7 @@ void source_free(struct source *s)
 	checkpoint_way_free(&s->way);
 	workload_free(&s->workload);
 	obstacles_free(&s->obstacles);
+	pacer_destroy(&s->pacer);
 	if (s->work_directory[0] && !s->outcome_unknown && !s->options->keep_images)
 		dir_remove(s->work_directory);
 	free(s);

@@ -10,7 +10,9 @@
 #include "migration/images.h"
 #include "migration/migration.h"
 #include "migration/receiver.h"
+#include "migration/restorer.h"
 #include "migration/session.h"
+#include "net/hold.h"
 
 struct target {
 	const struct target_options *options;
@@ -33,6 +35,8 @@ struct target {
 	char *sync_paths[MIGRATION_SYNC_PATHS_MAX + 1];
 	size_t n_sync_paths;
 	bool shell_job, keep_images;
+	struct driver_options driver_options; /* strings are owned by `engine_texts` */
+	char *engine_texts[4];
 
 	/* from BEGIN on */
 	struct journal *journal;
@@ -45,15 +49,23 @@ struct target {
 
 	/* the freeze */
 	struct pager *pager;
-	struct criu_job *criu;
-	bool caught;		/* the addresses are caught */
+	char engine_directory[544]; /* what an engine is told to restore from */
+	struct driver_place place;
+	bool prepared_place; /* the driver made something here: forget() is due on an abort */
+	struct restorer *restorer;
+	bool caught;		/* there may be a table that holds what arrives */
+	struct net_hold *hold;
+	struct net_hold_counts held;
 	size_t n_addresses_set; /* added here, to be taken away by an abort */
 	pid_t root_pid;
 	uint64_t resumed_at_ns;
 
-	/* a broken link, in `prepared` and later: target-hold.c */
+	/* a broken link, from `receiving` on: target-hold.c */
+	uint32_t data_channels, further_channels; /* as BEGIN said; data and all */
+	int64_t reconnect_ms;			  /* the source's */
+	bool resumed_copy;	/* what came before was told; the first new data channel is to forget it */
 	bool route_gone;	/* whoever passed us connections has ended */
-	uint64_t hold_until_ns; /* in `running` */
+	uint64_t hold_until_ns; /* in `receiving` and `running` */
 
 	bool finished; /* the session is over as the protocol wants */
 };
@@ -66,6 +78,7 @@ int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct erro
 int target_on_round(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+int target_on_take(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error *err);
@@ -73,12 +86,26 @@ int target_on_abort(struct target *t, const Phaul__Wire__Control *m, struct erro
 
 int target_on_resume(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 
+/* Makes the driver prepare the place, or forget it; target-place.c. */
+int target_prepare_place(struct target *t, struct error *err);
+void target_forget_place(struct target *t);
+
+/* Where tree number i of the plan (paths of --sync first, then the workload's own) goes here; NULL: there is none. */
+const char *target_pass_path(const struct target *t, uint32_t i, struct error *err);
+
 /* What COMMIT leads to; also by the operator's word, without an answer. */
 int target_release(struct target *t, struct error *err);
 
 /* The next channel of this session and what it is for. */
 int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel **ret,
-			  enum frame_channel_kind *ret_kind, struct error *err);
+			  enum frame_channel_kind *ret_kind, uint32_t *ret_index, struct error *err);
+
+/* Dialled after BEGIN and again after a RESUME that goes on: all data and file channels. 1: something came on the control
+ * channel instead, or another one in its place. */
+int target_take_channels(struct target *t, struct error *err);
+
+/* Waits until a round has come on all data channels. */
+int target_await_round(struct target *t, uint32_t round, const char *what, struct error *err);
 
 /* Whether this failure only lost the link, and the journal's state outlives that. */
 bool target_holds(const struct target *t, int failure);
@@ -95,6 +122,15 @@ void target_rejoin(struct target *t);
 
 /* Whether a file pass may replace that path here; asked in the plan, and again before each pass, whatever the source forces. */
 bool target_may_sync(const struct target *t, const char *path);
+
+/* target-net.c. arm: before the freeze, what will arrive is to wait. take: the addresses are ours. release: the tasks run. settle: all is over. undo: of
+ * arm and take. */
+int target_net_arm(struct target *t, struct error *err);
+int target_net_take(struct target *t, struct error *err);
+void target_net_announce(struct target *t);
+void target_net_release(struct target *t);
+void target_net_settle(struct target *t);
+void target_net_undo(struct target *t);
 
 /* Undoes everything this migration did here. Only before the resume; idempotent; failures are logged. */
 void target_undo(struct target *t);

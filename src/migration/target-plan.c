@@ -66,6 +66,27 @@ int target_on_ping(struct target *t, const Phaul__Wire__Control *m, struct error
 	return session_send(&t->session, m, err);
 }
 
+static int take_engine(struct target *t, const Phaul__Wire__EngineOptions *m, struct error *err)
+{
+	const struct {
+		const char *text;
+		const char **to;
+	} texts[] = { { m->runtime, &t->driver_options.runtime },
+		      { m->engine, &t->driver_options.engine },
+		      { m->id, &t->driver_options.target_id },
+		      { m->bundle, &t->driver_options.target_bundle } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		if (!texts[i].text[0])
+			continue;
+		t->engine_texts[i] = strdup(texts[i].text);
+		if (!t->engine_texts[i])
+			return error_set(err, ENOMEM, "no memory for the plan");
+		*texts[i].to = t->engine_texts[i];
+	}
+	return 0;
+}
+
 static int take_plan(struct target *t, const Phaul__Wire__Plan *plan, struct error *err)
 {
 	int r = convert_workload_from_wire(plan->workload, &t->workload, err);
@@ -83,7 +104,10 @@ static int take_plan(struct target *t, const Phaul__Wire__Plan *plan, struct err
 			return error_set(err, ENOMEM, "no memory for the plan");
 		t->n_sync_paths++;
 	}
-	return 0;
+	t->driver_options = (struct driver_options){ .synced_paths = (const char *const *)t->sync_paths,
+						     .n_synced_paths = t->n_sync_paths,
+						     .shell_job = t->shell_job };
+	return plan->engine ? take_engine(t, plan->engine, err) : 0;
 }
 
 /* The CPU of the source against ours: CRIU compares. It wants the image in a directory. */
@@ -197,15 +221,12 @@ static int check_sync_paths(struct target *t, struct obstacles *o)
 
 static int check_target(struct target *t, const Phaul__Wire__Plan *plan, struct obstacles *o, struct error *err)
 {
-	struct driver_options options = { .synced_paths = (const char *const *)t->sync_paths,
-					  .n_synced_paths = t->n_sync_paths,
-					  .shell_job = t->shell_job };
 	int r;
 
 	if (!t->driver)
 		return obstacles_add(o, OBSTACLE_REFUSES, true, "update phaul there",
 				     "the target's phaul %s has no driver for %s", PHAUL_VERSION, t->workload.type);
-	r = t->driver->check_target(&t->workload, &options, o, err);
+	r = t->driver->check_target(&t->workload, &t->driver_options, o, err);
 	if (r < 0)
 		return r;
 	r = check_cpu(t, &plan->cpuinfo, o);

@@ -21,9 +21,8 @@
 #include "migration/target-internal.h"
 #include "migration/tasks.h"
 
-#define CHANNEL_TIMEOUT_MS 20000
-#define ROUND_TIMEOUT_MS 60000
-#define AVAILABLE_SHARE 9 / 10 /* of the memory that is free when the migration begins: what the store may take */
+#define RECONNECT_MAX_MS 3600000 /* a source may ask for more, but does not keep our memory longer */
+#define AVAILABLE_SHARE 9 / 10	 /* of the memory that is free when the migration begins: what the store may take */
 
 static uint64_t store_limit(void)
 {
@@ -42,12 +41,11 @@ static uint64_t store_limit(void)
 
 /* The first frame of a further channel says what it is for. */
 int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel **ret,
-			  enum frame_channel_kind *ret_kind, struct error *err)
+			  enum frame_channel_kind *ret_kind, uint32_t *ret_index, struct error *err)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES], body[FRAME_CHANNEL_BYTES];
 	_cleanup_channel_ struct channel *channel = NULL;
 	struct frame_header header = { 0 };
-	uint32_t index;
 	int r = route_receive(t->route, t->options->cancel_fd, deadline_ns, &channel, err);
 
 	if (r < 0)
@@ -65,30 +63,10 @@ int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel
 	if (!r)
 		r = channel_read(channel, body, sizeof(body), err);
 	if (!r)
-		r = frame_decode_channel(body, header.length, ret_kind, &index, err);
+		r = frame_decode_channel(body, header.length, ret_kind, ret_index, err);
 	if (!r)
 		*ret = TAKE_PTR(channel);
 	return r;
-}
-
-static int take_channel(struct target *t, uint64_t deadline_ns, struct error *err)
-{
-	_cleanup_channel_ struct channel *channel = NULL;
-	enum frame_channel_kind kind;
-	int r = target_accept_channel(t, deadline_ns, &channel, &kind, err);
-
-	if (r < 0)
-		return r;
-	/* Silence on these is normal: a data channel has nothing to say between rounds. The control channel finds a dead peer. */
-	channel_set_timeout(channel, -1);
-	if (kind == CHANNEL_KIND_DATA)
-		return receiver_add(t->receiver, TAKE_PTR(channel), err);
-	if (kind == CHANNEL_KIND_CONTROL)
-		return error_set(err, EPROTO, "%s opened a second control channel", channel_peer(channel));
-	if (t->fs_channel)
-		return error_set(err, EPROTO, "%s opened two file channels", channel_peer(channel));
-	t->fs_channel = TAKE_PTR(channel);
-	return 0;
 }
 
 /* One descriptor for each process and shared memory object of the workload. */
@@ -122,21 +100,11 @@ static int make_directories(struct target *t, struct error *err)
 	return r;
 }
 
-int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+/* What is made at BEGIN, each step noted before it is taken. */
+static int make_place(struct target *t, struct error *err)
 {
-	struct journal_subject subject = { SIDE_TARGET, t->workload.type, t->workload.id,
-					   channel_peer(t->session.control),
-					   channel_peer_identity(t->session.control) };
-	uint64_t deadline = deadline_in_ms(CHANNEL_TIMEOUT_MS);
-	int r;
+	int r = make_directories(t, err);
 
-	if (!t->driver || t->check_only || t->resume_only)
-		return error_set(err, EPROTO, "the peer began without a plan");
-	t->keep_images = m->begin->keep_images;
-	journal_expire(t->journals);
-	r = journal_create(t->journals, &t->id, &subject, &t->journal, err);
-	if (!r)
-		r = make_directories(t, err);
 	if (!r)
 		r = journal_note_text(t->journal, "work_directory", t->work_directory, err);
 	if (!r && t->keep_images)
@@ -145,22 +113,37 @@ int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct erro
 		r = recover_note_addresses(t->journal, t->addresses, t->n_addresses, err);
 	if (!r)
 		r = journal_enter(t->journal, STATE_RECEIVING, NULL, err);
+	return r < 0 ? r : target_prepare_place(t, err);
+}
+
+int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	struct journal_subject subject = { SIDE_TARGET, t->workload.type, t->workload.id,
+					   channel_peer(t->session.control),
+					   channel_peer_identity(t->session.control) };
+	int r;
+
+	if (!t->driver || t->check_only || t->resume_only)
+		return error_set(err, EPROTO, "the peer began without a plan");
+	t->keep_images = m->begin->keep_images;
+	t->data_channels = m->begin->data_channels;
+	t->further_channels = m->begin->data_channels + m->begin->fs_channel;
+	t->reconnect_ms = MIN((int64_t)m->begin->reconnect_ms, (int64_t)RECONNECT_MAX_MS);
+	journal_expire(t->journals);
+	r = journal_create(t->journals, &t->id, &subject, &t->journal, err);
+	if (!r)
+		r = make_place(t, err);
 	if (!r)
 		r = session_send_ready(&t->session, err);
-	for (uint32_t i = 0; i < m->begin->data_channels + m->begin->fs_channel && !r; i++)
-		r = take_channel(t, deadline, err);
-	return r;
+	return r < 0 ? r : target_take_channels(t, err);
 }
 
 int target_on_round(struct target *t, const Phaul__Wire__Control *m, struct error *err)
 {
 	Phaul__Wire__RoundDone part = PHAUL__WIRE__ROUND_DONE__INIT;
 	CONTROL_OF(reply, round_done, ROUND_DONE, &part);
-	int r = receiver_wait(t->receiver, m->round->number, deadline_in_ms(ROUND_TIMEOUT_MS), err);
+	int r = target_await_round(t, m->round->number, "round", err);
 
-	if (r == 0)
-		return error_set(err, ETIMEDOUT, "round %u did not arrive within %d s", m->round->number,
-				 ROUND_TIMEOUT_MS / 1000);
 	if (r < 0)
 		return r;
 	part.number = m->round->number;
@@ -197,43 +180,59 @@ int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error
 {
 	Phaul__Wire__SyncDone part = PHAUL__WIRE__SYNC_DONE__INIT;
 	CONTROL_OF(reply, sync_done, SYNC_DONE, &part);
+	const char *path = target_pass_path(t, m->sync->path, err);
 	int pair[2], r;
 
-	if (m->sync->path >= t->n_sync_paths || !t->fs_channel)
-		return error_set(err, EPROTO, "the peer wants to bring a path that is not in the plan");
-	if (!target_may_sync(t, t->sync_paths[m->sync->path]))
-		return error_set(err, EPERM, "the target does not let %s be replaced: it belongs to the host",
-				 t->sync_paths[m->sync->path]);
+	if (!path)
+		return -err->number;
+	if (!t->fs_channel)
+		return error_set(err, EPROTO, "the peer wants to bring files without a channel for them");
 	r = session_send_ready(&t->session, err);
 	if (r < 0)
 		return r;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return error_errno(err, errno, "cannot make a socket pair for rsync");
-	r = run_pass(t, t->sync_paths[m->sync->path], pair, err);
+	r = run_pass(t, path, pair, err);
 	close(pair[0]);
 	close(pair[1]);
 	return r < 0 ? r : session_send(&t->session, &reply, err);
 }
 
-int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+/* Who has to end before a later phaul takes up what a crash left. An engine's CRIU is only known once it has restored. */
+static int note_criu(struct target *t, struct error *err)
 {
-	int r = 0;
+	pid_t pid = restorer_program_pid(t->restorer);
 
-	(void)m;
-	if (t->n_addresses) {
-		t->caught = true;
-		r = net_catch_install(t->id_text, t->addresses, t->n_addresses, err);
-	}
-	return r < 0 ? r : session_send_ready(&t->session, err);
+	return pid ? noted_process_write(t->journal, "criu", pid, err) : 0;
 }
 
-static int add_addresses(struct target *t, struct error *err)
+static int make_restorer(struct target *t, const Phaul__Wire__Way *way, struct error *err)
 {
-	int r = t->n_addresses ? journal_mark(t->journal, "addresses_set", err) : 0;
+	struct criu_options options = {
+		.images_directory = t->images_directory,
+		.work_directory = t->work_directory,
+		.shell_job = way->shell_job,
+		.tcp_established = way->tcp_established,
+		.file_locks = way->file_locks,
+		.ext_unix_sk = way->ext_unix_sk,
+		.link_remap = way->link_remap,
+		.ghost_limit_bytes = way->ghost_limit_bytes,
+		.manage_cgroups = way->manage_cgroups,
+	};
+	int r;
 
-	while (t->n_addresses_set < t->n_addresses && !r)
-		r = net_address_add(&t->addresses[t->n_addresses_set++], err);
-	return r;
+	r = restorer_new(t->driver, &t->workload, &t->place, &options, t->options->cancel_fd, &t->restorer, err);
+	return r < 0 ? r : note_criu(t, err);
+}
+
+int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	/* Asked again after a break: it is done. */
+	int r = t->restorer ? 0 : make_restorer(t, m->arm->way, err);
+
+	if (!r)
+		r = target_net_arm(t, err);
+	return r < 0 ? r : session_send_ready(&t->session, err);
 }
 
 /* The present maps: drop what is gone, know that the rest is here, give it to a pager. */
@@ -261,24 +260,6 @@ static int start_pager(struct target *t, const Phaul__Wire__Finish *finish, stru
 	return r < 0 ? r : pager_start(path, spaces, finish->n_present, &t->pager, err);
 }
 
-static int restore_held(struct target *t, const Phaul__Wire__Way *way, struct error *err)
-{
-	struct criu_options options = {
-		.images_directory = t->images_directory,
-		.work_directory = t->work_directory,
-		.shell_job = way->shell_job,
-		.tcp_established = way->tcp_established,
-		.file_locks = way->file_locks,
-		.ghost_limit_bytes = way->ghost_limit_bytes,
-		.manage_cgroups = way->manage_cgroups,
-	};
-	int r = criu_start(&options, &t->criu, err);
-
-	if (!r)
-		r = noted_process_write(t->journal, "criu", criu_program_pid(t->criu), err);
-	return r < 0 ? r : criu_restore(t->criu, t->options->cancel_fd, &t->root_pid, err);
-}
-
 /* All processes' memory must be in the pager's hands before anybody says "prepared". */
 static int check_pager(struct target *t, struct error *err)
 {
@@ -299,10 +280,8 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	Phaul__Wire__Prepared part = PHAUL__WIRE__PREPARED__INIT;
 	CONTROL_OF(reply, prepared, PREPARED, &part);
 	uint64_t began = clock_now_ns(), arrived, checked;
-	int r = receiver_wait(t->receiver, m->finish->round, deadline_in_ms(ROUND_TIMEOUT_MS), err);
+	int r = target_await_round(t, m->finish->round, "last round", err);
 
-	if (r == 0)
-		return error_set(err, ETIMEDOUT, "the last pages did not arrive within %d s", ROUND_TIMEOUT_MS / 1000);
 	if (r < 0)
 		return r;
 	arrived = clock_now_ns();
@@ -312,10 +291,14 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 		r = start_pager(t, m->finish, err);
 	log_debug("the pager is ready");
 	if (!r)
-		r = add_addresses(t, err);
+		r = target_net_take(t, err);
 	checked = clock_now_ns();
+	if (!r && !t->restorer)
+		r = error_set(err, EPROTO, "the peer did not let the target get ready for the freeze");
 	if (!r)
-		r = restore_held(t, m->finish->way, err);
+		r = restorer_hold(t->restorer, t->options->cancel_fd, &t->root_pid, err);
+	if (!r)
+		r = note_criu(t, err);
 	if (!r)
 		r = check_pager(t, err);
 	if (!r)
@@ -330,19 +313,10 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	return session_send(&t->session, &reply, err);
 }
 
-static void announce(struct target *t)
-{
-	struct error err = { 0 };
-
-	for (size_t i = 0; i < t->n_addresses; i++)
-		if (net_address_announce(&t->addresses[i], &err) < 0)
-			log_warning("%s", err.text);
-}
-
 /* Who lacks its CRIU or its pager cannot be let go; the source may still have its copy back. */
 static int check_held(struct target *t, struct error *err)
 {
-	if (!criu_alive(t->criu))
+	if (!restorer_alive(t->restorer))
 		return error_set(err, ECHILD, "CRIU ended at the target before the handover");
 	/* Not to be taken for a failure of the link. */
 	return check_pager(t, err) < 0 ? -(err->number = EIO) : 0;
@@ -361,18 +335,18 @@ int target_release(struct target *t, struct error *err)
 	if (r < 0)
 		return r;
 	pager_keep(t->pager);
-	r = criu_restore_resume(t->criu, err);
+	r = restorer_resume(t->restorer, err);
 	if (r < 0)
 		return r;
 	t->resumed_at_ns = clock_now_ns();
+	log_debug("the tasks run");
 	/* Only now: a segment that reaches a socket still under repair is lost, or answered wrongly. */
-	if (t->caught && net_catch_remove(t->id_text, err) < 0)
-		log_error("%s", err->text);
-	t->caught = false;
-	announce(t);
+	target_net_release(t);
 	r = hook_reached("target", "resumed", -1, err);
 	if (!r)
 		r = pager_release(t->pager, err);
+	if (!r)
+		r = restorer_finish(t->restorer, err);
 	return r < 0 ? r : journal_enter(t->journal, STATE_RUNNING, NULL, err);
 }
 
@@ -390,6 +364,8 @@ int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct err
 		return r;
 	part.resume_ns = t->resumed_at_ns - began;
 	part.root_pid = t->root_pid;
+	part.held = net_hold_queues(t->hold);
+	part.held_packets = t->held.packets;
 	return session_send(&t->session, &reply, err);
 }
 
@@ -401,8 +377,8 @@ int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error
 	int r;
 
 	(void)m;
-	announce(t); /* once more, for a switch that missed it */
-	criu_free(TAKE_PTR(t->criu));
+	target_net_settle(t);
+	restorer_free(TAKE_PTR(t->restorer));
 	/* The pager has duplicates: ours would only keep the pages of punched holes company. */
 	receiver_free(TAKE_PTR(t->receiver));
 	store_free(TAKE_PTR(t->store));
@@ -424,18 +400,14 @@ void target_undo(struct target *t)
 {
 	struct error err = { 0 };
 
-	if (t->criu && criu_restore_abort(t->criu, &err) < 0)
+	if (t->restorer && restorer_abort(t->restorer, &err) < 0)
 		log_error("%s", err.text);
-	criu_free(TAKE_PTR(t->criu));
+	restorer_free(TAKE_PTR(t->restorer));
 	pager_free(TAKE_PTR(t->pager));
-	while (t->n_addresses_set)
-		if (net_address_remove(&t->addresses[--t->n_addresses_set], &err) < 0)
-			log_error("%s", err.text);
-	if (t->caught && net_catch_remove(t->id_text, &err) < 0)
-		log_error("%s", err.text);
-	t->caught = false;
+	target_net_undo(t);
 	receiver_free(TAKE_PTR(t->receiver));
 	store_free(TAKE_PTR(t->store));
+	target_forget_place(t);
 }
 
 int target_on_abort(struct target *t, const Phaul__Wire__Control *m, struct error *err)

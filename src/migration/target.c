@@ -34,10 +34,11 @@ static const struct {
 	{ KIND(ROUND), IN(STATE_RECEIVING), target_on_round },
 	{ KIND(SYNC), IN(STATE_RECEIVING), target_on_sync },
 	{ KIND(ARM), IN(STATE_RECEIVING), target_on_arm },
+	{ KIND(TAKE), IN(STATE_RECEIVING), target_on_take },
 	{ KIND(FINISH), IN(STATE_RECEIVING), target_on_finish },
 	{ KIND(COMMIT), IN(STATE_PREPARED), target_on_commit },
 	{ KIND(DONE), IN(STATE_RUNNING), target_on_done },
-	{ KIND(RESUME), NO_JOURNAL | IN(STATE_PREPARED) | IN(STATE_RUNNING), target_on_resume },
+	{ KIND(RESUME), NO_JOURNAL | IN(STATE_RECEIVING) | IN(STATE_PREPARED) | IN(STATE_RUNNING), target_on_resume },
 	{ KIND(ABORT), NO_JOURNAL | IN(STATE_RECEIVING) | IN(STATE_PREPARED), target_on_abort },
 };
 
@@ -74,12 +75,14 @@ static int handle_message(struct target *t, struct error *err)
 /* Waits for the control channel, but not longer than the data channels are well. */
 static int wait_frame(struct target *t, struct error *err)
 {
-	bool prepared = target_state(t) == STATE_PREPARED || target_state(t) == STATE_RUNNING;
+	enum migration_state state = target_state(t);
+	bool prepared = state == STATE_PREPARED || state == STATE_RUNNING;
+	bool holds = prepared || (state == STATE_RECEIVING && t->reconnect_ms);
 	struct pollfd p[4] = { { .fd = channel_poll_fd(t->session.control), .events = POLLIN },
 			       { .fd = t->receiver && !prepared ? receiver_failure_fd(t->receiver) : -1,
 				 .events = POLLIN },
 			       { .fd = t->options->cancel_fd, .events = POLLIN },
-			       { .fd = prepared && !t->route_gone ? route_poll_fd(t->route) : -1, .events = POLLIN } };
+			       { .fd = holds && !t->route_gone ? route_poll_fd(t->route) : -1, .events = POLLIN } };
 	int n;
 
 	if (channel_has_pending(t->session.control))
@@ -87,7 +90,7 @@ static int wait_frame(struct target *t, struct error *err)
 	n = poll(p, 4, (int)t->options->timeout_ms);
 	if (n < 0 && errno != EINTR)
 		return error_errno(err, errno, "cannot wait for the source");
-	if (prepared && !n)
+	if (holds && !n)
 		return error_set(err, ETIMEDOUT, "the source has been silent for %lld s",
 				 (long long)t->options->timeout_ms / 1000);
 	/* The source found the link broken before we did. */
@@ -162,7 +165,7 @@ static void fail(struct target *t, const struct error *failure)
 {
 	struct error why = { 0 };
 
-	if ((target_state(t) == STATE_RESUMING && (!t->criu || criu_restore_released(t->criu))) ||
+	if ((target_state(t) == STATE_RESUMING && (!t->restorer || restorer_released(t->restorer))) ||
 	    target_state(t) == STATE_RUNNING) {
 		/* Too late to undo: what was resumed stays, and the journal says how far it came. */
 		log_error("after the commit: %s", failure->text);
@@ -181,7 +184,8 @@ static void fail(struct target *t, const struct error *failure)
 
 static void target_free(struct target *t)
 {
-	criu_free(t->criu);
+	restorer_free(t->restorer);
+	net_hold_free(t->hold);
 	pager_free(t->pager);
 	receiver_free(t->receiver);
 	channel_free(t->fs_channel);
@@ -192,6 +196,8 @@ static void target_free(struct target *t)
 	workload_free(&t->workload);
 	for (size_t i = 0; i < t->n_sync_paths; i++)
 		free(t->sync_paths[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(t->engine_texts); i++)
+		free(t->engine_texts[i]);
 	if (t->work_directory[0] && !t->keep_images)
 		dir_remove(t->work_directory);
 	session_free(&t->session);

@@ -1,5 +1,6 @@
 /*
- * Service addresses that follow a workload: caught at the target before they appear, announced, given back.
+ * Service addresses that follow a workload: added, announced, given back. hold.h makes what arrives for them wait, mute.h keeps a
+ * container silent, place.h leads into other network namespaces.
  *
  * Everything is in the network namespace of the caller. Names of what is made carry the migration's id, so that it
  * can be found and removed after a crash; every remove of something missing is a success.
@@ -35,11 +36,6 @@ int net_address_remove(const struct net_address *a, struct error *err);
 
 /* Tells the neighbours: gratuitous ARP (request and reply), unsolicited neighbour advertisement with override. */
 int net_address_announce(const struct net_address *a, struct error *err);
-
-/* The catch: an nftables table `inet phaul-ID` that drops what arrives for these addresses, until released.
- * id: canonical UUID text. */
-int net_catch_install(const char *id, const struct net_address *addresses, size_t n, struct error *err);
-int net_catch_remove(const char *id, struct error *err);
 
 /* What CRIU leaves behind (engines.md, Network): removes its table `inet CRIU-...`, which criu/ names from the run's log
  * (criu_network_table()). -EINVAL: that is no name CRIU gives. Fine if there is none. */

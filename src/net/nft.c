@@ -22,17 +22,16 @@
 #include <sys/socket.h>
 
 #include "base/fd.h"
+#include "net/nft-internal.h"
 
 #define MESSAGE_SIZE 1024
-#define IPV4_DESTINATION 16 /* offset in the header: RFC 791 */
-#define IPV6_DESTINATION 24 /* RFC 8200 */
 
 void nft_batch_free(struct nft_batch *b)
 {
 	buffer_free(&b->bytes);
 }
 
-static void batch_fail(struct nft_batch *b, int r)
+void nft_batch_fail(struct nft_batch *b, int r)
 {
 	if (r < 0 && !b->failed)
 		b->failed = r;
@@ -48,7 +47,7 @@ static struct nl_msg *message(struct nft_batch *b, uint16_t type, uint16_t flags
 
 	if (!h) {
 		nlmsg_free(m);
-		batch_fail(b, -ENOMEM);
+		nft_batch_fail(b, -ENOMEM);
 		return NULL;
 	}
 	head = nlmsg_data(h);
@@ -56,150 +55,92 @@ static struct nl_msg *message(struct nft_batch *b, uint16_t type, uint16_t flags
 	return m;
 }
 
-static struct nl_msg *table_message(struct nft_batch *b, int type, uint16_t flags)
+struct nl_msg *nft_message(struct nft_batch *b, int type, uint16_t flags)
 {
-	return message(b, (uint16_t)((NFNL_SUBSYS_NFTABLES << 8) | type), flags, NFPROTO_INET, 0);
+	return message(b, (uint16_t)((NFNL_SUBSYS_NFTABLES << 8) | type), flags, b->family, 0);
 }
 
-static void batch_append(struct nft_batch *b, struct nl_msg *m)
+void nft_batch_append(struct nft_batch *b, struct nl_msg *m)
 {
 	const struct nlmsghdr *h;
 
 	if (!m)
 		return;
 	h = nlmsg_hdr(m);
-	batch_fail(b, buffer_append(&b->bytes, h, NLMSG_ALIGN(h->nlmsg_len)));
+	nft_batch_fail(b, buffer_append(&b->bytes, h, NLMSG_ALIGN(h->nlmsg_len)));
 	nlmsg_free(m);
 }
 
 void nft_begin(struct nft_batch *b)
 {
-	*b = (struct nft_batch){ .sequence = 1 };
-	batch_append(b, message(b, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
+	*b = (struct nft_batch){ .sequence = 1, .family = NFPROTO_INET };
+	nft_batch_append(b, message(b, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
+}
+
+static void append_table(struct nft_batch *b, int type, uint16_t flags, const char *table)
+{
+	struct nl_msg *m = nft_message(b, type, flags);
+
+	if (m)
+		nft_batch_fail(b, nla_put_string(m, NFTA_TABLE_NAME, table));
+	nft_batch_append(b, m);
 }
 
 void nft_add_table(struct nft_batch *b, const char *table)
 {
-	struct nl_msg *m = table_message(b, NFT_MSG_NEWTABLE, NLM_F_CREATE);
+	append_table(b, NFT_MSG_NEWTABLE, NLM_F_CREATE, table);
+}
 
-	if (m)
-		batch_fail(b, nla_put_string(m, NFTA_TABLE_NAME, table));
-	batch_append(b, m);
+void nft_create_table(struct nft_batch *b, const char *table)
+{
+	append_table(b, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, table);
 }
 
 void nft_delete_table(struct nft_batch *b, const char *table)
 {
-	struct nl_msg *m = table_message(b, NFT_MSG_DELTABLE, NLM_F_ACK);
-
-	if (m)
-		batch_fail(b, nla_put_string(m, NFTA_TABLE_NAME, table));
-	batch_append(b, m);
+	append_table(b, NFT_MSG_DELTABLE, NLM_F_ACK, table);
 }
 
-void nft_add_chain(struct nft_batch *b, const char *table, const char *chain, uint32_t hook, int32_t priority)
+void nft_replace_table(struct nft_batch *b, const char *table)
 {
-	struct nl_msg *m = table_message(b, NFT_MSG_NEWCHAIN, NLM_F_CREATE);
+	nft_add_table(b, table); /* so that there is one to delete */
+	nft_delete_table(b, table);
+	nft_add_table(b, table);
+}
+
+void nft_add_chain(struct nft_batch *b, const char *table, const struct nft_chain *chain)
+{
+	struct nl_msg *m = nft_message(b, NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_ACK);
 	struct nlattr *nest;
 
 	if (!m)
 		return;
-	batch_fail(b, nla_put_string(m, NFTA_CHAIN_TABLE, table));
-	batch_fail(b, nla_put_string(m, NFTA_CHAIN_NAME, chain));
+	nft_batch_fail(b, nla_put_string(m, NFTA_CHAIN_TABLE, table));
+	nft_batch_fail(b, nla_put_string(m, NFTA_CHAIN_NAME, chain->name));
 	nest = nla_nest_start(m, NFTA_CHAIN_HOOK | NLA_F_NESTED);
-	batch_fail(b, nla_put_u32(m, NFTA_HOOK_HOOKNUM, htonl(hook)));
-	batch_fail(b, nla_put_u32(m, NFTA_HOOK_PRIORITY, htonl((uint32_t)priority)));
+	nft_batch_fail(b, nla_put_u32(m, NFTA_HOOK_HOOKNUM, htonl(chain->hook)));
+	nft_batch_fail(b, nla_put_u32(m, NFTA_HOOK_PRIORITY, htonl((uint32_t)chain->priority)));
+	if (chain->device)
+		nft_batch_fail(b, nla_put_string(m, NFTA_HOOK_DEV, chain->device));
 	if (nest)
 		nla_nest_end(m, nest);
-	batch_fail(b, nla_put_u32(m, NFTA_CHAIN_POLICY, htonl(NF_ACCEPT)));
-	batch_fail(b, nla_put_string(m, NFTA_CHAIN_TYPE, "filter"));
-	batch_append(b, m);
+	nft_batch_fail(b, nla_put_u32(m, NFTA_CHAIN_POLICY, htonl(chain->drops ? NF_DROP : NF_ACCEPT)));
+	nft_batch_fail(b, nla_put_string(m, NFTA_CHAIN_TYPE, "filter"));
+	nft_batch_append(b, m);
 }
 
-/* Opens an expression of a rule's list; *ret_data is where its attributes go. */
-static struct nlattr *expression_start(struct nl_msg *m, const char *name, struct nlattr **ret_data)
+void nft_flush_chain(struct nft_batch *b, const char *table, const char *chain)
 {
-	struct nlattr *element = nla_nest_start(m, NFTA_LIST_ELEM | NLA_F_NESTED);
+	struct nl_msg *m = nft_message(b, NFT_MSG_DELRULE, NLM_F_ACK);
 
-	nla_put_string(m, NFTA_EXPR_NAME, name);
-	*ret_data = nla_nest_start(m, NFTA_EXPR_DATA | NLA_F_NESTED);
-	return element;
+	if (m) {
+		nft_batch_fail(b, nla_put_string(m, NFTA_RULE_TABLE, table));
+		nft_batch_fail(b, nla_put_string(m, NFTA_RULE_CHAIN, chain));
+	}
+	nft_batch_append(b, m);
 }
 
-static void expression_end(struct nl_msg *m, struct nlattr *element, struct nlattr *data)
-{
-	nla_nest_end(m, data);
-	nla_nest_end(m, element);
-}
-
-static void put_compare(struct nl_msg *m, const void *value, int length)
-{
-	struct nlattr *data, *element = expression_start(m, "cmp", &data), *nest;
-
-	nla_put_u32(m, NFTA_CMP_SREG, htonl(NFT_REG_1));
-	nla_put_u32(m, NFTA_CMP_OP, htonl(NFT_CMP_EQ));
-	nest = nla_nest_start(m, NFTA_CMP_DATA | NLA_F_NESTED);
-	nla_put(m, NFTA_DATA_VALUE, length, value);
-	nla_nest_end(m, nest);
-	expression_end(m, element, data);
-}
-
-static void put_protocol_match(struct nl_msg *m, uint8_t protocol)
-{
-	struct nlattr *data, *element = expression_start(m, "meta", &data);
-
-	nla_put_u32(m, NFTA_META_KEY, htonl(NFT_META_NFPROTO));
-	nla_put_u32(m, NFTA_META_DREG, htonl(NFT_REG_1));
-	expression_end(m, element, data);
-	put_compare(m, &protocol, sizeof(protocol));
-}
-
-static void put_destination_match(struct nl_msg *m, uint32_t offset, const uint8_t *address, uint32_t length)
-{
-	struct nlattr *data, *element = expression_start(m, "payload", &data);
-
-	nla_put_u32(m, NFTA_PAYLOAD_DREG, htonl(NFT_REG_1));
-	nla_put_u32(m, NFTA_PAYLOAD_BASE, htonl(NFT_PAYLOAD_NETWORK_HEADER));
-	nla_put_u32(m, NFTA_PAYLOAD_OFFSET, htonl(offset));
-	nla_put_u32(m, NFTA_PAYLOAD_LEN, htonl(length));
-	expression_end(m, element, data);
-	put_compare(m, address, (int)length);
-}
-
-static void put_drop(struct nl_msg *m)
-{
-	struct nlattr *data, *element = expression_start(m, "immediate", &data), *value, *verdict;
-
-	nla_put_u32(m, NFTA_IMMEDIATE_DREG, htonl(NFT_REG_VERDICT));
-	value = nla_nest_start(m, NFTA_IMMEDIATE_DATA | NLA_F_NESTED);
-	verdict = nla_nest_start(m, NFTA_DATA_VERDICT | NLA_F_NESTED);
-	nla_put_u32(m, NFTA_VERDICT_CODE, htonl(NF_DROP));
-	nla_nest_end(m, verdict);
-	nla_nest_end(m, value);
-	expression_end(m, element, data);
-}
-
-/* The message has room for far more than this rule's ~300 bytes, so that its parts cannot fail. */
-void nft_drop_destination(struct nft_batch *b, const char *table, const char *chain, int family, const uint8_t *address)
-{
-	struct nl_msg *m = table_message(b, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND | NLM_F_ACK);
-	struct nlattr *list;
-
-	if (!m)
-		return;
-	batch_fail(b, nla_put_string(m, NFTA_RULE_TABLE, table));
-	batch_fail(b, nla_put_string(m, NFTA_RULE_CHAIN, chain));
-	list = nla_nest_start(m, NFTA_RULE_EXPRESSIONS | NLA_F_NESTED);
-	put_protocol_match(m, family == AF_INET ? NFPROTO_IPV4 : NFPROTO_IPV6);
-	if (family == AF_INET)
-		put_destination_match(m, IPV4_DESTINATION, address, 4);
-	else
-		put_destination_match(m, IPV6_DESTINATION, address, 16);
-	put_drop(m);
-	nla_nest_end(m, list);
-	batch_append(b, m);
-}
-
-static int socket_open(void)
+int nft_socket_open(void)
 {
 	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
 	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
@@ -210,7 +151,7 @@ static int socket_open(void)
 }
 
 /* What the kernel said, which is all there already: the first error, or 0 when acknowledgements came only. */
-static int read_answers(int fd)
+int nft_read_answers(int fd)
 {
 	uint8_t answer[8192] __attribute__((aligned(NLMSG_ALIGNTO)));
 	int first = -EPROTO; /* nobody said anything */
@@ -241,7 +182,7 @@ static void *close_thread(void *context)
 }
 
 /* Closes fd without waiting for it; here and now when there can be no thread. */
-static void close_aside(int fd)
+void nft_close_aside(int fd)
 {
 	pthread_attr_t attr;
 	pthread_t thread;
@@ -259,18 +200,22 @@ static void close_aside(int fd)
 		close(fd);
 }
 
-int nft_commit(struct nft_batch *b)
+int nft_commit_on(int fd, struct nft_batch *b)
 {
-	int fd, r;
-
-	batch_append(b, message(b, NFNL_MSG_BATCH_END, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
+	nft_batch_append(b, message(b, NFNL_MSG_BATCH_END, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
 	if (b->failed)
 		return b->failed < -4095 ? -EIO : b->failed;
-	fd = socket_open();
+	return send(fd, b->bytes.data, b->bytes.length, 0) < 0 ? -errno : nft_read_answers(fd);
+}
+
+int nft_commit(struct nft_batch *b)
+{
+	int fd = nft_socket_open(), r;
+
 	if (fd < 0)
 		return fd;
-	r = send(fd, b->bytes.data, b->bytes.length, 0) < 0 ? -errno : read_answers(fd);
-	close_aside(fd);
+	r = nft_commit_on(fd, b);
+	nft_close_aside(fd);
 	return r;
 }
 
@@ -289,14 +234,14 @@ static int take_table(const struct nlmsghdr *h, const char *prefix, struct buffe
 	return text && !strncmp(text, prefix, strlen(prefix)) ? buffer_printf(ret, "%s\n", text) : 0;
 }
 
-int nft_list_tables(const char *prefix, struct buffer *ret)
+int nft_list_tables(uint8_t family, const char *prefix, struct buffer *ret)
 {
 	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
-	_cleanup_nft_batch_ struct nft_batch b = { .sequence = 1 };
+	_cleanup_nft_batch_ struct nft_batch b = { .sequence = 1, .family = family };
 	_Alignas(struct nlmsghdr) char answer[32768];
 	int r;
 
-	batch_append(&b, table_message(&b, NFT_MSG_GETTABLE, NLM_F_DUMP));
+	nft_batch_append(&b, nft_message(&b, NFT_MSG_GETTABLE, NLM_F_DUMP));
 	r = fd < 0 ? -errno : b.failed;
 	if (!r && send(fd, b.bytes.data, b.bytes.length, 0) < 0)
 		r = -errno;

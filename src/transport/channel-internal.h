@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "transport/channel.h"
+#include "transport/pacer.h"
 
 #define CHANNEL_PEER_MAX 400
 #define CHANNEL_IDENTITY_MAX 64
@@ -50,6 +51,7 @@ struct channel {
 	atomic_bool broken;
 	atomic_uint_fast64_t bytes_in;
 	atomic_uint_fast64_t bytes_out;
+	struct pacer *pacer; /* NULL: writes are not held back */
 	struct tls *tls;
 	struct ssh_child *ssh;
 	char peer[CHANNEL_PEER_MAX];

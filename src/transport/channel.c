@@ -300,10 +300,28 @@ int channel_read(struct channel *c, void *data, size_t length, struct error *err
 	return 0;
 }
 
+/* Waits until the pacer lets so many bytes go. */
+static int await_turn(struct channel *c, const struct iovec *iov, int n_iov, struct error *err)
+{
+	struct pollfd p[2] = { { .fd = c->wake_fd, .events = POLLIN }, { .fd = c->cancel_fd, .events = POLLIN } };
+	uint64_t bytes = 0, at;
+
+	for (int i = 0; i < n_iov; i++)
+		bytes += iov[i].iov_len;
+	at = pacer_take(c->pacer, bytes);
+	while (clock_now_ns() < at) {
+		if (poll(p, ARRAY_SIZE(p), deadline_poll_ms(at)) > 0)
+			return check_stop(c, err);
+	}
+	return 0;
+}
+
 int channel_writev(struct channel *c, const struct iovec *iov, int n_iov, struct error *err)
 {
 	int r = check_stop(c, err);
 
+	if (!r && c->pacer)
+		r = await_turn(c, iov, n_iov, err);
 	if (r < 0)
 		return r;
 	if (c->write_cut || c->finished)
@@ -330,6 +348,11 @@ int channel_write(struct channel *c, const void *data, size_t length, struct err
 void channel_set_timeout(struct channel *c, int64_t ms)
 {
 	c->timeout_ms = ms;
+}
+
+void channel_set_pacer(struct channel *c, struct pacer *pacer)
+{
+	c->pacer = pacer;
 }
 
 void channel_set_cancel_fd(struct channel *c, int fd)

@@ -41,6 +41,10 @@ void channel_set_timeout(struct channel *c, int64_t ms);
 /* A blocking call ends with -ECANCELED once this descriptor is readable; -1: none. Not owned. */
 void channel_set_cancel_fd(struct channel *c, int fd);
 
+/* Writes wait their turn with this pacer, which several channels may share; NULL: none. Not owned. */
+struct pacer;
+void channel_set_pacer(struct channel *c, struct pacer *pacer);
+
 /* Whether bytes wait to be read without blocking; waits until the deadline. 1, 0 or a negative errno. */
 int channel_wait_readable(struct channel *c, uint64_t deadline_ns);
 

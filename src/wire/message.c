@@ -98,7 +98,29 @@ static int check_workload(const Phaul__Wire__Workload *w, struct error *err)
 	for (size_t i = 0; i < w->n_files; i++)
 		if (!path_normal(w->files[i]->path))
 			return bad(err, "workload.files.path");
+	if (strlen(w->spec) > MESSAGE_SPEC_MAX || w->n_trees > MESSAGE_TREES_MAX)
+		return bad(err, "workload.spec or trees");
+	for (size_t i = 0; i < w->n_trees; i++) {
+		r = check_text(w->trees[i]->name, 255, "workload.trees.name", err);
+		if (r)
+			return r;
+		if (!w->trees[i]->name[0] || !path_normal(w->trees[i]->path))
+			return bad(err, "workload.trees");
+	}
 	return 0;
+}
+
+static int check_engine(const Phaul__Wire__EngineOptions *m, struct error *err)
+{
+	int r = check_text(m->runtime, MESSAGE_PATH_MAX, "plan.engine.runtime", err);
+
+	if (!r)
+		r = check_text(m->engine, MESSAGE_PATH_MAX, "plan.engine.engine", err);
+	if (!r)
+		r = check_text(m->id, 255, "plan.engine.id", err);
+	if (!r && m->bundle[0] && !path_normal(m->bundle))
+		r = bad(err, "plan.engine.bundle");
+	return r;
 }
 
 static int check_address(const Phaul__Wire__Address *a, struct error *err)
@@ -128,6 +150,8 @@ static int check_plan(const Phaul__Wire__Plan *m, struct error *err)
 		r = check_address(m->addresses[i], err);
 	for (size_t i = 0; i < m->n_sync_paths && !r; i++)
 		r = path_normal(m->sync_paths[i]) ? 0 : bad(err, "plan.sync_paths");
+	if (!r && m->engine)
+		r = check_engine(m->engine, err);
 	return r;
 }
 
@@ -158,14 +182,23 @@ static int check_present(const Phaul__Wire__SpacePresent *p, struct error *err)
 	return 0;
 }
 
+static int check_arm(const Phaul__Wire__Arm *m, struct error *err)
+{
+	int r = 0;
+
+	if (!m->way || m->way->n_external > MESSAGE_EXTERNAL_MAX)
+		return bad(err, "arm.way");
+	for (size_t i = 0; i < m->way->n_external && !r; i++)
+		r = check_text(m->way->external[i], MESSAGE_PATH_MAX, "arm.way.external", err);
+	return r;
+}
+
 static int check_finish(const Phaul__Wire__Finish *m, struct error *err)
 {
 	int r = 0;
 
-	if (!m->way || m->way->n_external > MESSAGE_EXTERNAL_MAX || m->n_present > FRAME_SPACE_MAX)
-		return bad(err, "finish.way or present");
-	for (size_t i = 0; i < m->way->n_external && !r; i++)
-		r = check_text(m->way->external[i], MESSAGE_PATH_MAX, "finish.way.external", err);
+	if (m->n_present > FRAME_SPACE_MAX)
+		return bad(err, "finish.present");
 	for (size_t i = 0; i < m->n_present && !r; i++)
 		r = check_present(m->present[i], err);
 	return r;
@@ -186,6 +219,11 @@ static int check_state(const Phaul__Wire__State *m, struct error *err)
 	if (m->state <= PHAUL__WIRE__TARGET_STATE__TARGET_STATE_INVALID ||
 	    m->state > PHAUL__WIRE__TARGET_STATE__TARGET_STATE_ABORTED)
 		return bad(err, "state.state");
+	if (m->n_arrived > MESSAGE_CHANNELS_MAX)
+		return bad(err, "state.arrived");
+	for (size_t i = 0; i < m->n_arrived; i++)
+		if (m->arrived[i]->channel >= MESSAGE_CHANNELS_MAX)
+			return bad(err, "state.arrived.channel");
 	return check_text(m->reason, MESSAGE_TEXT_MAX, "state.reason", err);
 }
 
@@ -205,7 +243,9 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 			       ? 0
 			       : bad(err, "begin.data_channels");
 	case KIND(SYNC):
-		return m->sync->path < MESSAGE_SYNC_PATHS_MAX ? 0 : bad(err, "sync.path");
+		return m->sync->path < MESSAGE_SYNC_PATHS_MAX + MESSAGE_TREES_MAX ? 0 : bad(err, "sync.path");
+	case KIND(ARM):
+		return check_arm(m->arm, err);
 	case KIND(FINISH):
 		return check_finish(m->finish, err);
 	case KIND(ABORT):
@@ -220,10 +260,10 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 	case KIND(ROUND):
 	case KIND(ROUND_DONE):
 	case KIND(SYNC_DONE):
-	case KIND(ARM):
 	case KIND(PREPARED):
 	case KIND(COMMIT):
 	case KIND(RUNNING):
+	case KIND(TAKE):
 	case KIND(DONE):
 	case KIND(FILLED):
 	case KIND(PING):

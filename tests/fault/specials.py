@@ -5,7 +5,8 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from faults import ABORTED, MIGRATED, UNKNOWN, Cell, Trial  # noqa: E402
+from cells import ABORTED, MIGRATED, UNKNOWN, Cell  # noqa: E402
+from faults import Trial  # noqa: E402
 from field import PHAUL, wait_for  # noqa: E402
 from tap import check, equal  # noqa: E402
 

@@ -220,9 +220,9 @@ class Runc(Engine):
 
     def create(self, name, *argv):
         self.make_bundle(name, *argv)
-        # Its descriptors are the container's: only /dev/null is opened anew inside.
-        self.run("sh", "-c", 'runc --log "$2" run --detach --bundle "$0" "$1" </dev/null >/dev/null 2>&1 || '
-                 '{ status=$?; cat "$2" >&2; exit $status; }', self.bundle(name), name, f"/tmp/runc-{name}.log")
+        # The container keeps the standard descriptors: a file of the host could not be dumped, /dev/null is opened anew inside.
+        self.run("sh", "-c", 'runc --log /tmp/runc-run.log run --detach --bundle "$0" "$1" </dev/null >/dev/null 2>/dev/null || '
+                 '{ status=$?; cat /tmp/runc-run.log >&2; exit $status; }', self.bundle(name), name)
 
     def pid(self, name):
         done = self.run("runc", "state", name, check=False)

@@ -187,7 +187,9 @@ static void test_report_events(void **state)
 				"b\n",
 				"" } },
 		{ .kind = EVENT_PROGRESS, .progress = { 2, 3, 4, 5, 6, 7000000 } },
-		{ .kind = EVENT_ITERATION, .round = 2, .iteration = { 10, 1, 4096, 1500000, 3 } },
+		{ .kind = EVENT_ITERATION,
+		  .round = 2,
+		  .iteration = { .pages = 10, .pages_zero = 1, .bytes = 4096, .ns = 1500000, .dirty_pages = 3 } },
 		{ .kind = EVENT_SYNC, .path = "/srv", .ns = 1000000 },
 	};
 	static const char *const names[] = { "phase", "obstacle", "progress", "iteration", "sync" };

@@ -6,12 +6,17 @@
 #include "criu/support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fd.h"
+#include "memory/vma-flags.h"
+
 #define RANGES "/tmp/hidden-ranges"
+#define FLAGS RANGES ".flags"
 
 static void write_hidden(const struct workload *w)
 {
@@ -112,6 +117,98 @@ static void test_hidden_bad_file(void **state)
 	job = dump_held(&o, &w);
 	assert_false(criu_preload_acted(job));
 	assert_int_equal(lazy_bytes(o.images_directory, w.shared->memory, w.shared->memory + MIB), MIB);
+	assert_ok(criu_dump_rollback(job, &err), &err);
+	assert_runs(&w);
+	criu_free(job);
+	workload_end(&w);
+}
+
+static bool library_did(const struct criu_options *o, const char *what)
+{
+	struct buffer text = { 0 };
+	char path[256];
+	bool did;
+
+	snprintf(path, sizeof(path), "%s/criu-preload.status", o->work_directory);
+	assert_int_equal(fd_read_file(AT_FDCWD, path, 65536, &text), 0);
+	assert_int_equal(buffer_append(&text, "", 1), 0);
+	did = strstr((char *)text.data, what);
+	buffer_free(&text);
+	return did;
+}
+
+static void read_image(const struct criu_options *o, const char *name, pid_t pid, struct buffer *ret)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s-%d.img", o->images_directory, name, pid);
+	assert_int_equal(fd_read_file(AT_FDCWD, path, 1 << 20, ret), 0);
+}
+
+/* What CRIU says of the mappings is the same, whether it read smaps or our answer; a list that lacks one is not used. */
+static void test_flags(void **state)
+{
+	struct criu_options o = fresh_options();
+	struct buffer smaps = { 0 }, text = { 0 };
+	struct vma_flags *f = NULL;
+	struct error err = { 0 };
+	struct criu_job *job;
+	struct workload w;
+
+	(void)state;
+	if (vma_flags_new(&f, &err) < 0) {
+		print_message("%s\n", err.text);
+		skip();
+	}
+	workload_start(WORKLOAD_THREADS, 64 * MIB, &w);
+	assert_ok(vma_flags_learn(f, w.pid, &err), &err);
+	assert_ok(vma_flags_print(f, w.pid, &text, &err), &err);
+	write_hidden(&w);
+	o.hidden_ranges = RANGES;
+	for (int turn = 0; turn < 3; turn++) {
+		bool use = turn == 1;
+		size_t first = (size_t)(strchr((char *)text.data, '\n') + 1 - (char *)text.data);
+		struct buffer image = { 0 };
+
+		unlink(FLAGS);
+		if (turn == 2) /* without the first mapping */
+			assert_int_equal(fd_write_file(AT_FDCWD, FLAGS, text.data + first, text.length - first, 0600), 0);
+		else if (use)
+			assert_int_equal(fd_write_file(AT_FDCWD, FLAGS, text.data, text.length, 0600), 0);
+		job = dump_held(&o, &w);
+		assert_int_equal(library_did(&o, "mappings without a look"), use);
+		assert_true(library_did(&o, "hidden ranges"));
+		read_image(&o, "mm", w.pid, turn ? &image : &smaps);
+		if (turn) {
+			assert_int_equal(image.length, smaps.length);
+			assert_int_equal(memcmp(image.data, smaps.data, smaps.length), 0);
+		}
+		buffer_free(&image);
+		assert_ok(criu_dump_rollback(job, &err), &err);
+		assert_runs(&w);
+		criu_free(job);
+	}
+	unlink(FLAGS);
+	buffer_free(&smaps);
+	buffer_free(&text);
+	vma_flags_free(f);
+	workload_end(&w);
+}
+
+/* Many pages and few of them seen: the room for their list is not copied. */
+static void test_sparse_copy(void **state)
+{
+	struct criu_options o = fresh_options();
+	struct error err = { 0 };
+	struct criu_job *job;
+	struct workload w;
+
+	(void)state;
+	workload_start(WORKLOAD_PLAIN, 512 * MIB, &w);
+	write_hidden(&w);
+	o.hidden_ranges = RANGES;
+	job = dump_held(&o, &w);
+	assert_true(library_did(&o, "untouched memory not copied"));
 	assert_ok(criu_dump_rollback(job, &err), &err);
 	assert_runs(&w);
 	criu_free(job);
@@ -247,6 +344,8 @@ static int main_in_world(void)
 		cmocka_unit_test(test_lazy),
 		cmocka_unit_test(test_hidden),
 		cmocka_unit_test(test_hidden_bad_file),
+		cmocka_unit_test(test_flags),
+		cmocka_unit_test(test_sparse_copy),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_timer_unmended_stops),
 		cmocka_unit_test(test_timer_mended_goes_on),

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -74,9 +75,44 @@ static void test_u64_overflow(void **state)
 	assert_int_equal(value, 42);
 }
 
+static void test_rates(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes; /* 0: refused */
+	} rows[] = { { "65536", 65536 },
+		     { "64K", 65536 },
+		     { "40M", 40 << 20 },
+		     { "1g", 1 << 30 },
+		     { "200mbit", 25000000 },
+		     { "1gbit", 125000000 },
+		     { "800KBIT", 100000 },
+		     { "1K", 0 },
+		     { "", 0 },
+		     { "M", 0 },
+		     { "-5M", 0 },
+		     { "5 M", 0 },
+		     { "5MB", 0 },
+		     { "5mbits", 0 },
+		     { "1.5M", 0 },
+		     { "2G", 0 },
+		     { "18446744073709551615G", 0 },
+		     { "99999999999999999999999999", 0 } };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		uint64_t value = 7;
+		int r = parse_rate(rows[i].text, 65536, 1 << 30, &value, NULL);
+
+		if (r != (rows[i].bytes ? 0 : -EINVAL) || value != (rows[i].bytes ? rows[i].bytes : 7))
+			fail_msg("'%s' is %d, %llu", rows[i].text, r, (unsigned long long)value);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rates),
 		cmocka_unit_test(test_u64_takes),
 		cmocka_unit_test(test_u64_refuses),
 		cmocka_unit_test(test_u64_overflow),

@@ -18,6 +18,10 @@
 #define ROUNDS 20
 #define K 1000ULL
 
+/* Beside max_rounds: the limits' members of that name. */
+#define ASKED (1U << 16)
+#define PROMISE (1U << 17)
+
 /* A round: pages sent, milliseconds it took, pages dirty after it. */
 #define R(sent, ms, dirty)                                                                                             \
 	{                                                                                                              \
@@ -96,7 +100,7 @@ static const struct {
 	  21 },
 	{ "no downtime granted at all: small or the last round",
 	  0,
-	  3,
+	  3 | ASKED,
 	  0,
 	  { R(100 * K, 1000, 1 * K), R(1 * K, 10, 500), R(500, 5, 300) },
 	  3,
@@ -124,7 +128,7 @@ static const struct {
 	  20,
 	  { R(100 * K, 1000, 50 * K), R(50 * K, 500, 60 * K), R(60 * K, 600, 70 * K), R(70 * K, 700, 80 * K) },
 	  4,
-	  POLICY_FREEZE_STALLED,
+	  POLICY_STOP_WRITES,
 	  820 },
 	{ "diverging: three do not",
 	  100,
@@ -140,7 +144,7 @@ static const struct {
 	  20,
 	  { R(100 * K, 1000, 50 * K), R(50 * K, 500, 40 * K), R(40 * K, 400, 38 * K), R(38 * K, 380, 36 * K) },
 	  4,
-	  POLICY_FREEZE_STALLED,
+	  POLICY_STOP_WRITES,
 	  380 },
 	{ "stalled with noise: one good round in between",
 	  100,
@@ -157,8 +161,64 @@ static const struct {
 	  { R(100 * K, 1000, 50 * K), R(50 * K, 500, 52 * K), R(52 * K, 520, 40 * K), R(40 * K, 400, 41 * K),
 	    R(41 * K, 410, 40 * K) },
 	  5,
-	  POLICY_FREEZE_STALLED,
+	  POLICY_STOP_WRITES,
 	  420 },
+	{ "stalled, but the pages alone would fit: more copying does not help, the freeze does",
+	  100,
+	  16,
+	  60,
+	  { R(100 * K, 1000, 6 * K), R(6 * K, 60, 6 * K), R(6 * K, 60, 6 * K), R(6 * K, 60, 6 * K) },
+	  4,
+	  POLICY_FREEZE_STALLED,
+	  120 },
+	{ "the same, when the downtime is a promise",
+	  100,
+	  16 | PROMISE,
+	  60,
+	  { R(100 * K, 1000, 6 * K), R(6 * K, 60, 6 * K), R(6 * K, 60, 6 * K), R(6 * K, 60, 6 * K) },
+	  4,
+	  POLICY_STOP_FIXED,
+	  120 },
+	{ "a promise that the fixed part breaks: small does not help",
+	  100,
+	  2 | PROMISE,
+	  200,
+	  { R(100 * K, 1000, 10), R(10, 10, 10) },
+	  2,
+	  POLICY_STOP_FIXED,
+	  200 },
+	{ "a promise is kept by going on while there are rounds left",
+	  100,
+	  16 | PROMISE,
+	  200,
+	  { R(100 * K, 1000, 10), R(10, 10, 10) },
+	  2,
+	  POLICY_AGAIN,
+	  200 },
+	{ "a promise goes before the number of rounds",
+	  100,
+	  1 | ASKED | PROMISE,
+	  20,
+	  { R(100 * K, 1000, 50 * K) },
+	  1,
+	  POLICY_STOP_WRITES,
+	  520 },
+	{ "nobody asked for that number of rounds",
+	  100,
+	  2,
+	  20,
+	  { R(100 * K, 1000, 50 * K), R(50 * K, 500, 40 * K) },
+	  2,
+	  POLICY_STOP_WRITES,
+	  420 },
+	{ "the last round may fit, and be the only one",
+	  600,
+	  1,
+	  20,
+	  { R(100 * K, 1000, 50 * K) },
+	  1,
+	  POLICY_FREEZE_FITS,
+	  520 },
 	{ "shrinking slowly but surely",
 	  100,
 	  16,
@@ -167,10 +227,10 @@ static const struct {
 	  4,
 	  POLICY_AGAIN,
 	  430 },
-	{ "max rounds 1", 100, 1, 20, { R(100 * K, 1000, 50 * K) }, 1, POLICY_FREEZE_EXHAUSTED, 520 },
+	{ "max rounds 1", 100, 1 | ASKED, 20, { R(100 * K, 1000, 50 * K) }, 1, POLICY_FREEZE_EXHAUSTED, 520 },
 	{ "max rounds 0 is no invitation to go on for ever",
 	  100,
-	  0,
+	  0 | ASKED,
 	  20,
 	  { R(100 * K, 1000, 50 * K) },
 	  1,
@@ -178,7 +238,7 @@ static const struct {
 	  520 },
 	{ "max rounds 2: the second is the last",
 	  100,
-	  2,
+	  2 | ASKED,
 	  20,
 	  { R(100 * K, 1000, 50 * K), R(50 * K, 500, 40 * K) },
 	  2,
@@ -194,7 +254,7 @@ static const struct {
 	  420 },
 	{ "exhausted goes before stalled",
 	  100,
-	  4,
+	  4 | ASKED,
 	  20,
 	  { R(100 * K, 1000, 50 * K), R(50 * K, 500, 60 * K), R(60 * K, 600, 70 * K), R(70 * K, 700, 80 * K) },
 	  4,
@@ -214,8 +274,11 @@ static void test_histories(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(histories); i++) {
-		const struct policy_limits limits = { histories[i].downtime_ms * NS_PER_MS, histories[i].max_rounds,
-						      histories[i].fixed_ms * NS_PER_MS };
+		const struct policy_limits limits = { histories[i].downtime_ms * NS_PER_MS,
+						      histories[i].max_rounds & 0xffff,
+						      histories[i].fixed_ms * NS_PER_MS,
+						      .rounds_asked = histories[i].max_rounds & ASKED,
+						      .promise = histories[i].max_rounds & PROMISE };
 		uint64_t estimate_ns = 0;
 		enum policy_decision d = policy_decide(&limits, histories[i].rounds, histories[i].n, &estimate_ns);
 		uint64_t estimate_ms = (estimate_ns + NS_PER_MS / 2) / NS_PER_MS;
@@ -270,7 +333,14 @@ static long double estimate_by_definition(const struct policy_limits *l, const s
 
 static void check_random(uint64_t *seed, unsigned int bits)
 {
-	struct policy_limits limits = { random_any(seed, bits), (uint32_t)random_any(seed, 5), random_any(seed, bits) };
+	struct policy_limits limits = { random_any(seed, bits),
+					(uint32_t)random_any(seed, 5),
+					random_any(seed, bits),
+					.promise = random_next(seed) % 2,
+					.rounds_asked = random_next(seed) % 2,
+					.auto_converge = random_next(seed) % 4 == 0,
+					.throttle = (uint32_t)(random_next(seed) % 100),
+					.postcopy = random_next(seed) % 4 == 0 };
 	struct policy_round rounds[ROUNDS];
 	uint32_t n = 1 + (uint32_t)(random_next(seed) % ROUNDS);
 	enum policy_decision d;
@@ -283,9 +353,15 @@ static void check_random(uint64_t *seed, unsigned int bits)
 	d = policy_decide(&limits, rounds, n, &estimate);
 	assert_in_range(d, POLICY_AGAIN, POLICY_DECISION_MAX - 1);
 	assert_false(d == POLICY_AGAIN && n >= limits.max_rounds);
-	assert_int_equal(d == POLICY_FREEZE_SMALL, rounds[n - 1].dirty_pages <= POLICY_SMALL_PAGES);
-	assert_false(d == POLICY_FREEZE_FITS && (n == 1 || estimate > limits.max_downtime_ns));
+	if (!limits.promise)
+		assert_int_equal(d == POLICY_FREEZE_SMALL, rounds[n - 1].dirty_pages <= POLICY_SMALL_PAGES);
+	assert_false(d == POLICY_FREEZE_FITS &&
+		     ((n == 1 && limits.max_rounds > 1) || estimate > limits.max_downtime_ns));
 	assert_false(d == POLICY_FREEZE_STALLED && n < 4);
+	/* What was asked for is kept: nothing longer is begun, unless pages may stay behind. */
+	assert_false(limits.promise && policy_course(d) == POLICY_COURSE_FREEZE && estimate > limits.max_downtime_ns);
+	assert_false(d == POLICY_THROTTLE && (!limits.auto_converge || limits.throttle >= POLICY_THROTTLE_MAX));
+	assert_false(policy_course(d) == POLICY_COURSE_POSTCOPY && !limits.postcopy);
 	expected = fminl(estimate_by_definition(&limits, rounds, n), (long double)UINT64_MAX);
 	/* A double has 53 bits. */
 	if (fabsl((long double)estimate - expected) > 2 + expected / (1ULL << 48))

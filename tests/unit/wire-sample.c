@@ -109,7 +109,17 @@ static void sample_copy(struct wire_sample *s)
 	phaul__wire__sync__init(&s->sync);
 	s->sync.path = 1;
 	phaul__wire__sync_done__init(&s->sync_done);
+	s->external[0] = "mnt[/etc/hosts]:hosts";
+	s->external[1] = "net[4026531840]:net";
+	phaul__wire__way__init(&s->way);
+	s->way.shell_job = s->way.tcp_established = s->way.file_locks = true;
+	s->way.ghost_limit_bytes = 1 << 20;
+	s->way.manage_cgroups = 1;
+	s->way.n_external = 2;
+	s->way.external = s->external;
 	phaul__wire__arm__init(&s->arm);
+	phaul__wire__take__init(&s->take);
+	s->arm.way = &s->way;
 }
 
 static void sample_finish(struct wire_sample *s)
@@ -128,19 +138,10 @@ static void sample_finish(struct wire_sample *s)
 		s->present[i].bounds = b;
 		s->presents[i] = &s->present[i];
 	}
-	s->external[0] = "mnt[/etc/hosts]:hosts";
-	s->external[1] = "net[4026531840]:net";
-	phaul__wire__way__init(&s->way);
-	s->way.shell_job = s->way.tcp_established = s->way.file_locks = true;
-	s->way.ghost_limit_bytes = 1 << 20;
-	s->way.manage_cgroups = 1;
-	s->way.n_external = 2;
-	s->way.external = s->external;
 	phaul__wire__finish__init(&s->finish);
 	s->finish.round = 5;
 	s->finish.n_present = 2;
 	s->finish.present = s->presents;
-	s->finish.way = &s->way;
 	s->finish.images = 17;
 }
 
@@ -175,10 +176,20 @@ static void sample_resume(struct wire_sample *s)
 {
 	phaul__wire__resume__init(&s->resume);
 	s->resume.migration_id = BYTES(id_bytes);
+	s->resume.go_on = true;
 	phaul__wire__state__init(&s->state);
 	s->state.state = PHAUL__WIRE__TARGET_STATE__TARGET_STATE_PREPARED;
 	s->state.here = true;
 	s->state.reason = "the link was lost";
+	for (uint32_t i = 0; i < 2; i++) {
+		phaul__wire__arrived__init(&s->arrived[i]);
+		s->arrived[i].channel = i;
+		s->arrived[i].round = 3;
+		s->arrived[i].pages = 1000 + i;
+		s->arriveds[i] = &s->arrived[i];
+	}
+	s->state.n_arrived = 2;
+	s->state.arrived = s->arriveds;
 }
 
 #define PART(NAME, member) [PHAUL__WIRE__CONTROL__KIND_##NAME] = offsetof(struct wire_sample, member)
@@ -194,6 +205,7 @@ static const size_t parts[WIRE_SAMPLE_KINDS + 1] = {
 	PART(FILLED, filled),	  PART(ABORT, abort),
 	PART(PING, ping),	  PART(FAILURE, failure),
 	PART(RESUME, resume),	  PART(STATE, state),
+	PART(TAKE, take),
 };
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind)

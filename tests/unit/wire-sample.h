@@ -28,6 +28,7 @@ struct wire_sample {
 	Phaul__Wire__Sync sync;
 	Phaul__Wire__SyncDone sync_done;
 	Phaul__Wire__Arm arm;
+	Phaul__Wire__Take take;
 	uint64_t bounds[2][4];
 	Phaul__Wire__SpacePresent present[2];
 	Phaul__Wire__SpacePresent *presents[2];
@@ -44,8 +45,9 @@ struct wire_sample {
 	Phaul__Wire__Failure failure;
 	Phaul__Wire__Resume resume;
 	Phaul__Wire__State state;
+	Phaul__Wire__Arrived arrived[2], *arriveds[2];
 };
 
-#define WIRE_SAMPLE_KINDS 22 /* kinds are numbered 1 .. this */
+#define WIRE_SAMPLE_KINDS 23 /* kinds are numbered 1 .. this */
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind);

@@ -1,0 +1,14 @@
+/*
+ * What a driver does in a process of its own: this very program, started again as `phaul engine-helper NAME ARGUMENT...`. Not for people.
+ */
+#pragma once
+
+/* The name by which it is started: argv[1] of this program. */
+#define DRIVER_HELPER "engine-helper"
+
+/* argv[0] is the helper's name. Returns the exit status. */
+int driver_helper_main(int argc, char **argv);
+
+/* Reads standard input to its end into the file argv[1], in the background; keeps one older file of DRAIN_BYTES_MAX beside it. */
+#define DRAIN_BYTES_MAX (16U << 20)
+int drain_main(int argc, char **argv);

@@ -1,0 +1,84 @@
+/*
+ * The network of a workload at the target: what arrives for it waits here from the moment its tasks are stopped.
+ *
+ * Before the freeze the hold is made (ARM); when the tasks are stopped, the addresses appear here and are announced (TAKE), so that packets
+ * come here and wait; after the resume they are let in. An abort takes the addresses away before the hold, so that the kernel never
+ * answers for the workload. Idempotent all of it. Threads: that of target.c.
+ */
+#include <errno.h>
+
+#include "base/log.h"
+#include "migration/target-internal.h"
+
+int target_net_arm(struct target *t, struct error *err)
+{
+	/* Noted as set before one is, because a crash may come in between; removing one that is not there is fine. */
+	int r = t->n_addresses ? journal_mark(t->journal, "addresses_set", err) : 0;
+
+	if (r < 0 || !t->n_addresses || t->hold)
+		return r;
+	t->caught = true;
+	return net_hold_install(t->id_text, NULL, t->addresses, t->n_addresses, &t->hold, err);
+}
+
+int target_net_take(struct target *t, struct error *err)
+{
+	int r = t->n_addresses && !t->hold ?
+			error_set(err, EPROTO, "the peer hands addresses over before the target is ready for them") :
+			0;
+
+	while (t->n_addresses_set < t->n_addresses && !r)
+		r = net_address_add(&t->addresses[t->n_addresses_set++], err);
+	return r;
+}
+
+void target_net_announce(struct target *t)
+{
+	struct error err = { 0 };
+
+	for (size_t i = 0; i < t->n_addresses_set; i++)
+		if (net_address_announce(&t->addresses[i], &err) < 0)
+			log_warning("%s", err.text);
+}
+
+int target_on_take(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	int r = target_net_take(t, err);
+
+	(void)m;
+	if (r < 0)
+		return r;
+	target_net_announce(t);
+	return session_send_ready(&t->session, err);
+}
+
+void target_net_release(struct target *t)
+{
+	struct error err = { 0 };
+
+	if (t->hold && net_hold_release(t->hold, &t->held, &err) < 0)
+		log_error("%s", err.text);
+	if (t->held.packets)
+		log_debug("%llu packets waited for the workload", (unsigned long long)t->held.packets);
+	t->caught = false;
+	target_net_announce(t);
+}
+
+void target_net_settle(struct target *t)
+{
+	target_net_announce(t); /* once more, for a switch that missed it */
+	net_hold_free(TAKE_PTR(t->hold));
+}
+
+void target_net_undo(struct target *t)
+{
+	struct error err = { 0 };
+
+	while (t->n_addresses_set)
+		if (net_address_remove(&t->addresses[--t->n_addresses_set], &err) < 0)
+			log_error("%s", err.text);
+	net_hold_free(TAKE_PTR(t->hold));
+	if (t->caught && net_hold_remove(t->id_text, NULL, &err) < 0)
+		log_error("%s", err.text);
+	t->caught = false;
+}
