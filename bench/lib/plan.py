@@ -22,9 +22,9 @@ from workloads.redis import Redis
 LINKS = ("bare", "1gbit")
 
 
-def phaul(kind):
+def phaul(kind, *options):
     """phaul with containers of that kind, as a subject to be made for a rig."""
-    return lambda rig: Phaul(rig, kind)
+    return lambda rig: Phaul(rig, kind, options)
 
 
 @dataclass
@@ -46,8 +46,13 @@ CASES = [
     Case("idle-4G", LINKS, each(Memory("4G"), phaul("runc"), PageServer)),
     Case("zero", LINKS, each(Memory("1G", "zero"), phaul("runc"), RuncStopAndCopy), quick=("bare",)),
     Case("text", LINKS, each(Memory("1G", "text"), phaul("runc"), RuncStopAndCopy)),
-    *(Case(f"rate-{percent}", LINKS, each(Memory("1G", percent=percent), phaul("runc"), RuncStopAndCopy, PlainCopy)) for percent in (1, 10, 50)),
-    *(Case(f"rate-{percent}-4G", LINKS, each(Memory("4G", percent=percent), phaul("runc"), PageServer)) for percent in (1, 10, 50)),
+    *(Case(f"rate-{percent}", links, each(Memory("1G", percent=percent), phaul("runc"), RuncStopAndCopy, PlainCopy))
+      for percent, links in ((1, LINKS), (10, LINKS), (50, ("1gbit",)))),
+    *(Case(f"rate-{percent}-4G", links, each(Memory("4G", percent=percent), phaul("runc"), PageServer))
+      for percent, links in ((1, LINKS), (10, LINKS), (50, ("1gbit",)))),
+    # More than two processors can copy beside it: without being held back it would rather not be moved.
+    *(Case(f"rate-50{name}-throttled", ("bare",), each(Memory(size, percent=50), phaul("runc", "--auto-converge"), peer))
+      for name, size, peer in (("", "1G", RuncStopAndCopy), ("-4G", "4G", PageServer))),
     Case("redis", LINKS, each(Redis(), phaul("runc"), RuncStopAndCopy, PlainCopy), quick=("bare",)),
     *(Case(f"processes-{count}", ("bare",), each(Processes(count), phaul("pid"), PageServer)) for count in (1, 16, 64)),
     Case("docker", LINKS, each(Memory("256M"), phaul("docker"), Docker), quick=("bare",)),

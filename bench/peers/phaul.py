@@ -22,10 +22,10 @@ def knows(field, kind):
 class Phaul(Subject):
     works_meanwhile = True
 
-    def __init__(self, rig, kind):
+    def __init__(self, rig, kind, options=()):
         super().__init__(rig)
-        self.kind = kind if knows(rig.field, kind) else "pid"
-        self.name = f"phaul {self.kind}"
+        self.kind, self.options = kind if knows(rig.field, kind) else "pid", options
+        self.name = " ".join(["phaul", self.kind, *options])
         self.tree = BareTree(rig)
 
     def start(self, workload):
@@ -41,7 +41,7 @@ class Phaul(Subject):
         self.rig.engine(self.kind, "alpha").start(ident, *command)
 
     def move(self, workload):
-        options = [option for path in workload.paths for option in ("--sync", path)]
+        options = [*self.options] + [option for path in workload.paths for option in ("--sync", path)]
         if workload.service:
             options += ["--move-address", f"{workload.service}/24@eth0"]
         what = self.tree.pid if self.kind == "pid" else ident
