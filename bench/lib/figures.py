@@ -31,13 +31,14 @@ class Figures:
         """(workload, link) pairs."""
         return list(dict.fromkeys((key[0], key[2]) for key in self.samples))
 
-    def replace(self, other):
-        """What the other one measured counts; the rest stays."""
-        for workload, link in other.cases():
+    def take(self, other, add=False):
+        """Of a case that the other one measured its figures count, or, with `add`, both; the rest stays."""
+        for workload, link in [] if add else other.cases():
             for key in [key for key in self.samples if (key[0], key[2]) == (workload, link)]:
                 del self.samples[key], self.units[key]
-        self.samples.update(other.samples)
-        self.units.update(other.units)
+        for key, values in other.samples.items():
+            self.samples[key] = self.samples.get(key, []) + values
+            self.units[key] = other.units[key]
 
     def measurements(self):
         return [{"workload": workload, "subject": subject, "link": link, "metric": metric,
