@@ -32,10 +32,10 @@ class Figures:
         return list(dict.fromkeys((key[0], key[2]) for key in self.samples))
 
     def take(self, other, add=False):
-        """Of a case that the other one measured its figures count, or, with `add`, both; the rest stays."""
-        for workload, link in [] if add else other.cases():
-            for key in [key for key in self.samples if (key[0], key[2]) == (workload, link)]:
-                del self.samples[key], self.units[key]
+        """Where the other one measured the same subject with the same workload on the same link, its figures count, or, with `add`, both."""
+        measured = set() if add else {key[:3] for key in other.samples}
+        for key in [key for key in self.samples if key[:3] in measured]:
+            del self.samples[key], self.units[key]
         for key, values in other.samples.items():
             self.samples[key] = self.samples.get(key, []) + values
             self.units[key] = other.units[key]

@@ -41,7 +41,7 @@ def each(workload, *subjects):
 
 CASES = [
     Case("haul", LINKS, each(Haul(), phaul("runc"), RuncStopAndCopy, PageServer)),
-    Case("idle", LINKS, each(Memory("1G"), phaul("runc"), RuncStopAndCopy, PageServer, Iperf3), quick=LINKS),
+    Case("idle", LINKS, each(Memory("1G"), phaul("runc"), RuncStopAndCopy, PageServer, Iperf3, PlainCopy), quick=LINKS),
     Case("freeze", ("bare",), each(Memory("256M"), phaul("runc"), RuncStopAndCopy) + each(Memory("4G"), phaul("runc")), quick=("bare",)),
     Case("idle-4G", LINKS, each(Memory("4G"), phaul("runc"), PageServer)),
     Case("zero", LINKS, each(Memory("1G", "zero"), phaul("runc"), RuncStopAndCopy), quick=("bare",)),

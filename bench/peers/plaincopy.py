@@ -19,6 +19,10 @@ stamp copy
 receive "$DIR"
 """
 
+    def move(self, workload):
+        more = super().move(workload)
+        return {**more, "bulk speed": ("MB/s", workload.bytes / more["copy"][1] / 1e3)}
+
     def house(self, workload):
         self.field.run("alpha", "sh", "-c", 'head -c "$0" /dev/urandom >/tmp/move/file', str(workload.bytes))
         self.tree = BareTree(self.rig)
