@@ -20,11 +20,17 @@ from workloads.processes import Processes
 from workloads.redis import Redis
 
 LINKS = ("bare", "1gbit")
+phauls = []  # what makes a phaul
 
 
 def phaul(kind, *options):
     """phaul with containers of that kind, as a subject to be made for a rig."""
-    return lambda rig: Phaul(rig, kind, options)
+
+    def make(rig):
+        return Phaul(rig, kind, options)
+
+    phauls.append(make)
+    return make
 
 
 @dataclass
@@ -32,7 +38,11 @@ class Case:
     name: str  # of --only, with @LINK
     links: tuple
     pairs: list  # (workload, subject's maker)
-    quick: tuple = ()  # the links on which make bench-quick measures it
+    quick: tuple = ()  # the links on which make bench-quick measures it: phaul, and of its peers those that the bars compare it with
+    quick_peers: tuple = ()
+
+    def pairs_of(self, quick):
+        return [pair for pair in self.pairs if not quick or pair[1] in (*self.quick_peers, *phauls)]
 
 
 def each(workload, *subjects):
@@ -41,7 +51,8 @@ def each(workload, *subjects):
 
 CASES = [
     Case("haul", LINKS, each(Haul(), phaul("runc"), RuncStopAndCopy, PageServer)),
-    Case("idle", LINKS, each(Memory("1G"), phaul("runc"), RuncStopAndCopy, PageServer, Iperf3, PlainCopy), quick=LINKS),
+    Case("idle", LINKS, each(Memory("1G"), phaul("runc"), RuncStopAndCopy, PageServer, Iperf3, PlainCopy), quick=LINKS,
+         quick_peers=(RuncStopAndCopy, Iperf3)),
     Case("freeze", ("bare",), each(Memory("256M"), phaul("runc"), RuncStopAndCopy) + each(Memory("4G"), phaul("runc")), quick=("bare",)),
     Case("idle-4G", LINKS, each(Memory("4G"), phaul("runc"), PageServer)),
     Case("zero", LINKS, each(Memory("1G", "zero"), phaul("runc"), RuncStopAndCopy), quick=("bare",)),
@@ -55,7 +66,7 @@ CASES = [
       for name, size, peer in (("", "1G", RuncStopAndCopy), ("-4G", "4G", PageServer))),
     Case("redis", LINKS, each(Redis(), phaul("runc"), RuncStopAndCopy, PlainCopy), quick=("bare",)),
     *(Case(f"processes-{count}", ("bare",), each(Processes(count), phaul("pid"), PageServer)) for count in (1, 16, 64)),
-    Case("docker", LINKS, each(Memory("256M"), phaul("docker"), Docker), quick=("bare",)),
+    Case("docker", LINKS, each(Memory("256M"), phaul("docker"), Docker), quick=("bare",), quick_peers=(Docker,)),
     Case("podman", LINKS, each(Memory("256M"), phaul("podman"), Podman)),
     Case("files", LINKS, each(Files(), phaul("pid"), RsyncAndCriu)),
 ]
