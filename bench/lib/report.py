@@ -27,7 +27,9 @@ than absolute times do: both hosts, the link, the clients and the observer share
 - **wire**: what the counters of the source's link say, beats and clients included. **CPU**: of all processes of the host, the workload
   included. **Peak**: processes' memory and files in memory, above what the host had before; page cache not included.
 - **throughput**: work done per second from the first command to the last, downtime left out, of that in the second before.
-- **bulk**: phaul's first round (TLS on), and one TCP stream of iperf3.
+- **bulk**: phaul's first round (TLS on), one TCP stream of iperf3, and the plain copy of a file from memory to memory.
+- **phaul runc**, **phaul docker**, ... move the container; **phaul pid** beside an engine moves the same workload as a bare process tree, by a
+  phaul that did not know that engine yet.
 
 Each sample moves a workload that was started for it, and that verifies itself afterwards; the first turn only warms up. How each subject is
 driven is a file in bench/peers, two short scripts in most; what is moved is a file in bench/workloads. The peers' images lie in memory
