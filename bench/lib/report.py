@@ -10,7 +10,8 @@ PAGE = os.path.join(TOP, "docs", "benchmarks.md")
 PLOTS = os.path.join(TOP, "docs", "benchmarks")
 COLUMNS = (("downtime", "downtime, ms"), ("total", "total, ms"), ("wire", "wire, MiB"), ("cpu source", "CPU source, s"),
            ("cpu target", "CPU target, s"), ("peak source", "peak source, MiB"), ("peak target", "peak target, MiB"),
-           ("throughput", "throughput, %"), ("bulk speed", "bulk, MB/s"))
+           ("throughput", "throughput, %"), ("bulk speed", "bulk, MB/s"),
+           ("others", "others' CPU, %"))
 # What becomes of a page's sections: the metric, its title, its unit, the file.
 PLOTTED = (("downtime", "Downtime, as seen from a third host", "ms", "downtime"), ("total", "From the first command to the last", "ms", "total"),
            ("bulk speed", "Bulk copy, first round", "MB/s", "bulk"))
@@ -27,6 +28,8 @@ than absolute times do: both hosts, the link, the clients and the observer share
 - **wire**: what the counters of the source's link say, beats and clients included. **CPU**: of all processes of the host, the workload
   included. **Peak**: processes' memory and files in memory, above what the host had before; page cache not included.
 - **throughput**: work done per second from the first command to the last, downtime left out, of that in the second before.
+- **others' CPU**: how much of this machine's processors went to what belongs to no host of the lab meanwhile (the kernel's part of the network
+  included): where that is large, figures are worse than they could be.
 - **bulk**: phaul's first round (TLS on), one TCP stream of iperf3, and the plain copy of a file from memory to memory.
 - **phaul runc**, **phaul docker**, ... move the container; **phaul pid** beside an engine moves the same workload as a bare process tree, by a
   phaul that did not know that engine yet.

@@ -24,10 +24,11 @@ LINKS = {"bare": ("bare veth", None), "1gbit": ("1 Gbit/s", "1gbit")}
 
 @dataclass
 class Counters:
-    """What has been used until now: bytes on the source's link, processor seconds of each host."""
+    """What has been used until now: bytes on the source's link, processor seconds of each host and of the whole machine."""
 
     wire: int
     cpu: dict
+    busy: float
 
 
 @dataclass
@@ -39,8 +40,16 @@ class Seen:
     wire_bytes: int
     cpu_s: dict
     peak_bytes: dict
+    others: float  # of the machine's processors, taken by what is in none of the hosts
     throughput: float | None
     more: dict = member(default_factory=dict)
+
+
+def busy_seconds():
+    """Of all processors together, since the machine started."""
+    with open("/proc/stat", encoding="ascii") as file:
+        user, nice, system, _idle, _iowait, irq, softirq, steal = (int(number) for number in file.readline().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 class Groups:
@@ -102,7 +111,7 @@ class Rig:
         self.beat_number = 0
         try:
             self.observer = self.field.observer("observer", OBSERVER_PORT)
-            self.groups = {host: Groups(name, host) for host in HOSTS}
+            self.groups = {host: Groups(name, host) for host in (*HOSTS, "observer")}
             self.init = {host: int(self.field.lab("pid", host)) for host in HOSTS}
         except BaseException:
             self.close()
@@ -152,7 +161,7 @@ class Rig:
     def counters(self):
         with open(f"/proc/{self.init['alpha']}/net/dev", encoding="ascii") as file:
             fields = next(line for line in file if line.strip().startswith("eth0:")).split(":", 1)[1].split()
-        return Counters(int(fields[0]) + int(fields[8]), {host: group.cpu_seconds() for host, group in self.groups.items()})
+        return Counters(int(fields[0]) + int(fields[8]), {host: group.cpu_seconds() for host, group in self.groups.items()}, busy_seconds())
 
     def rate_of(self, work, seconds=1.0):
         """Units of work per second of the workload as it is."""
@@ -167,7 +176,7 @@ class Rig:
         the downtime left out, of what it did per second before.
         """
         usual = self.rate_of(work) if work else None
-        watch = MemoryWatch(self.groups)
+        watch = MemoryWatch({host: self.groups[host] for host in HOSTS})
         self.observer.mark("move")
         done, before, began = work() if work else 0, self.counters(), time.monotonic()
         try:
@@ -176,12 +185,12 @@ class Rig:
             total_ms, peak = (time.monotonic() - began) * 1000, watch.end()
         wait_for("a beat after the move", lambda: (self.beats() or {"silent_ms": 1e9})["silent_ms"] < 100)
         after, downtime_ms = self.counters(), self.beats()["longest_gap_ms"]
-        elapsed_ms = (time.monotonic() - began) * 1000
-        throughput = None
+        elapsed_ms, throughput = (time.monotonic() - began) * 1000, None
+        cpu = {host: after.cpu[host] - before.cpu[host] for host in self.groups}
+        others = max(0.0, after.busy - before.busy - sum(cpu.values())) / (elapsed_ms / 1000 * os.cpu_count())
         if usual:
             throughput = (work() - done) / ((elapsed_ms - downtime_ms) / 1000) / usual
-        return Seen(downtime_ms, total_ms, after.wire - before.wire, {host: after.cpu[host] - before.cpu[host] for host in HOSTS},
-                    peak, throughput, more)
+        return Seen(downtime_ms, total_ms, after.wire - before.wire, cpu, peak, others, throughput, more)
 
 
 def note(figures: Figures, rig, workload, subject, seen):
@@ -194,6 +203,7 @@ def note(figures: Figures, rig, workload, subject, seen):
     add("cpu target", "s", seen.cpu_s["beta"])
     add("peak source", "MiB", seen.peak_bytes["alpha"] / 2**20)
     add("peak target", "MiB", seen.peak_bytes["beta"] / 2**20)
+    add("others", "%", 100 * seen.others)
     if seen.throughput is not None:
         add("throughput", "%", 100 * seen.throughput)
     for metric, (unit, value) in seen.more.items():
