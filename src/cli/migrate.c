@@ -118,7 +118,7 @@ static const struct option_table check_table = {
 	entries
 };
 
-static int check_workload(const char *type, const char *id, struct error *err)
+int cli_check_workload(const char *type, const char *id, struct error *err)
 {
 	uint64_t ignored;
 
@@ -218,7 +218,7 @@ static int make_options(const struct settings *s, struct migration_options *o, s
 	if (!r)
 		r = make_convergence(s, o, err);
 	if (!r)
-		r = check_workload(o->type, o->id, err);
+		r = cli_check_workload(o->type, o->id, err);
 	if (!r && endpoint_parse(s->to, &o->target, err) < 0)
 		r = error_wrap(err, "--to");
 	for (; !r && s->addresses[o->n_addresses]; o->n_addresses++)

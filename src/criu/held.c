@@ -118,10 +118,12 @@ int criu_held_new(const struct criu_options *options, struct criu_held **ret, st
 	snprintf(h->images, sizeof(h->images), "%s", options->images_directory);
 	snprintf(h->work, sizeof(h->work), "%s", options->work_directory);
 	snprintf(h->directory, sizeof(h->directory), "%.*s/engine", PATH_MAX - 64, options->work_directory);
-	snprintf(h->view, sizeof(h->view), "%.*s/view", PATH_MAX - 32, h->directory);
+	snprintf(h->view, sizeof(h->view), "%.*s.view", PATH_MAX - 32, options->images_directory);
 	snprintf(h->config, sizeof(h->config), "%.*s/criu.conf", PATH_MAX - 32, h->directory);
 	snprintf(h->log, sizeof(h->log), "%.*s/restore.log", PATH_MAX - 32, h->work);
-	r = dir_make(h->view, 0700);
+	r = dir_make(h->directory, 0700);
+	if (!r)
+		r = dir_make(h->view, 0700);
 	if (r < 0)
 		r = error_errno(err, -r, "cannot make %s", h->view);
 	if (!r)
@@ -195,7 +197,7 @@ int criu_held_await(struct criu_held *h, struct process *engine, const char *wor
 	}
 }
 
-/* Every image but the inventory, by a link: the file system is the same. */
+/* Every image but the inventory, beside the pipe. Not by symbolic links: restored tasks open them too, from within other roots. */
 static int link_images(struct criu_held *h, struct error *err)
 {
 	_cleanup_closedir_ DIR *d = opendir(h->images);

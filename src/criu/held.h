@@ -15,7 +15,7 @@
 
 struct criu_held;
 
-/* Makes the pipe, the socket, the configuration below options->work_directory. options as for criu_start(), of which engines decide root, external
+/* Makes the socket and the configuration below options->work_directory, the directory with the pipe beside the images: IMAGES.view. options as for criu_start(), of which engines decide root, external
  * and cgroups themselves. Starts nothing. */
 int criu_held_new(const struct criu_options *options, struct criu_held **ret, struct error *err);
 

@@ -224,11 +224,11 @@ static void last_stderr_line(const struct criu_job *job, char *text, size_t size
 
 static bool is_script(const CriuRpc__Response *response, const char *name)
 {
-	return name && response->type == CRIU_RPC__TYPE__NOTIFY && response->notify && response->notify->script &&
+	return response->type == CRIU_RPC__TYPE__NOTIFY && response->notify && response->notify->script &&
 	       strcmp(response->notify->script, name) == 0;
 }
 
-int job_follow(struct criu_job *job, const char *before, const char *last, int cancel_fd,
+int job_follow(struct criu_job *job, const char *const *before, const char *last, int cancel_fd,
 	       void (*seen)(struct criu_job *job, const CriuRpc__Response *response, bool is_refused_end))
 {
 	uint64_t deadline_ns = DEADLINE_NEVER;
@@ -250,7 +250,9 @@ int job_follow(struct criu_job *job, const char *before, const char *last, int c
 		if (is_notify && response->notify && response->notify->script)
 			log_debug("CRIU says %s", response->notify->script);
 		is_last = is_script(response, last);
-		is_before = is_script(response, before);
+		is_before = false;
+		for (const char *const *name = before; name && *name; name++)
+			is_before = is_before || is_script(response, *name);
 		seen(job, response, is_last && cancelled);
 		criu_rpc__response__free_unpacked(response, NULL);
 		if ((is_last || is_before) && !cancelled)

@@ -16,6 +16,7 @@
 #define MIGRATION_CHANNELS_DEFAULT 2
 #define MIGRATION_ADDRESSES_MAX 64
 #define MIGRATION_SYNC_PATHS_MAX 64
+#define MIGRATION_PASSES_MAX (MIGRATION_SYNC_PATHS_MAX + WORKLOAD_TREES_MAX)
 #define MIGRATION_ITERATIONS_MAX 256
 #define MIGRATION_PHASES_MAX 16
 #define MIGRATION_REGIONS_MAX 4
@@ -31,7 +32,8 @@ struct migration_options {
 	bool force; /* go on although obstacles refuse (those that CRIU itself may survive) */
 	bool skip_cpu_check, skip_criu_check;
 	bool shell_job, keep_images, compress;
-	const char *runtime, *engine, *target_engine, *target_id, *target_bundle; /* driver.h, driver_options; NULL: the usual */
+	const char *runtime, *engine, *target_engine, *target_id,
+		*target_bundle; /* driver.h, driver_options; NULL: the usual */
 	bool remove_source;
 	bool pre_copy; /* false: everything is copied in the freeze */
 	uint64_t max_downtime_ms;
@@ -102,6 +104,9 @@ struct migration_result {
 	uint64_t pages_referenced; /* of CRIU's images, not sent again */
 	uint64_t image_bytes;
 	uint64_t sync_ns, sync_final_ns;
+	uint32_t sync_passes;
+	uint64_t sync_final_names;	       /* on the last passes' lists */
+	char sync_final_whole[ERROR_TEXT_MAX]; /* why the last pass of a tree looked at all of it, "" when none did */
 	uint64_t faults, pages_filled, fault_ns_max, fill_ns;
 	uint32_t pager_replaced;
 	uint32_t reconnects; /* before the freeze */

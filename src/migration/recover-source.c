@@ -12,9 +12,11 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "criu/criu.h"
+#include "migration/container-net.h"
 #include "migration/recover.h"
 #include "migration/subject.h"
 #include "migration/tasks.h"
+#include "net/leftovers.h"
 #include "migration/throttle.h"
 
 #define CRIU_MS 60000 /* to roll a dump back */
@@ -31,6 +33,19 @@ static void remove_criu_table(const struct journal *j)
 		return;
 	if (net_criu_table_remove(table, &err) < 0)
 		log_warning("%s", err.text);
+}
+
+/* A container's network, of the task that is there. */
+static void return_network(const struct journal *j, pid_t root)
+{
+	struct container_net net = CONTAINER_NET_NONE;
+	struct error err = { 0 };
+
+	if (!journal_fact_number(j, "muted") || !root)
+		return;
+	if (container_net_open_pid(root, &net, &err) < 0 || container_net_return(&net, journal_id(j), &err) < 0)
+		log_warning("%s", err.text);
+	container_net_free(&net);
 }
 
 static void return_addresses(const struct journal *j)
@@ -54,6 +69,9 @@ static int take_back(struct journal *j, const struct noted_tasks *tasks, const c
 		if (root) /* a CRIU that was killed leaves connections under repair */
 			criu_end_tcp_repair(root);
 		return_addresses(j);
+		return_network(j, root);
+		if (net_leftovers_remove(journal_id(j), true, err) < 0)
+			log_warning("%s", err->text);
 		remove_criu_table(j);
 		noted_tasks_continue(tasks);
 	}

@@ -297,6 +297,9 @@ static void *final_main(void *arg)
 
 	if (fd >= 0)
 		s->final_result = answer_criu(s, fd, &s->final_error);
+	/* While CRIU dumps; unless it makes names in the trees itself. */
+	if (!s->final_result && s->hidden && !s->way.link_remap)
+		s->final_result = source_sync_final_begin(s, &s->final_error);
 	return NULL;
 }
 

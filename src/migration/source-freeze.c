@@ -32,7 +32,7 @@ void source_undo_arm(struct source *s)
 	s->engine_armed = false;
 }
 
-/* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. */
+/* Everything that can be done before the freeze: the target will hold what comes for the addresses and has its CRIU warm, ours is started. */
 int source_stage_arm(struct source *s, struct error *err)
 {
 	struct criu_options options = {
@@ -52,6 +52,9 @@ int source_stage_arm(struct source *s, struct error *err)
 	CONTROL_OF(request, arm, ARM, &arm);
 	int r;
 
+	r = source_sync_arm(s, err);
+	if (r < 0)
+		return r;
 	convert_way_to_wire(&s->way, &way);
 	arm.way = &way;
 	source_engine_patience(s, true);
@@ -138,14 +141,8 @@ static int send_rest(struct source *s, struct error *err)
 	int r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);
 
 	log_debug("images sent, %u files", s->images.files);
-	if (!r && source_passes(s))
-		r = source_touch_mapped(s, err);
-	for (uint32_t i = 0; i < source_passes(s) && !r; i++) {
-		uint64_t before = clock_now_ns();
-
-		r = source_sync_pass(s, i, err);
-		s->result.sync_final_ns += clock_now_ns() - before;
-	}
+	if (!r)
+		r = source_sync_final_end(s, err);
 	if (!r)
 		r = source_early_finish(s, err);
 	if (r < 0)
@@ -229,6 +226,7 @@ static void tell_engine(struct source *s)
 {
 	struct error err = { 0 };
 
+	source_net_gone(s);
 	if (s->driver->moved && s->driver->moved(&s->workload, &s->driver_options, &err) < 0)
 		log_warning("it runs at the target, but here: %s", err.text);
 }

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/logs.h"
 #include "migration/hook.h"
 #include "migration/source-internal.h"
 
@@ -27,7 +28,7 @@ static const struct stage {
 	{ "connect", source_stage_connect, source_undo_connect, false },
 	{ "plan", source_stage_plan, NULL, false },
 	{ "begin", source_stage_begin, source_undo_begin, false },
-	{ "files", source_stage_sync, NULL, true },
+	{ "files", source_stage_sync, source_undo_sync, true },
 	{ "copy", source_stage_copy, source_undo_copy, true },
 	{ "arm", source_stage_arm, source_undo_arm, true },
 	{ "freeze", source_stage_freeze, source_undo_freeze, false },
@@ -54,6 +55,7 @@ int source_new(const struct migration_options *options, struct source **ret, str
 		free(s);
 		return error_errno(err, -r, "cannot make an id for the migration");
 	}
+	s->net = CONTAINER_NET_NONE;
 	uuid_format(&s->result.id, s->id_text);
 	snprintf(s->result.target, sizeof(s->result.target), "%s", options->target_text);
 	s->driver_options = (struct driver_options){ .synced_paths = options->sync_paths,
@@ -86,8 +88,9 @@ static void collect_bytes(struct source *s)
 
 	if (s->session.control)
 		sum += channel_bytes_out(s->session.control) + channel_bytes_in(s->session.control);
-	if (s->fs_channel)
-		sum += channel_bytes_out(s->fs_channel) + channel_bytes_in(s->fs_channel);
+	for (size_t i = 0; i < s->n_trees; i++)
+		if (s->trees[i].channel)
+			sum += channel_bytes_out(s->trees[i].channel) + channel_bytes_in(s->trees[i].channel);
 	if (s->sender)
 		sum += sender_bytes_out(s->sender);
 	s->result.bytes_wire = sum;
@@ -140,7 +143,8 @@ static void fail(struct source *s, struct error *err)
 	if (s->journal) {
 		struct error why = { 0 };
 
-		if (journal_enter(s->journal, STATE_ABORTED, err->text, &why) < 0)
+		logs_keep(s->work_directory, journal_place(s->journal), s->result.reason, sizeof(s->result.reason));
+		if (journal_enter(s->journal, STATE_ABORTED, s->result.reason, &why) < 0)
 			log_error("%s", why.text);
 	}
 	finish(s, s->result.outcome == OUTCOME_REFUSED ? OUTCOME_REFUSED : OUTCOME_ABORTED);
@@ -211,10 +215,11 @@ void source_free(struct source *s)
 	page_runs_free(&s->late_runs);
 	vma_flags_free(s->flags);
 	present_list_free(&s->present);
-	channel_free(s->fs_channel);
+	source_sync_free(s);
 	session_free(&s->session);
 	tls_identity_free(s->identity);
 	journal_free(s->journal);
+	container_net_free(&s->net);
 	checkpoint_way_free(&s->way);
 	workload_free(&s->workload);
 	obstacles_free(&s->obstacles);

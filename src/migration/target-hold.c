@@ -50,7 +50,7 @@ void target_lose_link(struct target *t, const struct error *failure)
 		return;
 	t->hold_until_ns = deadline_in_ms(t->reconnect_ms);
 	receiver_stop(t->receiver);
-	channel_free(TAKE_PTR(t->fs_channel));
+	target_end_passes(t);
 }
 
 /* In the place of the old one. */
@@ -89,9 +89,9 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 		t->resumed_copy = false;
 		return receiver_add(t->receiver, index, TAKE_PTR(channel), err);
 	}
-	if (kind == CHANNEL_KIND_DATA || t->fs_channel)
+	if (kind == CHANNEL_KIND_DATA || index >= MIGRATION_PASSES_MAX || t->fs_channels[index])
 		return error_set(err, EPROTO, "%s opened a channel that is not due", channel_peer(channel));
-	t->fs_channel = TAKE_PTR(channel);
+	t->fs_channels[index] = TAKE_PTR(channel);
 	return 0;
 }
 
@@ -210,7 +210,7 @@ static int go_on(struct target *t, struct error *err)
 	int r;
 
 	receiver_stop(t->receiver);
-	channel_free(TAKE_PTR(t->fs_channel));
+	target_end_passes(t);
 	part.state = STATE(RECEIVING);
 	part.here = true;
 	part.reason = (char *)"";

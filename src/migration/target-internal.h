@@ -7,8 +7,10 @@
 #include "driver/driver.h"
 #include "memory/pager.h"
 #include "memory/store.h"
+#include "migration/container-net.h"
 #include "migration/images.h"
 #include "migration/migration.h"
+#include "migration/pass.h"
 #include "migration/receiver.h"
 #include "migration/restorer.h"
 #include "migration/session.h"
@@ -43,7 +45,8 @@ struct target {
 	char work_directory[512], images_directory[544];
 	struct store *store;
 	struct receiver *receiver;
-	struct channel *fs_channel;
+	struct channel *fs_channels[MIGRATION_PASSES_MAX]; /* one for each path of the plan */
+	struct pass *passes[MIGRATION_PASSES_MAX];	   /* under way (target-sync.c) */
 	struct image_sink sink;
 	bool sink_open;
 
@@ -54,6 +57,8 @@ struct target {
 	bool prepared_place; /* the driver made something here: forget() is due on an abort */
 	struct restorer *restorer;
 	bool caught;		/* there may be a table that holds what arrives */
+	struct container_net net;
+	bool net_taken;
 	struct net_hold *hold;
 	struct net_hold_counts held;
 	size_t n_addresses_set; /* added here, to be taken away by an abort */
@@ -77,6 +82,8 @@ int target_on_ping(struct target *t, const Phaul__Wire__Control *m, struct error
 int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_round(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+int target_on_sync_end(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+int target_on_probe(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_take(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct error *err);
@@ -122,6 +129,10 @@ void target_rejoin(struct target *t);
 
 /* Whether a file pass may replace that path here; asked in the plan, and again before each pass, whatever the source forces. */
 bool target_may_sync(const struct target *t, const char *path);
+
+/* Whether files are on their way; ends all that are, and their channels. */
+bool target_syncs(const struct target *t);
+void target_end_passes(struct target *t);
 
 /* target-net.c. arm: before the freeze, what will arrive is to wait. take: the addresses are ours. release: the tasks run. settle: all is over. undo: of
  * arm and take. */

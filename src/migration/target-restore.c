@@ -7,17 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "fs/sync.h"
 #include "migration/convert.h"
 #include "migration/hook.h"
 #include "migration/recover.h"
-#include "migration/stream.h"
 #include "migration/target-internal.h"
 #include "migration/tasks.h"
 
@@ -127,7 +124,7 @@ int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct erro
 		return error_set(err, EPROTO, "the peer began without a plan");
 	t->keep_images = m->begin->keep_images;
 	t->data_channels = m->begin->data_channels;
-	t->further_channels = m->begin->data_channels + m->begin->fs_channel;
+	t->further_channels = m->begin->data_channels + m->begin->fs_channels;
 	t->reconnect_ms = MIN((int64_t)m->begin->reconnect_ms, (int64_t)RECONNECT_MAX_MS);
 	journal_expire(t->journals);
 	r = journal_create(t->journals, &t->id, &subject, &t->journal, err);
@@ -149,53 +146,6 @@ int target_on_round(struct target *t, const Phaul__Wire__Control *m, struct erro
 	part.number = m->round->number;
 	part.store_bytes = store_bytes(t->store);
 	return session_send(&t->session, &reply, err);
-}
-
-static int run_pass(struct target *t, const char *path, const int pair[2], struct error *err)
-{
-	struct stream_thread *pump = NULL;
-	struct error pumped = { 0 };
-	struct sync *sync = NULL;
-	int r, p;
-
-	/* The source pumps in any case, so do we: a refusal ends its rsync, and then it reads why. */
-	r = stream_thread_start(t->fs_channel, pair[0], t->options->cancel_fd, t->options->timeout_ms, &pump, err);
-	if (r < 0)
-		return r;
-	r = sync_receive_start(path, pair[1], &sync, err);
-	if (!r)
-		r = sync_finish(sync, t->options->cancel_fd, DEADLINE_NEVER, NULL, err);
-	shutdown(pair[1], SHUT_RDWR);
-	p = stream_thread_join(pump, &pumped);
-	/* A broken channel is the cause, rsync's end what followed. */
-	if (p < 0) {
-		r = p;
-		*err = pumped;
-	}
-	sync_free(sync);
-	return r;
-}
-
-int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error *err)
-{
-	Phaul__Wire__SyncDone part = PHAUL__WIRE__SYNC_DONE__INIT;
-	CONTROL_OF(reply, sync_done, SYNC_DONE, &part);
-	const char *path = target_pass_path(t, m->sync->path, err);
-	int pair[2], r;
-
-	if (!path)
-		return -err->number;
-	if (!t->fs_channel)
-		return error_set(err, EPROTO, "the peer wants to bring files without a channel for them");
-	r = session_send_ready(&t->session, err);
-	if (r < 0)
-		return r;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-		return error_errno(err, errno, "cannot make a socket pair for rsync");
-	r = run_pass(t, path, pair, err);
-	close(pair[0]);
-	close(pair[1]);
-	return r < 0 ? r : session_send(&t->session, &reply, err);
 }
 
 /* Who has to end before a later phaul takes up what a crash left. An engine's CRIU is only known once it has restored. */
@@ -293,7 +243,7 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	if (!r)
 		r = target_net_take(t, err);
 	checked = clock_now_ns();
-	if (!r && !t->restorer)
+	if (!r && (!t->restorer || target_syncs(t)))
 		r = error_set(err, EPROTO, "the peer did not let the target get ready for the freeze");
 	if (!r)
 		r = restorer_hold(t->restorer, t->options->cancel_fd, &t->root_pid, err);
@@ -364,7 +314,7 @@ int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct err
 		return r;
 	part.resume_ns = t->resumed_at_ns - began;
 	part.root_pid = t->root_pid;
-	part.held = net_hold_queues(t->hold);
+	part.held = net_hold_queues(t->hold) || net_hold_queues(t->net.hold);
 	part.held_packets = t->held.packets;
 	return session_send(&t->session, &reply, err);
 }
@@ -400,11 +350,12 @@ void target_undo(struct target *t)
 {
 	struct error err = { 0 };
 
+	target_net_undo(t); /* first: the source speaks again as soon as it hears of the end */
+	target_end_passes(t);
 	if (t->restorer && restorer_abort(t->restorer, &err) < 0)
 		log_error("%s", err.text);
 	restorer_free(TAKE_PTR(t->restorer));
 	pager_free(TAKE_PTR(t->pager));
-	target_net_undo(t);
 	receiver_free(TAKE_PTR(t->receiver));
 	store_free(TAKE_PTR(t->store));
 	target_forget_place(t);

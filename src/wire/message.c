@@ -204,6 +204,22 @@ static int check_finish(const Phaul__Wire__Finish *m, struct error *err)
 	return r;
 }
 
+static int check_begin(const Phaul__Wire__Begin *m, struct error *err)
+{
+	if (m->data_channels < 1 || m->data_channels > MESSAGE_CHANNELS_MAX)
+		return bad(err, "begin.data_channels");
+	return m->fs_channels <= MESSAGE_PASSES_MAX ? 0 : bad(err, "begin.fs_channels");
+}
+
+static int check_probe(const Phaul__Wire__Probe *m, struct error *err)
+{
+	int r = check_bytes(&m->name, 16, "probe.name", err);
+
+	if (!r)
+		r = check_bytes(&m->content, 16, "probe.content", err);
+	return r || m->path < MESSAGE_PASSES_MAX ? r : bad(err, "probe.path");
+}
+
 static int check_failure(const Phaul__Wire__Failure *m, struct error *err)
 {
 	int r;
@@ -239,11 +255,13 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 	case KIND(PLAN_REPLY):
 		return check_plan_reply(m->plan_reply, err);
 	case KIND(BEGIN):
-		return m->begin->data_channels >= 1 && m->begin->data_channels <= MESSAGE_CHANNELS_MAX
-			       ? 0
-			       : bad(err, "begin.data_channels");
+		return check_begin(m->begin, err);
 	case KIND(SYNC):
-		return m->sync->path < MESSAGE_SYNC_PATHS_MAX + MESSAGE_TREES_MAX ? 0 : bad(err, "sync.path");
+		return m->sync->path < MESSAGE_PASSES_MAX ? 0 : bad(err, "sync.path");
+	case KIND(SYNC_END):
+		return m->sync_end->path < MESSAGE_PASSES_MAX ? 0 : bad(err, "sync_end.path");
+	case KIND(PROBE):
+		return check_probe(m->probe, err);
 	case KIND(ARM):
 		return check_arm(m->arm, err);
 	case KIND(FINISH):
@@ -260,6 +278,7 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 	case KIND(ROUND):
 	case KIND(ROUND_DONE):
 	case KIND(SYNC_DONE):
+	case KIND(PROBE_REPLY):
 	case KIND(PREPARED):
 	case KIND(COMMIT):
 	case KIND(RUNNING):
