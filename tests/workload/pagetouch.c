@@ -60,8 +60,8 @@ static int memory_init(const struct options *options, struct memory *ret_memory)
 		return -EINVAL;
 	}
 	memory.generation = calloc(memory.pages, sizeof(*memory.generation));
-	memory.base =
-		mmap(NULL, memory.pages * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	memory.base = mmap(NULL, memory.pages * PAGE_BYTES, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (!memory.generation || memory.base == MAP_FAILED) {
 		complain("cannot map %zu pages: %s", memory.pages, strerror(errno));
 		free(memory.generation);
@@ -122,7 +122,8 @@ static int work(const struct options *options, struct memory *memory, struct bea
 			due_ns += options->period_ms * NS_PER_MS;
 			if (!memory_page_right(memory, i))
 				return complain_page(memory, i, beater, &beat);
-			page_fill(memory->base + i * PAGE_BYTES, PAGE_CONTENT_RANDOM, memory->seed, i, ++memory->generation[i]);
+			page_fill(memory->base + i * PAGE_BYTES, PAGE_CONTENT_RANDOM, memory->seed, i,
+				  ++memory->generation[i]);
 			beat.work++;
 		}
 		if (r < 0)
@@ -166,9 +167,13 @@ int main(int argc, char **argv)
 	struct beater beater;
 	if (optind != argc || memory_init(&options, &memory) < 0)
 		return EXIT_USAGE;
-	if (beater_open(&options.beats, &beater) < 0)
+	if (beater_open(&options.beats, &beater) < 0) {
+		free(memory.generation);
 		return EXIT_FAILURE;
+	}
 	struct sigaction action = { .sa_handler = on_verify };
 	sigaction(SIGUSR1, &action, NULL);
-	return work(&options, &memory, &beater) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	int r = work(&options, &memory, &beater);
+	free(memory.generation);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
