@@ -25,7 +25,9 @@ class Figures:
         return statistics.median(values) if values else None
 
     def subjects(self, workload, link):
-        return list(dict.fromkeys(key[1] for key in self.samples if (key[0], key[2]) == (workload, link)))
+        """phaul first, then in the order in which they came."""
+        found = dict.fromkeys(key[1] for key in self.samples if (key[0], key[2]) == (workload, link))
+        return sorted(found, key=lambda subject: not subject.startswith("phaul"))
 
     def cases(self):
         """(workload, link) pairs."""
