@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -218,6 +219,16 @@ static int summary_compare(const void *a, const void *b)
 	return memcmp(((const struct journal_summary *)a)->id.bytes, ((const struct journal_summary *)b)->id.bytes, 16);
 }
 
+/* A crash, or a full disk, came before the first record: nothing had begun. */
+static bool is_empty(const char *directory, const char *name)
+{
+	struct stat st;
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/%s/journal", directory, name);
+	return stat(path, &st) == 0 && !st.st_size && !is_locked(path);
+}
+
 int journal_list(const char *directory, struct journal_summary **ret, size_t *ret_n, struct error *err)
 {
 	_cleanup_closedir_ DIR *dir = opendir(directory);
@@ -235,7 +246,8 @@ int journal_list(const char *directory, struct journal_summary **ret, size_t *re
 		if (!uuid_parse(entry->d_name, &id))
 			continue;
 		if (journal_read(directory, &id, &one, &why) < 0) {
-			log_warning("%s", why.text);
+			if (!is_empty(directory, entry->d_name))
+				log_warning("%s", why.text);
 			continue;
 		}
 		bigger = reallocarray(list, n + 1, sizeof(*list));
@@ -253,6 +265,25 @@ int journal_list(const char *directory, struct journal_summary **ret, size_t *re
 	return 0;
 }
 
+static void expire_empty(const char *directory)
+{
+	_cleanup_closedir_ DIR *dir = opendir(directory);
+	int64_t now = (int64_t)time(NULL);
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		char path[4096];
+		struct uuid id;
+
+		if (!uuid_parse(entry->d_name, &id) || !is_empty(directory, entry->d_name) ||
+		    now - made_at_s(&id) < EMPTY_KEEP_S)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name);
+		if (dir_remove(path) < 0)
+			log_warning("cannot remove the empty journal %s", path);
+	}
+}
+
 void journal_expire(const char *directory)
 {
 	_cleanup_free_ struct journal_summary *list = NULL;
@@ -261,6 +292,7 @@ void journal_expire(const char *directory)
 	size_t n = 0, left = 0;
 	char path[4096], id[UUID_TEXT_SIZE];
 
+	expire_empty(directory);
 	if (journal_list(directory, &list, &n, &err) < 0) {
 		log_warning("%s", err.text);
 		return;

@@ -221,6 +221,11 @@ int journal_create(const char *directory, const struct uuid *id, const struct jo
 	*ret = j;
 	return 0;
 fail:
+	/* Nothing has begun: no journal without a record is left, on a full disk for one. Somebody else's is not ours. */
+	if (j->fd >= 0)
+		dir_remove(j->place);
+	else
+		rmdir(j->place); /* does nothing to one that holds something */
 	journal_free(j);
 	return r;
 }

@@ -110,8 +110,10 @@ enum migration_side journal_word(const char *directory, const struct uuid *id);
 
 #define JOURNAL_KEEP 200
 #define JOURNAL_KEEP_S (30LL * 24 * 3600)
+#define EMPTY_KEEP_S 3600
 
-/* Removes finished journals that are older than JOURNAL_KEEP_S or not among the newest JOURNAL_KEEP. Failures are logged. */
+/* Removes finished journals that are older than JOURNAL_KEEP_S or not among the newest JOURNAL_KEEP, and those without
+ * any record that are older than EMPTY_KEEP_S. Failures are logged. */
 void journal_expire(const char *directory);
 
 /* All migrations of a directory, oldest first; *ret is malloc'ed. A journal that cannot be read is logged and left out. */

@@ -153,10 +153,26 @@ static enum handover_verdict ask(struct journal *j, const struct recover_options
 	return verdict;
 }
 
+/* It runs there, and may still need what is here. */
+static int serve_rest(struct journal *j, const struct recover_options *o, struct error *err)
+{
+	struct handover_link link = { 0 };
+	int r;
+
+	if (!journal_fact(j, RECOVER_SPACES)[0])
+		return 0;
+	r = make_link(j, o, &link, err);
+	if (!r)
+		r = recover_serve_pages(j, &link, o->reconnect_ms, err);
+	tls_identity_free(link.identity);
+	return r;
+}
+
 static int end_committed(struct journal *j, const struct recover_options *o, const struct noted_tasks *tasks,
 			 enum migration_outcome *ret, struct error *err)
 {
 	enum handover_verdict verdict;
+	int r;
 
 	noted_process_await(j, "criu", deadline_in_ms(CRIU_MS));
 	if (journal_same_boot(j) && !noted_tasks_held(tasks)) {
@@ -172,6 +188,10 @@ static int end_committed(struct journal *j, const struct recover_options *o, con
 					   : ask(j, o, err);
 	switch (verdict) {
 	case HANDOVER_RUNNING:
+		*ret = OUTCOME_UNKNOWN;
+		r = o->keep == SIDE_TARGET ? 0 : serve_rest(j, o, err);
+		if (r < 0)
+			return r;
 		*ret = OUTCOME_MIGRATED;
 		return settle(j, tasks, o->keep ? "the operator keeps the target's copy" : NULL, err);
 	case HANDOVER_ABORTED:

@@ -7,10 +7,9 @@
  *
  * Small frames are gathered in an output buffer so that scattered pages do not cost a system call each.
  */
-#include "migration/sender.h"
+#include "migration/sender-internal.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -18,43 +17,9 @@
 #include "memory/tracker.h"
 #include "wire/frame.h"
 
-#define PIECE_RUNS 64		  /* runs in one piece at most */
-#define GATHER_BYTES (256U << 10) /* frames are collected up to that */
+#define PIECE_RUNS 64 /* runs in one piece at most */
 #define RATE_SAMPLE_BYTES (8U << 20)
 #define GATHER_LARGEST (32U << 10) /* larger payloads go directly */
-
-struct sender_thread {
-	struct sender *sender;
-	struct channel *channel;
-	pthread_t thread;
-	bool started;
-	uint32_t started_at; /* turns before it was started are not its own */
-	struct codec *codec;
-	struct page_runs sent; /* in this round, in the order it went */
-	uint8_t *pages;	       /* one piece */
-	uint8_t *gather;
-	size_t gathered;
-	uint64_t write_bytes, write_ns;	 /* since the link's rate was last told to the codec */
-	struct sender_counters counters; /* of the piece at hand; added under the lock */
-};
-
-struct sender {
-	pthread_mutex_t lock;
-	pthread_cond_t work, done;
-	const struct page_runs *runs;
-	size_t next_run;
-	uint64_t next_page; /* within that run */
-	uint32_t round;	    /* of the barrier */
-	uint32_t turn;	    /* one per start; threads compare it with the one they finished */
-	uint32_t busy;	    /* threads that have not sent the barrier yet */
-	bool stop, compress;
-	struct error failure; /* number != 0: a thread failed */
-	struct sender_counters this_round, all;
-	uint64_t bytes_before; /* on channels that are gone */
-	struct dedup_index *dedup;
-	size_t n_threads;
-	struct sender_thread *threads;
-};
 
 struct piece {
 	struct page_run runs[PIECE_RUNS];
@@ -286,7 +251,7 @@ static int thread_round(struct sender_thread *t, uint32_t round, struct error *e
 	return channel_write(t->channel, barrier, sizeof(barrier), err);
 }
 
-static void *thread_main(void *arg)
+void *sender_thread_main(void *arg)
 {
 	struct sender_thread *t = arg;
 	struct sender *s = t->sender;
@@ -314,60 +279,6 @@ static void *thread_main(void *arg)
 	}
 	pthread_mutex_unlock(&s->lock);
 	return NULL;
-}
-
-static int thread_start(struct sender_thread *t, bool compress, struct error *err)
-{
-	int r = codec_new(compress, &t->codec, err);
-
-	if (r < 0)
-		return r;
-	t->started_at = t->sender->turn;
-	t->pages = aligned_alloc(PAGE_BYTES, CODEC_PIECE_PAGES * PAGE_BYTES);
-	t->gather = malloc(GATHER_BYTES);
-	if (!t->pages || !t->gather)
-		return error_set(err, ENOMEM, "no memory for a data channel");
-	r = pthread_create(&t->thread, NULL, thread_main, t);
-	if (r)
-		return error_errno(err, r, "cannot start a thread for a data channel");
-	t->started = true;
-	return 0;
-}
-
-int sender_new(struct channel **channels, size_t n, struct dedup_index *dedup, bool compress, struct sender **ret,
-	       struct error *err)
-{
-	struct sender *s = calloc(1, sizeof(*s));
-	pthread_condattr_t attr;
-	int r = 0;
-
-	if (s)
-		s->threads = calloc(n, sizeof(*s->threads));
-	if (!s || !s->threads) {
-		free(s);
-		return error_set(err, ENOMEM, "no memory for the data channels");
-	}
-	pthread_mutex_init(&s->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->work, &attr);
-	pthread_cond_init(&s->done, &attr);
-	pthread_condattr_destroy(&attr);
-	s->dedup = dedup;
-	s->compress = compress;
-	s->n_threads = n;
-	for (size_t i = 0; i < n; i++) {
-		s->threads[i].sender = s;
-		s->threads[i].channel = TAKE_PTR(channels[i]);
-	}
-	for (size_t i = 0; i < n && !r; i++)
-		r = thread_start(&s->threads[i], compress, err);
-	if (r < 0) {
-		sender_free(s);
-		return r;
-	}
-	*ret = s;
-	return 0;
 }
 
 int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, bool again, struct error *err)
@@ -461,61 +372,4 @@ uint64_t sender_bytes_out(struct sender *s)
 	for (size_t i = 0; i < s->n_threads; i++)
 		sum += s->threads[i].channel ? channel_bytes_out(s->threads[i].channel) : 0;
 	return sum;
-}
-
-void sender_stop(struct sender *s)
-{
-	pthread_mutex_lock(&s->lock);
-	s->stop = true;
-	pthread_cond_broadcast(&s->work);
-	pthread_mutex_unlock(&s->lock);
-	s->bytes_before = sender_bytes_out(s);
-	for (size_t i = 0; i < s->n_threads; i++) {
-		struct sender_thread *t = &s->threads[i];
-
-		if (t->channel)
-			channel_shutdown(t->channel);
-		if (t->started)
-			pthread_join(t->thread, NULL);
-		t->started = false;
-		channel_free(TAKE_PTR(t->channel));
-		codec_free(TAKE_PTR(t->codec));
-		free(TAKE_PTR(t->pages));
-		free(TAKE_PTR(t->gather));
-	}
-}
-
-const struct page_runs *sender_sent(const struct sender *s, size_t channel)
-{
-	return &s->threads[channel].sent;
-}
-
-int sender_rejoin(struct sender *s, struct channel **channels, struct error *err)
-{
-	int r = 0;
-
-	s->stop = false;
-	s->busy = 0;
-	s->failure = (struct error){ 0 };
-	for (size_t i = 0; i < s->n_threads; i++) {
-		s->threads[i].channel = TAKE_PTR(channels[i]);
-		s->threads[i].gathered = 0;
-	}
-	for (size_t i = 0; i < s->n_threads && !r; i++)
-		r = thread_start(&s->threads[i], s->compress, err);
-	return r;
-}
-
-void sender_free(struct sender *s)
-{
-	if (!s)
-		return;
-	sender_stop(s);
-	for (size_t i = 0; i < s->n_threads; i++)
-		page_runs_free(&s->threads[i].sent);
-	pthread_mutex_destroy(&s->lock);
-	pthread_cond_destroy(&s->work);
-	pthread_cond_destroy(&s->done);
-	free(s->threads);
-	free(s);
 }

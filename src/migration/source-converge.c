@@ -21,7 +21,7 @@
 
 #define MAPS_BYTES_MAX (64U << 20)
 
-void source_converge_begin(struct source *s)
+void source_converge_channels(struct source *s)
 {
 	sender_set_pacer(s->sender, &s->pacer);
 	for (size_t i = 0; i < s->n_trees; i++)
@@ -301,6 +301,44 @@ int source_converge_check(struct source *s, struct error *err)
 	/* What is not sent by now stays in our lists; the decision after the round is made of it. */
 	s->timed_out = true;
 	return sender_cut(s->sender, &s->left) < 0 ? error_set(err, ENOMEM, "no memory for the lists of pages") : 0;
+}
+
+void source_converge_pause(struct source *s)
+{
+	struct error err = { 0 };
+
+	if (s->throttle_percent && throttle_end(s->throttle, &err) < 0)
+		log_error("%s", err.text);
+}
+
+int source_converge_keep(struct source *s, struct page_runs *rest, struct error *err)
+{
+	_cleanup_page_bits_ struct page_bits *known = NULL;
+	int r;
+
+	if (!s->timed_out)
+		return 0;
+	r = page_bits_new(&known);
+	if (!r)
+		r = page_bits_set_runs(known, &s->left);
+	if (!r)
+		r = page_runs_select(rest, known, false, &s->left);
+	if (r < 0)
+		return error_set(err, ENOMEM, "no memory for the lists of pages");
+	page_runs_free(rest);
+	return 0;
+}
+
+int source_converge_go_on(struct source *s, struct error *err)
+{
+	_cleanup_free_ pid_t *pids = NULL, *image_pids = NULL;
+	size_t n;
+	int r;
+
+	if (!s->throttle_percent)
+		return 0;
+	r = s->driver->processes(&s->workload, &pids, &image_pids, &n, err);
+	return r < 0 ? r : throttle_set(s->throttle, pids, n, s->throttle_percent, err);
 }
 
 int source_converge_let_go(struct source *s, struct error *err)

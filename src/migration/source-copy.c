@@ -59,10 +59,12 @@ int source_open_channels(struct source *s, struct error *err)
 		r = open_further_channel(s, CHANNEL_KIND_DATA, n, &channels[n], err), n++;
 	for (uint32_t i = 0; i < s->n_trees && !r; i++)
 		r = open_further_channel(s, CHANNEL_KIND_FS, i, &s->trees[i].channel, err);
-	if (!r && s->sender)
-		return sender_rejoin(s->sender, channels, err);
 	if (!r)
-		return sender_new(channels, n, s->dedup, s->options->compress, &s->sender, err);
+		r = s->sender ? sender_rejoin(s->sender, channels, err)
+			      : sender_new(channels, n, s->dedup, s->options->compress, &s->sender, err);
+	if (!r)
+		source_converge_channels(s);
+	/* What the sender did not take over. */
 	while (n)
 		channel_free(channels[--n]);
 	return r;
@@ -99,8 +101,6 @@ int source_stage_begin(struct source *s, struct error *err)
 	source_engine_patience(s, false);
 	if (!r)
 		r = source_open_channels(s, err);
-	if (!r)
-		source_converge_begin(s);
 	return r < 0 ? r : journal_enter(s->journal, STATE_COPYING, NULL, err);
 }
 
@@ -264,16 +264,19 @@ static int await_round_done(struct source *s, struct error *err)
 	return session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_ROUND_DONE, NULL, err);
 }
 
-/* While a long round goes on nothing else is said on the control channel: show that we are there. */
-int source_keep_alive(struct source *s, struct error *err)
+int source_ping(struct source *s, struct error *err)
 {
 	Phaul__Wire__Ping ping = PHAUL__WIRE__PING__INIT;
 	CONTROL_OF(request, ping, PING, &ping);
 
-	if (clock_now_ns() - s->spoke_ns < KEEP_ALIVE_MS * NS_PER_MS)
-		return 0;
 	s->spoke_ns = clock_now_ns();
 	return session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_PING, NULL, err);
+}
+
+/* While a long round goes on nothing else is said on the control channel: show that we are there. */
+int source_keep_alive(struct source *s, struct error *err)
+{
+	return clock_now_ns() - s->spoke_ns < KEEP_ALIVE_MS * NS_PER_MS ? 0 : source_ping(s, err);
 }
 
 /* A round is over: what did it bring, and what was written meanwhile? */

@@ -249,6 +249,8 @@ static int take_final(struct source *s, const struct tree_pids *tree, struct err
 
 	if (!r)
 		r = present_list_make(s, &s->present, err);
+	if (!r && s->postcopy.server)
+		r = source_postcopy_leave(s, err);
 	s->final_taken = true;
 	log_debug("the last list has %llu pages", (unsigned long long)s->runs.pages);
 	return r;

@@ -32,8 +32,7 @@ void source_undo_arm(struct source *s)
 	s->engine_armed = false;
 }
 
-/* Everything that can be done before the freeze: the target will hold what comes for the addresses and has its CRIU warm, ours is started. */
-int source_stage_arm(struct source *s, struct error *err)
+static int arm_once(struct source *s, struct error *err)
 {
 	struct criu_options options = {
 		.images_directory = s->images_directory,
@@ -55,11 +54,14 @@ int source_stage_arm(struct source *s, struct error *err)
 	r = source_sync_arm(s, err);
 	if (r < 0)
 		return r;
+	arm.page_channels = source_postcopy_wanted(s) ? 2 : 0;
 	convert_way_to_wire(&s->way, &way);
 	arm.way = &way;
 	source_engine_patience(s, true);
 	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
 	source_engine_patience(s, false);
+	if (!r && arm.page_channels)
+		r = source_postcopy_arm(s, err);
 	if (!r)
 		r = source_net_arm(s, err);
 	if (!r && s->driver->arm) {
@@ -75,6 +77,15 @@ int source_stage_arm(struct source *s, struct error *err)
 	if (!r)
 		r = criu_start(&options, &s->criu, err);
 	return r < 0 ? r : noted_process_write(s->journal, "criu", criu_program_pid(s->criu), err);
+}
+
+/* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. Last of all, whether
+ * the link is still there: a break that is found now is mended, one that is found in the freeze ends the migration. */
+int source_stage_arm(struct source *s, struct error *err)
+{
+	int r = s->criu ? 0 : arm_once(s, err);
+
+	return r < 0 ? r : source_ping(s, err);
 }
 
 int source_stage_freeze(struct source *s, struct error *err)
@@ -123,6 +134,7 @@ void source_undo_freeze(struct source *s)
 {
 	struct error err = { 0 };
 
+	source_postcopy_end(s);
 	source_return_addresses(s);
 	if (!s->criu)
 		return;
@@ -163,6 +175,8 @@ int source_stage_finish(struct source *s, struct error *err)
 
 	if (!r)
 		r = send_rest(s, err);
+	if (!r && s->postcopy.server)
+		r = source_postcopy_prepare(s, err);
 	if (r < 0)
 		return r;
 	finish.round = s->round;
@@ -288,5 +302,10 @@ int source_stage_fill(struct source *s, struct error *err)
 	s->result.fault_ns_max = reply->filled->fault_ns_max;
 	s->result.pager_replaced = reply->filled->pager_replaced;
 	s->result.fill_ns = reply->filled->fill_ns;
+	s->result.fault_ns_p50 = reply->filled->fault_ns_p50;
+	s->result.fault_ns_p99 = reply->filled->fault_ns_p99;
+	s->result.faults_remote = reply->filled->faults_remote;
+	s->result.remote_ns_p50 = reply->filled->remote_ns_p50;
+	s->result.remote_ns_p99 = reply->filled->remote_ns_p99;
 	return STAGE_DONE;
 }

@@ -19,6 +19,7 @@
 #include "migration/heat.h"
 #include "migration/images.h"
 #include "migration/migration.h"
+#include "migration/postcopy.h"
 #include "migration/sender.h"
 #include "migration/session.h"
 #include "migration/throttle.h"
@@ -134,9 +135,13 @@ struct source {
 	uint64_t copy_started_ns;
 	bool timed_out; /* the round under way was cut short */
 
+	/* post-copy (source-postcopy.c) */
+	struct postcopy postcopy; /* its server is there from `arm` on */
+	struct range_set *missing_sets; /* one per entry of present.parts */
+
 	/* the final pass (source-final.c) */
 	char hidden_path[544], flags_path[560];
-	struct vma_flags *flags; /* NULL: CRIU reads smaps by itself */
+	struct vma_flags *flags;    /* NULL: CRIU reads smaps by itself */
 	struct page_runs late_runs; /* of the last list, what cannot be sent beside the dump */
 	bool early_sending;	    /* the rest of it is being sent */
 	struct present_list present;
@@ -174,6 +179,7 @@ int source_stage_arm(struct source *s, struct error *err);
 int source_stage_freeze(struct source *s, struct error *err);
 int source_stage_finish(struct source *s, struct error *err);
 int source_stage_commit(struct source *s, struct error *err);
+int source_stage_postcopy(struct source *s, struct error *err);
 int source_stage_settle(struct source *s, struct error *err);
 int source_stage_fill(struct source *s, struct error *err);
 
@@ -190,8 +196,16 @@ int source_give_addresses(struct source *s, struct error *err);
 void source_return_addresses(struct source *s);
 void source_net_gone(struct source *s); /* the tasks are dead: a namespace that outlives them is silent for good */
 
-/* The channels are there: what they may send is limited. */
-void source_converge_begin(struct source *s);
+/* The channels are there, for the first time or anew: what they may send is limited. */
+void source_converge_channels(struct source *s);
+
+/* Post-copy: whether it is due; its channels, in `arm`; the last list stays here, in the final pass; its part of the journal, before
+ * FINISH. */
+bool source_postcopy_wanted(const struct source *s);
+int source_postcopy_arm(struct source *s, struct error *err);
+int source_postcopy_leave(struct source *s, struct error *err);
+int source_postcopy_prepare(struct source *s, struct error *err);
+void source_postcopy_end(struct source *s); /* idempotent */
 
 /* What the tracker reported: *written is taken over, and sorted into what is sent next and what is left for last. */
 int source_converge_look(struct source *s, struct page_runs *written, const pid_t *pids, size_t n, struct error *err);
@@ -203,6 +217,13 @@ int source_converge_act(struct source *s, struct error *err);
 /* In the middle of a round: is the time for copying over? */
 int source_converge_check(struct source *s, struct error *err);
 
+/* While a lost link is looked for the workload is not held back; and then as before. */
+void source_converge_pause(struct source *s);
+int source_converge_go_on(struct source *s, struct error *err);
+
+/* A round goes on behind a break: if the time for copying is over, what did not arrive (taken over) is left for last. */
+int source_converge_keep(struct source *s, struct page_runs *rest, struct error *err);
+
 /* Right before the freeze: neither the workload nor we are held back any more. */
 int source_converge_let_go(struct source *s, struct error *err);
 void source_converge_end(struct source *s); /* idempotent */
@@ -211,6 +232,9 @@ void source_converge_end(struct source *s); /* idempotent */
  * through. */
 int source_final_begin(struct source *s, struct error *err);
 int source_final_end(struct source *s, int dumped, struct error *err);
+
+/* One round trip on the control channel: whether the target is there. */
+int source_ping(struct source *s, struct error *err);
 
 /* Opens the session's data and file channels; the sender takes its own over. */
 int source_open_channels(struct source *s, struct error *err);

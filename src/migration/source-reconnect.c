@@ -80,6 +80,8 @@ static int try_once(struct source *s, const struct handover_link *link, struct e
 	/* First: the target remembers what came only until it has new channels. */
 	if (!r && s->round_under_way)
 		r = keep_remaining(s, reply->state, err);
+	if (!r && s->round_under_way)
+		r = source_converge_keep(s, &s->sending, err);
 	if (!r)
 		r = source_open_channels(s, err);
 	if (!r && s->round_under_way)
@@ -98,7 +100,7 @@ static bool hopeless(int r)
 /* Whether the copy came forward since the last time. */
 static bool stalls(struct source *s)
 {
-	struct source_progress now = { s->stage, s->sync_next, s->round, s->runs.pages }, *was = &s->stalled;
+	struct source_progress now = { s->stage, s->sync_next, s->round, s->sending.pages }, *was = &s->stalled;
 	bool same = now.stage == was->stage && now.path == was->path && now.round == was->round &&
 		    now.pages_left == was->pages_left && source_sync_bytes(s) < PASS_BYTES;
 
@@ -121,6 +123,7 @@ int source_reconnect(struct source *s, struct error *err)
 	log_warning("the link to the target is lost: %s; looking for it for %lld s, the workload runs on", err->text,
 		    (long long)s->options->reconnect_ms / 1000);
 	close_channels(s);
+	source_converge_pause(s);
 	source_link(s, &link);
 	for (;;) {
 		r = try_once(s, &link, &why);
@@ -135,13 +138,15 @@ int source_reconnect(struct source *s, struct error *err)
 			break;
 		}
 	}
+	if (!r)
+		r = source_converge_go_on(s, &why);
 	if (!r) {
 		s->result.reconnects++;
 		log_info("the link is back after %llu ms", (unsigned long long)((clock_now_ns() - began) / NS_PER_MS));
 		return 0;
 	}
 	s->target_gave_up = r == -ECONNABORTED;
-	s->link_given_up = !hopeless(r);
+	s->link_given_up = r < 0 && !s->session.control && !hopeless(r);
 	if (s->link_given_up)
 		return error_set(err, ETIMEDOUT, "the link to the target did not come back within %lld s: %s",
 				 (long long)s->options->reconnect_ms / 1000, why.text);

@@ -35,6 +35,7 @@ static const struct stage {
 	{ "finish", source_stage_finish, source_return_addresses, false },
 	{ "commit", source_stage_commit, NULL,
 	  false }, /* its first act is the point of no return; it mends by itself */
+	{ "postcopy", source_stage_postcopy, NULL, false }, /* mends by itself, too */
 	{ "settle", source_stage_settle, NULL, false },
 	{ "fill", source_stage_fill, NULL, false },
 };
@@ -212,6 +213,7 @@ void source_free(struct source *s)
 	tracker_free(s->tracker);
 	dedup_free(s->dedup);
 	page_runs_free(&s->runs);
+	source_postcopy_end(s);
 	page_runs_free(&s->late_runs);
 	vma_flags_free(s->flags);
 	present_list_free(&s->present);

@@ -89,7 +89,7 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 		t->resumed_copy = false;
 		return receiver_add(t->receiver, index, TAKE_PTR(channel), err);
 	}
-	if (kind == CHANNEL_KIND_DATA || index >= MIGRATION_PASSES_MAX || t->fs_channels[index])
+	if (kind != CHANNEL_KIND_FS || index >= MIGRATION_PASSES_MAX || t->fs_channels[index])
 		return error_set(err, EPROTO, "%s opened a channel that is not due", channel_peer(channel));
 	t->fs_channels[index] = TAKE_PTR(channel);
 	return 0;
@@ -144,7 +144,12 @@ void target_rejoin(struct target *t)
 	uint32_t index;
 	int r = target_accept_channel(t, deadline_in_ms(REJOIN_MS), &channel, &kind, &index, &err);
 
-	if (!r && kind != CHANNEL_KIND_CONTROL)
+	if (!r && kind == CHANNEL_KIND_PAGES && t->fetch) {
+		channel_set_timeout(channel, -1);
+		r = fetch_attach(t->fetch, index, TAKE_PTR(channel), &err);
+		if (!r)
+			return;
+	} else if (!r && kind != CHANNEL_KIND_CONTROL)
 		r = error_set(&err, EPROTO, "%s opened a channel that is not due", channel_peer(channel));
 	if (r < 0) {
 		log_warning("%s", err.text);
@@ -184,7 +189,7 @@ int target_hold(struct target *t, struct error *err)
 		target_rejoin(t);
 		return 0;
 	}
-	if (running && (p[1].revents || clock_now_ns() >= t->hold_until_ns)) {
+	if (running && (p[1].revents || (clock_now_ns() >= t->hold_until_ns && !target_lacks_pages(t)))) {
 		log_warning("the source did not come back; the workload runs here");
 		t->finished = true;
 		return 0;

@@ -8,6 +8,7 @@
 #include "memory/pager.h"
 #include "memory/store.h"
 #include "migration/container-net.h"
+#include "migration/fetch.h"
 #include "migration/images.h"
 #include "migration/migration.h"
 #include "migration/pass.h"
@@ -15,6 +16,8 @@
 #include "migration/restorer.h"
 #include "migration/session.h"
 #include "net/hold.h"
+
+#define PAGE_CHANNELS 2
 
 struct target {
 	const struct target_options *options;
@@ -65,6 +68,10 @@ struct target {
 	pid_t root_pid;
 	uint64_t resumed_at_ns;
 
+	/* post-copy: target-postcopy.c */
+	struct channel *page_channels[PAGE_CHANNELS]; /* until the pager is there */
+	struct fetch *fetch;
+
 	/* a broken link, from `receiving` on: target-hold.c */
 	uint32_t data_channels, further_channels; /* as BEGIN said; data and all */
 	int64_t reconnect_ms;			  /* the source's */
@@ -90,6 +97,7 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_abort(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+int target_on_missing(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 
 int target_on_resume(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 
@@ -106,6 +114,14 @@ int target_release(struct target *t, struct error *err);
 /* The next channel of this session and what it is for. */
 int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel **ret,
 			  enum frame_channel_kind *ret_kind, uint32_t *ret_index, struct error *err);
+
+/* Post-copy: the channels, after ARM; the store of one space is checked and old versions forgotten, then the pages can be fetched. */
+int target_take_page_channels(struct target *t, uint32_t n, struct error *err);
+int target_apply_missing(struct target *t, uint32_t space, const struct range_set *present,
+			 const struct range_set *missing, struct error *err);
+int target_start_fetch(struct target *t, struct error *err);
+bool target_lacks_pages(const struct target *t);
+void target_end_fetch(struct target *t); /* idempotent */
 
 /* Dialled after BEGIN and again after a RESUME that goes on: all data and file channels. 1: something came on the control
  * channel instead, or another one in its place. */

@@ -182,14 +182,16 @@ int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error 
 
 	if (!r)
 		r = target_net_arm(t, err);
-	return r < 0 ? r : session_send_ready(&t->session, err);
+	if (!r)
+		r = session_send_ready(&t->session, err);
+	return r < 0 ? r : target_take_page_channels(t, m->arm->page_channels, err);
 }
 
 /* The present maps: drop what is gone, know that the rest is here, give it to a pager. */
 static int start_pager(struct target *t, const Phaul__Wire__Finish *finish, struct error *err)
 {
 	_cleanup_free_ struct pager_space *spaces = calloc(finish->n_present + 1, sizeof(*spaces));
-	_cleanup_free_ struct range_set *sets = calloc(finish->n_present + 1, sizeof(*sets));
+	_cleanup_free_ struct range_set *sets = calloc(2 * finish->n_present + 1, sizeof(*sets));
 	char path[600];
 	int r = 0;
 
@@ -197,17 +199,22 @@ static int start_pager(struct target *t, const Phaul__Wire__Finish *finish, stru
 		return error_set(err, ENOMEM, "no memory for the present maps");
 	for (size_t i = 0; i < finish->n_present && !r; i++) {
 		const Phaul__Wire__SpacePresent *p = finish->present[i];
+		struct range_set *missing = &sets[finish->n_present + i];
 
 		/* Borrowed: two numbers in a row are a range; message.c has checked them. */
 		sets[i] = (struct range_set){ .ranges = (struct range *)p->bounds, .n_ranges = p->n_bounds / 2 };
-		r = store_apply_present(t->store, p->space, &sets[i], err);
+		*missing = (struct range_set){ .ranges = (struct range *)p->missing, .n_ranges = p->n_missing / 2 };
+		r = target_apply_missing(t, p->space, &sets[i], missing, err);
 		spaces[i] = (struct pager_space){ .space = p->space,
 						  .image_pid = p->image_pid,
 						  .store_fd = store_fd(t->store, p->space),
-						  .present = &sets[i] };
+						  .present = &sets[i],
+						  .missing = missing->n_ranges ? missing : NULL };
 	}
 	snprintf(path, sizeof(path), "%s/lazy-pages.socket", t->work_directory);
-	return r < 0 ? r : pager_start(path, spaces, finish->n_present, &t->pager, err);
+	if (!r)
+		r = pager_start(path, spaces, finish->n_present, &t->pager, err);
+	return r < 0 ? r : target_start_fetch(t, err);
 }
 
 /* All processes' memory must be in the pager's hands before anybody says "prepared". */
@@ -332,6 +339,7 @@ int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error
 	/* The pager has duplicates: ours would only keep the pages of punched holes company. */
 	receiver_free(TAKE_PTR(t->receiver));
 	store_free(TAKE_PTR(t->store));
+	target_end_fetch(t);
 	r = pager_wait(t->pager, DEADLINE_NEVER, err);
 	if (r >= 0)
 		r = pager_status(t->pager, &status, err);
@@ -342,6 +350,11 @@ int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error
 	part.fault_ns_max = status.fault_ns_max;
 	part.pager_replaced = status.replaced;
 	part.fill_ns = clock_now_ns() - t->resumed_at_ns;
+	part.fault_ns_p50 = status.fault_ns_p50;
+	part.fault_ns_p99 = status.fault_ns_p99;
+	part.faults_remote = status.faults_remote;
+	part.remote_ns_p50 = status.remote_ns_p50;
+	part.remote_ns_p99 = status.remote_ns_p99;
 	t->finished = true;
 	return session_send(&t->session, &reply, err);
 }
@@ -354,6 +367,7 @@ void target_undo(struct target *t)
 	target_end_passes(t);
 	if (t->restorer && restorer_abort(t->restorer, &err) < 0)
 		log_error("%s", err.text);
+	target_end_fetch(t);
 	restorer_free(TAKE_PTR(t->restorer));
 	pager_free(TAKE_PTR(t->pager));
 	receiver_free(TAKE_PTR(t->receiver));

@@ -40,6 +40,7 @@ static const struct {
 	{ KIND(TAKE), IN(STATE_RECEIVING), target_on_take },
 	{ KIND(FINISH), IN(STATE_RECEIVING), target_on_finish },
 	{ KIND(COMMIT), IN(STATE_PREPARED), target_on_commit },
+	{ KIND(MISSING), IN(STATE_RUNNING), target_on_missing },
 	{ KIND(DONE), IN(STATE_RUNNING), target_on_done },
 	{ KIND(RESUME), NO_JOURNAL | IN(STATE_RECEIVING) | IN(STATE_PREPARED) | IN(STATE_RUNNING), target_on_resume },
 	{ KIND(ABORT), NO_JOURNAL | IN(STATE_RECEIVING) | IN(STATE_PREPARED), target_on_abort },
@@ -129,6 +130,7 @@ static int handle_frame(struct target *t, struct error *err)
 	case FRAME_PAGES:
 	case FRAME_BARRIER:
 	case FRAME_STREAM:
+	case FRAME_WANT:
 	case FRAME_INVALID:
 	case FRAME_TYPE_MAX:
 		break;
@@ -189,6 +191,7 @@ static void fail(struct target *t, const struct error *failure)
 
 static void target_free(struct target *t)
 {
+	target_end_fetch(t);
 	restorer_free(t->restorer);
 	net_hold_free(t->hold);
 	pager_free(t->pager);

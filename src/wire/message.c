@@ -179,6 +179,10 @@ static int check_present(const Phaul__Wire__SpacePresent *p, struct error *err)
 		return bad(err, "finish.present.bounds");
 	if (p->n_bounds && p->bounds[p->n_bounds - 1] > FRAME_ADDRESS_MAX)
 		return bad(err, "finish.present.bounds");
+	if (p->n_missing % 2 || !range_array_valid((const struct range *)p->missing, p->n_missing / 2, PAGE_BYTES))
+		return bad(err, "finish.present.missing");
+	if (p->n_missing && p->missing[p->n_missing - 1] > FRAME_ADDRESS_MAX)
+		return bad(err, "finish.present.missing");
 	return 0;
 }
 
@@ -186,6 +190,8 @@ static int check_arm(const Phaul__Wire__Arm *m, struct error *err)
 {
 	int r = 0;
 
+	if (m->page_channels != 0 && m->page_channels != 2)
+		return bad(err, "arm.page_channels");
 	if (!m->way || m->way->n_external > MESSAGE_EXTERNAL_MAX)
 		return bad(err, "arm.way");
 	for (size_t i = 0; i < m->way->n_external && !r; i++)
@@ -286,6 +292,8 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 	case KIND(DONE):
 	case KIND(FILLED):
 	case KIND(PING):
+	case KIND(MISSING):
+	case KIND(MISSING_REPLY):
 		return 0; /* numbers that are only shown or compared */
 	case KIND(_NOT_SET):
 	case _PHAUL__WIRE__CONTROL__KIND__CASE_IS_INT_SIZE:

@@ -6,6 +6,7 @@ never beat at the same time, every journal is finished, and nothing is left (pha
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -125,8 +126,12 @@ class Trial:
     def strike_source(self):
         self.kill("alpha", "-f", "exe migrate|phaul migrate")
 
+    def listener(self):
+        """Its pid at beta. A worker of an earlier cell may be older: it stays for a while when its source was killed."""
+        return re.search(r"pid=(\d+)", self.field.run("beta", "ss", "-Hltnp", "sport", "=", ":7433").stdout)[1]
+
     def strike_service(self):
-        self.kill("beta", "-o", "-f", "phaul serve")
+        self.field.run("beta", "kill", "-9", self.listener())
         self.field.serve.pop("beta").wait()
         self.start_server({})
 

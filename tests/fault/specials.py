@@ -64,11 +64,10 @@ class ServiceOnly(Special):
     cell = Cell("service", "target-commit", "beta", MIGRATED)
 
     def strike(self):
-        server = self.field.run("beta", "pgrep", "-o", "-f", "phaul serve").stdout.strip()
-        self.field.run("beta", "kill", "-9", server)
+        self.field.run("beta", "kill", "-9", self.listener())
         self.field.serve.pop("beta").wait()
         self.go()
-        self.field.start_server("beta", "--timeout", "2")
+        self.start_server({})
 
 
 class OperatorKeepsTarget(Special):

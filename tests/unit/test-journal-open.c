@@ -5,12 +5,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -121,11 +124,55 @@ static void test_expire(void **state)
 	free(list);
 }
 
+/* On a full disk there is no first record, and then nothing stays at all. */
+static void test_no_room(void **state)
+{
+	const struct place *p = *state;
+	const struct rlimit none = { 0, RLIM_INFINITY }, any = { RLIM_INFINITY, RLIM_INFINITY };
+	struct journal *j = NULL;
+	struct error err = { 0 };
+	int r;
+
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	r = journal_create(p->directory, &p->id, &subject, &j, &err);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &any), 0);
+	assert_int_equal(r, -EFBIG);
+	assert_null(j);
+	assert_int_equal(rmdir(p->directory), 0);
+	/* Another's journal of the same id stays. */
+	assert_int_equal(mkdir(p->directory, 0700), 0);
+	journal_free(create(p, &subject));
+	assert_int_equal(journal_create(p->directory, &p->id, &subject, &j, &err), -EEXIST);
+	assert_int_equal(access(p->path, F_OK), 0);
+}
+
+/* What a crash left before the first record is forgotten, but not at once: it may be about to be written. */
+static void test_expire_empty(void **state)
+{
+	const struct place *p = *state;
+	struct uuid old = p->id;
+	char name[UUID_TEXT_SIZE], path[256];
+
+	journal_free(create(p, &subject));
+	overwrite(p, "", 0);
+	old.bytes[0] = old.bytes[1] = 0;
+	uuid_format(&old, name);
+	snprintf(path, sizeof(path), "%s/%s", p->directory, name);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/%s/journal", p->directory, name);
+	assert_int_equal(fd_write_file(AT_FDCWD, path, "", 0, 0600), 0);
+	journal_expire(p->directory);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(access(p->path, F_OK), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, place_setup, place_teardown)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { TEST(test_open), TEST(test_open_torn), TEST(test_word), TEST(test_expire) };
+	const struct CMUnitTest tests[] = { TEST(test_open),   TEST(test_open_torn), TEST(test_word),
+					    TEST(test_expire), TEST(test_no_room),   TEST(test_expire_empty) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -127,6 +127,7 @@ static void sample_copy(struct wire_sample *s)
 	s->way.n_external = 2;
 	s->way.external = s->external;
 	phaul__wire__arm__init(&s->arm);
+	s->arm.page_channels = 2;
 	phaul__wire__take__init(&s->take);
 	s->arm.way = &s->way;
 }
@@ -171,6 +172,11 @@ static void sample_commit(struct wire_sample *s)
 	s->filled.fault_ns_max = 7;
 	s->filled.pager_replaced = 1;
 	s->filled.fill_ns = 8;
+	s->filled.fault_ns_p50 = 9;
+	s->filled.fault_ns_p99 = 10;
+	s->filled.faults_remote = 11;
+	s->filled.remote_ns_p50 = 12;
+	s->filled.remote_ns_p99 = 13;
 	phaul__wire__abort__init(&s->abort);
 	s->abort.reason = "canceled by the user";
 	phaul__wire__ping__init(&s->ping);
@@ -190,6 +196,10 @@ static void sample_resume(struct wire_sample *s)
 	s->state.state = PHAUL__WIRE__TARGET_STATE__TARGET_STATE_PREPARED;
 	s->state.here = true;
 	s->state.reason = "the link was lost";
+	phaul__wire__missing__init(&s->missing);
+	phaul__wire__missing_reply__init(&s->missing_reply);
+	s->missing_reply.pages = 14;
+	s->missing_reply.faults_remote = 15;
 	for (uint32_t i = 0; i < 2; i++) {
 		phaul__wire__arrived__init(&s->arrived[i]);
 		s->arrived[i].channel = i;
@@ -229,6 +239,8 @@ static const size_t parts[WIRE_SAMPLE_KINDS + 1] = {
 	PART(RESUME, resume),
 	PART(STATE, state),
 	PART(TAKE, take),
+	PART(MISSING, missing),
+	PART(MISSING_REPLY, missing_reply),
 };
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind)
