@@ -236,6 +236,7 @@ int report_result(const struct migration_result *r, struct buffer *out)
 	set_text(object, "target", r->target);
 	set_text(object, "tracker", r->tracker);
 	set_bool(object, "preload_acted", r->preload_acted);
+	set_text(object, "preload_did", r->preload_did);
 	set_text(object, "images", r->images);
 	set_bool(object, "hold", r->held);
 	set_number(object, "held_packets", r->held_packets);

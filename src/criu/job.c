@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -182,6 +183,8 @@ void job_fill_options(struct criu_job *job, CriuRpc__Options *o)
 	SET(link_remap, from->link_remap);
 	SET(force_irmap, from->force_irmap);
 	SET(ext_unix_sk, from->ext_unix_sk);
+	if (from->empty_network)
+		SET(empty_ns, CLONE_NEWNET);
 	SET(lazy_pages, !from->full_memory);
 	SET(manage_cgroups_mode, from->manage_cgroups);
 	SET(network_lock, CRIU_RPC__NETWORK_LOCK__NFTABLES);
@@ -311,6 +314,18 @@ bool criu_preload_acted(const struct criu_job *job)
 	struct stat st;
 
 	return stat(job->preload_status, &st) == 0 && st.st_size > 0;
+}
+
+void criu_preload_actions(const struct criu_job *job, char *ret, size_t size)
+{
+	_cleanup_buffer_ struct buffer text = { 0 };
+
+	ret[0] = 0;
+	if (fd_read_file(AT_FDCWD, job->preload_status, 4096, &text) < 0 || !text.length)
+		return;
+	text.data[text.length - 1] = 0;
+	for (char *line = (char *)text.data, *save = NULL; (line = strtok_r(line, "\n", &save)); line = NULL)
+		snprintf(ret + strlen(ret), size - strlen(ret), "%s%s", ret[0] ? "; " : "", line);
 }
 
 /* Lets go of whatever the job still holds. */

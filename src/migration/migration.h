@@ -16,6 +16,7 @@
 #define MIGRATION_CHANNELS_DEFAULT 2
 #define MIGRATION_ADDRESSES_MAX 64
 #define MIGRATION_SYNC_PATHS_MAX 64
+#define MIGRATION_BRIDGES_MAX 16
 #define MIGRATION_PASSES_MAX (MIGRATION_SYNC_PATHS_MAX + WORKLOAD_TREES_MAX)
 #define MIGRATION_ITERATIONS_MAX 256
 #define MIGRATION_PHASES_MAX 16
@@ -34,6 +35,8 @@ struct migration_options {
 	bool shell_job, keep_images, compress;
 	const char *runtime, *engine, *target_engine, *target_id,
 		*target_bundle; /* driver.h, driver_options; NULL: the usual */
+	const char *bridges[MIGRATION_BRIDGES_MAX + 1]; /* driver_options.bridges */
+	const char *bind_rule;
 	bool remove_source;
 	bool pre_copy; /* false: everything is copied in the freeze */
 	uint64_t max_downtime_ms;
@@ -128,7 +131,8 @@ struct migration_result {
 	char engine[32];	  /* "criu 4.2.1" */
 	char target[256];
 	char tracker[16];
-	bool preload_acted; /* libphaul-criu.so hid lazy memory from CRIU */
+	bool preload_acted;	/* libphaul-criu.so made the dump shorter, */
+	char preload_did[192];	/* in these ways, separated by "; " */
 	char images[512];   /* where they are kept, "" if not */
 };
 

@@ -31,7 +31,7 @@ static void remove_criu_table(const struct journal *j)
 	snprintf(log, sizeof(log), "%s/dump.log", journal_fact(j, "work_directory"));
 	if (!table[0] && criu_network_table(log, table, sizeof(table)) < 0)
 		return;
-	if (net_criu_table_remove(table, &err) < 0)
+	if (net_criu_table_remove_of(noted_process_alive(j, "root"), table, &err) < 0)
 		log_warning("%s", err.text);
 }
 

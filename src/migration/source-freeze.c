@@ -45,6 +45,7 @@ static int arm_once(struct source *s, struct error *err)
 		.manage_cgroups = s->way.manage_cgroups,
 		.ext_unix_sk = s->way.ext_unix_sk,
 		.link_remap = s->way.link_remap,
+		.empty_network = s->way.empty_network,
 	};
 	Phaul__Wire__Arm arm = PHAUL__WIRE__ARM__INIT;
 	Phaul__Wire__Way way;
@@ -126,7 +127,7 @@ static void remove_criu_table(struct source *s)
 	char table[64];
 
 	if (criu_network_table(criu_log_path(s->criu), table, sizeof(table)) == 0 &&
-	    net_criu_table_remove(table, &err) < 0)
+	    net_criu_table_remove_of(s->workload.root_pid, table, &err) < 0)
 		log_warning("%s", err.text);
 }
 
@@ -265,6 +266,7 @@ int source_stage_settle(struct source *s, struct error *err)
 	if (r < 0)
 		return r;
 	s->result.preload_acted = criu_preload_acted(s->criu);
+	criu_preload_actions(s->criu, s->result.preload_did, sizeof(s->result.preload_did));
 	remove_criu_table(s);
 	criu_free(TAKE_PTR(s->criu));
 	r = journal_enter(s->journal, STATE_SETTLED, NULL, err);

@@ -153,6 +153,8 @@ void target_end_passes(struct target *t);
 /* target-net.c. arm: before the freeze, what will arrive is to wait. take: the addresses are ours. release: the tasks run. settle: all is over. undo: of
  * arm and take. */
 int target_net_arm(struct target *t, struct error *err);
+/* The tasks are held: a network namespace that CRIU has made out of the images, silent as the source's was, speaks up, and what arrives waits. */
+int target_net_found(struct target *t, struct error *err);
 int target_net_take(struct target *t, struct error *err);
 void target_net_announce(struct target *t);
 void target_net_release(struct target *t);
