@@ -41,6 +41,7 @@ struct criu_options {
 	bool full_memory;	     /* memory into (out of) the images too, no lazy pages: checkpoint to a file */
 	bool link_remap;	     /* dump: link unlinked but still linked-elsewhere files; see docs/criu.md */
 	bool force_irmap;	     /* find watched files by scanning: where inode numbers change with the move */
+	bool empty_network;	     /* dump: a network namespace without its links, addresses and rules */
 	bool ext_unix_sk;	     /* allow connections to unix sockets outside of the tree */
 };
 

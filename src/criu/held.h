@@ -42,7 +42,8 @@ int criu_held_finish(struct criu_held *h, struct error *err);
 /* CRIU fails, the engine undoes what it made, and has ended on return. Any number of times; not after the resume. */
 int criu_held_abort(struct criu_held *h, struct error *err);
 
-bool criu_held_alive(const struct criu_held *h);    /* CRIU is there, and with it the hold on the tasks */
+/* CRIU is there, and with it the hold on the tasks, and so is the engine that waits for it. */
+bool criu_held_alive(const struct criu_held *h);
 bool criu_held_released(const struct criu_held *h); /* the tasks may have run */
 pid_t criu_held_program_pid(const struct criu_held *h); /* of CRIU, 0: not known, or ended */
 

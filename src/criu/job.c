@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -182,6 +183,8 @@ void job_fill_options(struct criu_job *job, CriuRpc__Options *o)
 	SET(link_remap, from->link_remap);
 	SET(force_irmap, from->force_irmap);
 	SET(ext_unix_sk, from->ext_unix_sk);
+	if (from->empty_network)
+		SET(empty_ns, CLONE_NEWNET);
 	SET(lazy_pages, !from->full_memory);
 	SET(manage_cgroups_mode, from->manage_cgroups);
 	SET(network_lock, CRIU_RPC__NETWORK_LOCK__NFTABLES);

@@ -66,6 +66,8 @@ int source_new(const struct migration_options *options, struct source **ret, str
 						     .target_engine = options->target_engine,
 						     .target_id = options->target_id,
 						     .target_bundle = options->target_bundle,
+						     .bridges = options->bridges,
+						     .bind_rule = options->bind_rule,
 						     .remove_source = options->remove_source };
 	while (options->sync_paths[s->driver_options.n_synced_paths])
 		s->driver_options.n_synced_paths++;

@@ -59,7 +59,7 @@ struct target {
 	struct driver_place place;
 	bool prepared_place; /* the driver made something here: forget() is due on an abort */
 	struct restorer *restorer;
-	bool caught;		/* there may be a table that holds what arrives */
+	bool caught; /* there may be a table that holds what arrives */
 	struct container_net net;
 	bool net_taken;
 	struct net_hold *hold;
@@ -120,6 +120,8 @@ int target_take_page_channels(struct target *t, uint32_t n, struct error *err);
 int target_apply_missing(struct target *t, uint32_t space, const struct range_set *present,
 			 const struct range_set *missing, struct error *err);
 int target_start_fetch(struct target *t, struct error *err);
+/* After the death of the worker that did it; on success the journal is ours. */
+int target_adopt_pager(struct target *t, struct journal **j, struct error *err);
 bool target_lacks_pages(const struct target *t);
 void target_end_fetch(struct target *t); /* idempotent */
 
@@ -153,6 +155,8 @@ void target_end_passes(struct target *t);
 /* target-net.c. arm: before the freeze, what will arrive is to wait. take: the addresses are ours. release: the tasks run. settle: all is over. undo: of
  * arm and take. */
 int target_net_arm(struct target *t, struct error *err);
+/* The tasks are held: a network namespace that CRIU has made out of the images, silent as the source's was, speaks up, and what arrives waits. */
+int target_net_found(struct target *t, struct error *err);
 int target_net_take(struct target *t, struct error *err);
 void target_net_announce(struct target *t);
 void target_net_release(struct target *t);

@@ -40,6 +40,19 @@ int target_net_take(struct target *t, struct error *err)
 	return r;
 }
 
+/* Docker makes the network only when CRIU has made the root task, and then it is here at once. Silent it was not, but nobody knew of it. */
+int target_net_found(struct target *t, struct error *err)
+{
+	int r;
+
+	if (t->net.known || !(t->driver->capabilities & DRIVER_OWN_NETWORK))
+		return 0;
+	r = container_net_open_pid(t->root_pid, &t->net, err);
+	if (!r)
+		r = container_net_arm(&t->net, t->id_text, err);
+	return r < 0 ? r : container_net_take(&t->net, t->id_text, err);
+}
+
 void target_net_announce(struct target *t)
 {
 	struct error err = { 0 };

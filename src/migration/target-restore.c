@@ -255,6 +255,8 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	if (!r)
 		r = restorer_hold(t->restorer, t->options->cancel_fd, &t->root_pid, err);
 	if (!r)
+		r = target_net_found(t, err);
+	if (!r)
 		r = note_criu(t, err);
 	if (!r)
 		r = check_pager(t, err);
@@ -343,6 +345,8 @@ int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error
 	r = pager_wait(t->pager, DEADLINE_NEVER, err);
 	if (r >= 0)
 		r = pager_status(t->pager, &status, err);
+	if (r >= 0)
+		r = journal_mark(t->journal, RESIDENT_MARK, err);
 	if (r < 0)
 		return r;
 	part.faults = status.faults;
