@@ -169,11 +169,11 @@ static void test_gone(void **state)
 	vma_flags_free(f);
 }
 
-static void write_btf(const void *data, size_t length, char *path)
+static void write_btf(const void *data, size_t length, char path[32])
 {
 	int fd;
 
-	strcpy(path, "/tmp/phaul-btf-XXXXXX");
+	snprintf(path, 32, "/tmp/phaul-btf-XXXXXX");
 	fd = mkstemp(path);
 	assert_true(fd >= 0);
 	assert_int_equal(fd_write_full(fd, data, length), 0);
