@@ -75,6 +75,14 @@ class Engine:
     def running(self, name):
         return self.pid(name) > 0
 
+    def listed(self):
+        """Names of all its containers, whether they run or not."""
+        return self.run(*self.LIST).stdout.split()
+
+    def inside(self, name, *argv, **kwargs):
+        """A command in a container that runs."""
+        return self.run(*(word.format(name=name) for word in self.INSIDE), *argv, **kwargs)
+
 
 class Docker(Engine):
     """A dockerd of the host's own, at its usual places, with checkpoints enabled.
@@ -138,6 +146,12 @@ class Docker(Engine):
         done = self.docker("inspect", "--format", "{{.State.Pid}}", name, check=False)
         return int(done.stdout) if done.returncode == 0 else 0
 
+    def listed(self):
+        return self.docker("ps", "--all", "--format", "{{.Names}}").stdout.split()
+
+    def inside(self, name, *argv, **kwargs):
+        return self.docker("exec", name, *argv, **kwargs)
+
     def ident(self, name):
         return self.docker("inspect", "--format", "{{.Id}}", name).stdout.strip()
 
@@ -150,6 +164,8 @@ class Podman(Engine):
     """Podman with runc and plain control groups, as /etc/containers of the host tells every podman there."""
 
     kind = "podman"
+    LIST = ("podman", "ps", "--all", "--format", "{{.Names}}")
+    INSIDE = ("podman", "exec", "{name}")
     ENGINE = """[containers]
 default_ulimits = ["nofile=1024:4096", "nproc=4096:4096"]
 log_driver = "k8s-file"
@@ -202,6 +218,8 @@ class Runc(Engine):
     """Bundles below BUNDLES on the host; state in runc's usual place, /run/runc."""
 
     kind = "runc"
+    LIST = ("runc", "list", "--quiet")
+    INSIDE = ("runc", "exec", "{name}")
     BUNDLES = "/srv/local/bundles"
 
     def bundle(self, name):
@@ -253,6 +271,8 @@ class Lxc(Engine):
     """Containers in /var/lib/lxc, with their root file system as a directory."""
 
     kind = "lxc"
+    LIST = ("lxc-ls", "-1")
+    INSIDE = ("lxc-attach", "--name", "{name}", "--clear-env", "--set-var", "PATH=/bin", "--")
     LXC_PATH = "/var/lib/lxc"
     CONFIG = """lxc.uts.name = {name}
 lxc.rootfs.path = dir:{path}/{name}/rootfs

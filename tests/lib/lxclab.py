@@ -89,9 +89,6 @@ lxc.init.cmd = {command}
         done = self.field.run(self.host, PHAUL, "check", "lxc", name, "--to", self.field.address(target), *options, check=False)
         return done.returncode, done.stdout + done.stderr
 
-    def inside(self, name, *argv, **kwargs):
-        return self.field.run(self.host, "lxc-attach", "--name", name, "--clear-env", "--set-var", "PATH=/bin", "--", *argv, **kwargs)
-
     def remove(self, name):
         """On every host, renamed copies too."""
         for host in self.field.hosts:
