@@ -73,13 +73,15 @@ static const struct option_entry entries[] = {
 	{ "no-compress", 0, OPTION_CLEAR, NULL, AT(compress), 0, 0, "do not try to compress memory" },
 	{ "tracker", 0, OPTION_TEXT, "KIND", AT(tracker), 0, 0,
 	  "how written pages are found: auto (default), write-protect,\nsoft-dirty, none" },
-	{ "dst-id", 0, OPTION_TEXT, "NAME", AT(dst_id), 0, 0, "the container's name at the target (default: the same)" },
+	{ "dst-id", 0, OPTION_TEXT, "NAME", AT(dst_id), 0, 0,
+	  "the container's name at the target (default: the same)" },
 	{ "bridge", 0, OPTION_LIST, "SRC=DST", AT(bridges), 0, MIGRATION_BRIDGES_MAX,
 	  "the container's bridge SRC is called DST at the target (lxc);\nmay be repeated" },
 	{ "source", 0, OPTION_TEXT, "WHAT", AT(source), 0, 0,
 	  "what becomes of the container here: keep (stopped, renamed;\ndefault) or remove" },
 	{ "bind", 0, OPTION_TEXT, "RULE", AT(bind), 0, 0,
-	  "directories of this host that the container has mounted (docker,\npodman): present (they must be there; default), bring or refuse" },
+	  "directories of this host that the container has mounted (docker,\npodman): present (they must be there; "
+	  "default), bring or refuse" },
 	{ "runtime", 0, OPTION_TEXT, "PROGRAM", AT(runtime), 0, 0, "the OCI runtime of both sides (default runc)" },
 	{ "engine", 0, OPTION_TEXT, "WHERE", AT(engine), 0, 0,
 	  "the engine here: its socket (docker, podman), its state directory\n(runc), its container directory (lxc)" },
@@ -215,6 +217,9 @@ static int check_words(const struct settings *s, struct error *err)
 	if (!known)
 		return error_set(err, EINVAL, "--tracker: '%.40s' is not one of auto, write-protect, soft-dirty, none",
 				 s->tracker);
+	if (s->bind && strcmp(s->bind, "present") != 0 && strcmp(s->bind, "bring") != 0 &&
+	    strcmp(s->bind, "refuse") != 0)
+		return error_set(err, EINVAL, "--bind: '%.40s' is not present, bring or refuse", s->bind);
 	if (s->source && strcmp(s->source, "keep") != 0 && strcmp(s->source, "remove") != 0)
 		return error_set(err, EINVAL, "--source: '%.40s' is neither keep nor remove", s->source);
 	if (strcmp(s->mode, "live") != 0 && strcmp(s->mode, "restart") != 0)

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <sys/stat.h>
 
 #include "criu/criu.h"
 #include "driver/driver.h"
@@ -40,6 +41,7 @@ void present_list_free(struct present_list *p);
 struct source_tree {
 	struct sync_tree tree;
 	bool file;	     /* a single one */
+	struct stat seen;    /* of a single one, when its last pass began */
 	bool probed, shared; /* both hosts see it: nothing is to be done */
 	struct channel *channel;
 	struct watch *watch;		/* NULL: every pass looks at all of it */
