@@ -31,7 +31,7 @@ static void remove_criu_table(const struct journal *j)
 	snprintf(log, sizeof(log), "%s/dump.log", journal_fact(j, "work_directory"));
 	if (!table[0] && criu_network_table(log, table, sizeof(table)) < 0)
 		return;
-	if (net_criu_table_remove_of(noted_process_alive(j, "root"), table, &err) < 0)
+	if (net_criu_table_remove_everywhere(table, &err) < 0)
 		log_warning("%s", err.text);
 }
 
@@ -69,12 +69,13 @@ static int take_back(struct journal *j, const struct noted_tasks *tasks, const c
 		if (root) /* a CRIU that was killed leaves connections under repair */
 			criu_end_tcp_repair(root);
 		return_addresses(j);
+		remove_criu_table(j);
 		return_network(j, root);
 		if (net_leftovers_remove(journal_id(j), true, err) < 0)
 			log_warning("%s", err->text);
-		remove_criu_table(j);
 		noted_tasks_continue(tasks);
 	}
+	subject_restart(j);
 	subject_disarm(j);
 	recover_remove_files(j);
 	return journal_enter(j, STATE_ABORTED, reason, err);

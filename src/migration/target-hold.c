@@ -160,13 +160,15 @@ void target_rejoin(struct target *t)
 	take_control(t, TAKE_PTR(channel));
 }
 
-/* The operator's word ends the waiting in `prepared`. */
+/* The operator's word ends the waiting. */
 static int obey_word(struct target *t, struct error *err)
 {
 	switch (journal_word(t->journals, &t->id)) {
 	case SIDE_SOURCE:
 		return error_set(err, ECANCELED, "the source, or the operator, keeps the source's copy");
 	case SIDE_TARGET:
+		if (journal_state(t->journal) == STATE_RECEIVING)
+			return error_set(err, ECANCELED, "the operator keeps the target's copy, and there is none yet");
 		log_warning("it is let go by the word beside the journal");
 		return target_release(t, err);
 	case SIDE_INVALID:
