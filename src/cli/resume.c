@@ -145,6 +145,12 @@ int cli_resume(int argc, char **argv)
 	return r >= 0 ? CLI_OK : outcome == OUTCOME_UNKNOWN ? CLI_UNKNOWN : CLI_FAILED;
 }
 
+/* Whether anything that could run was ever restored here. */
+static bool nothing_here(const struct journal_summary *s)
+{
+	return s->side == SIDE_TARGET && (s->state == STATE_PLANNED || s->state == STATE_RECEIVING);
+}
+
 /* What the decision does here, in a sentence. */
 static const char *consequence(const struct journal_summary *s, enum migration_side keep)
 {
@@ -157,6 +163,8 @@ static const char *consequence(const struct journal_summary *s, enum migration_s
 					     "addresses and files."
 					   : "The stopped processes here are killed. If the target's copy does not "
 					     "run, the workload is lost.";
+	if (nothing_here(s))
+		return "What came is forgotten. The workload runs on at the source.";
 	return keep == SIDE_SOURCE
 		       ? "What was restored here is killed. If the source's copy was ended already, the workload is "
 			 "lost."
@@ -190,6 +198,8 @@ static int say(const char *directory, const struct uuid *id, enum migration_side
 				"a phaul works on this migration, and did not obey in time (phaul status shows it)");
 		fd_wait(-1, 0, deadline_in_ms(LOOK_MS));
 	}
+	if (!r && (keep == SIDE_SOURCE) != (s.state == STATE_ABORTED))
+		return error_set(err, ECANCELED, "it is %s now: %s", state_name(s.state), s.reason);
 	if (!r)
 		printf("%s now\n", state_name(s.state));
 	return r;
@@ -208,6 +218,10 @@ static int resolve(const struct settings *s, const struct uuid *id, const char *
 		return r;
 	if (state_finished(before.state))
 		return error_set(err, EALREADY, "there is nothing to resolve: the migration is %s here",
+				 state_name(before.state));
+	if (keep == SIDE_TARGET && nothing_here(&before))
+		return error_set(err, ENOTRECOVERABLE,
+				 "nothing was restored here yet (it is %s): only the source's copy can be kept",
 				 state_name(before.state));
 	puts(consequence(&before, keep));
 	if (!s->yes && !asked())

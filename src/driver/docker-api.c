@@ -133,7 +133,8 @@ static int status_number(long status)
 	}
 }
 
-static int judge(const char *method, const char *path, long status, struct buffer *answer, json_t **ret, struct error *err)
+static int judge(const char *method, const char *path, long status, struct buffer *answer, json_t **ret,
+		 struct error *err)
 {
 	_cleanup_json_ json_t *json = NULL;
 	const char *words;
@@ -142,8 +143,8 @@ static int judge(const char *method, const char *path, long status, struct buffe
 		json = json_loadb((char *)answer->data, answer->length, JSON_DISABLE_EOF_CHECK, NULL);
 	if (status >= 400) {
 		words = docker_json_text(json, "message");
-		return error_set(err, status_number(status), "Docker refused %s %.*s: %.700s", method, (int)strcspn(path, "?"),
-				 path, *words ? words : "it does not say why");
+		return error_set(err, status_number(status), "Docker refused %s %.*s: %.700s", method,
+				 (int)strcspn(path, "?"), path, *words ? words : "it does not say why");
 	}
 	if (ret && answer->length && !json)
 		return error_set(err, EPROTO, "Docker's answer to %s %s is not JSON", method, path);
@@ -153,7 +154,8 @@ static int judge(const char *method, const char *path, long status, struct buffe
 }
 
 /* path: from the root, version included. */
-static int perform(struct docker_api *api, const char *method, const char *path, const char *body, json_t **ret, struct error *err)
+static int perform(struct docker_api *api, const char *method, const char *path, const char *body, json_t **ret,
+		   struct error *err)
 {
 	_cleanup_buffer_ struct buffer answer = { 0 };
 	struct curl_slist *headers = curl_slist_append(NULL, body ? "Content-Type: application/json" : "Content-Type:");
@@ -182,12 +184,14 @@ static int perform(struct docker_api *api, const char *method, const char *path,
 	if (code == CURLE_OK)
 		curl_easy_getinfo(api->curl, CURLINFO_RESPONSE_CODE, &status);
 	if (code != CURLE_OK)
-		return error_set(err, curl_number(code), "cannot speak with the Docker daemon at %s: %s; is it running?",
-				 api->socket, *api->curl_words ? api->curl_words : curl_easy_strerror(code));
+		return error_set(err, curl_number(code),
+				 "cannot speak with the Docker daemon at %s: %s; is it running?", api->socket,
+				 *api->curl_words ? api->curl_words : curl_easy_strerror(code));
 	return judge(method, path, status, &answer, ret, err);
 }
 
-int docker_api_call(struct docker_api *api, const char *method, json_t *body, json_t **ret, struct error *err, const char *fmt, ...)
+int docker_api_call(struct docker_api *api, const char *method, json_t *body, json_t **ret, struct error *err,
+		    const char *fmt, ...)
 {
 	_cleanup_free_ char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
 	char path[2048];
@@ -200,7 +204,7 @@ int docker_api_call(struct docker_api *api, const char *method, json_t *body, js
 	va_start(ap, fmt);
 	m = vsnprintf(path + n, sizeof(path) - (size_t)n, fmt, ap);
 	va_end(ap);
-	if (m < 0 || (size_t)(n + m) >= sizeof(path))
+	if (m < 0 || (size_t)n + (size_t)m >= sizeof(path))
 		return error_set(err, ENAMETOOLONG, "a request to Docker would be too long");
 	return perform(api, method, path, text, ret, err);
 }
@@ -231,43 +235,55 @@ static int take_version(struct docker_api *api, const json_t *answer, struct err
 	snprintf(api->daemon.version, sizeof(api->daemon.version), "%s", docker_json_text(answer, "Version"));
 	api->daemon.api = MIN(highest, API_HIGHEST);
 	if (highest < API_LOWEST)
-		return error_set(err, EPROTONOSUPPORT, "Docker %s at %s is too old: phaul needs 19.03 or later", api->daemon.version,
-				 api->socket);
+		return error_set(err, EPROTONOSUPPORT, "Docker %s at %s is too old: phaul needs 19.03 or later",
+				 api->daemon.version, api->socket);
 	if (lowest > API_HIGHEST)
-		return error_set(err, EPROTONOSUPPORT, "Docker %s at %s no longer speaks the API that this phaul knows (%u.%u)",
+		return error_set(err, EPROTONOSUPPORT,
+				 "Docker %s at %s no longer speaks the API that this phaul knows (%u.%u)",
 				 api->daemon.version, api->socket, API_HIGHEST / 100, API_HIGHEST % 100);
-	snprintf(api->daemon.api_version, sizeof(api->daemon.api_version), "%u.%u", api->daemon.api / 100, api->daemon.api % 100);
+	snprintf(api->daemon.api_version, sizeof(api->daemon.api_version), "%u.%u", api->daemon.api / 100,
+		 api->daemon.api % 100);
 	return 0;
 }
 
-int docker_api_open(const char *socket, struct docker_api **ret, struct error *err)
+static int connect_daemon(struct docker_api *api, struct error *err)
 {
-	_cleanup_docker_api_ struct docker_api *api = calloc(1, sizeof(*api));
 	_cleanup_json_ json_t *answer = NULL;
-	int r;
+	int r = find_listener(api->socket, &api->daemon.pid);
 
-	if (!socket)
-		socket = DOCKER_SOCKET;
-	if (!strncmp(socket, "unix://", 7))
-		socket += 7;
-	if (!api)
-		return error_set(err, ENOMEM, "no memory to speak with Docker");
-	if (socket[0] != '/' || strlen(socket) >= sizeof(api->socket))
-		return error_set(err, EINVAL, "\"%.128s\" is not the path of Docker's socket (--engine /run/docker.sock)", socket);
-	snprintf(api->socket, sizeof(api->socket), "%s", socket);
-	r = find_listener(api->socket, &api->daemon.pid);
 	if (r < 0)
-		return error_errno(err, -r, "the Docker daemon does not answer at %s; start it, or name its socket (--engine)",
+		return error_errno(err, -r,
+				   "the Docker daemon does not answer at %s; start it, or name its socket (--engine)",
 				   api->socket);
 	api->curl = curl_easy_init();
 	if (!api->curl)
 		return error_set(err, ENOMEM, "no memory to speak with Docker");
 	api->patience_ms = DOCKER_CALL_MS;
 	r = perform(api, "GET", "/version", NULL, &answer, err);
-	if (!r)
-		r = take_version(api, answer, err);
-	if (!r)
-		*ret = TAKE_PTR(api);
+	return r < 0 ? r : take_version(api, answer, err);
+}
+
+int docker_api_open(const char *socket, struct docker_api **ret, struct error *err)
+{
+	struct docker_api *api;
+	int r;
+
+	if (!socket)
+		socket = DOCKER_SOCKET;
+	if (!strncmp(socket, "unix://", 7))
+		socket += 7;
+	if (socket[0] != '/' || strlen(socket) >= sizeof(api->socket))
+		return error_set(err, EINVAL,
+				 "\"%.128s\" is not the path of Docker's socket (--engine /run/docker.sock)", socket);
+	api = calloc(1, sizeof(*api));
+	if (!api)
+		return error_set(err, ENOMEM, "no memory to speak with Docker");
+	snprintf(api->socket, sizeof(api->socket), "%s", socket);
+	r = connect_daemon(api, err);
+	if (r < 0)
+		docker_api_free(api);
+	else
+		*ret = api;
 	return r;
 }
 
@@ -278,7 +294,8 @@ int docker_api_open_again(const char *socket, struct docker_api **ret, struct er
 	int r;
 
 	/* Nothing tells when a daemon will listen again: its socket may not even exist. */
-	while ((r = docker_api_open(socket, ret, err)) < 0 && r != -EINVAL && r != -EPROTONOSUPPORT && clock_now_ns() < deadline_ns)
+	while ((r = docker_api_open(socket, ret, err)) < 0 && r != -EINVAL && r != -EPROTONOSUPPORT &&
+	       clock_now_ns() < deadline_ns)
 		nanosleep(&pause, NULL);
 	return r;
 }

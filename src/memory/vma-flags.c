@@ -67,9 +67,9 @@ static int find_offsets(struct offsets *o)
 		const char *structure, *member;
 		uint32_t *ret_offset;
 	} wanted[] = {
-		{ "bpf_iter__task_vma", "meta", &o->meta },   { "bpf_iter__task_vma", "vma", &o->vma },
-		{ "bpf_iter_meta", "seq", &o->seq },	      { "vm_area_struct", "vm_start", &o->start },
-		{ "vm_area_struct", "vm_end", &o->end },      { "vm_area_struct", "vm_flags", &o->word },
+		{ "bpf_iter__task_vma", "meta", &o->meta }, { "bpf_iter__task_vma", "vma", &o->vma },
+		{ "bpf_iter_meta", "seq", &o->seq },	    { "vm_area_struct", "vm_start", &o->start },
+		{ "vm_area_struct", "vm_end", &o->end },    { "vm_area_struct", "vm_flags", &o->word },
 	};
 	struct btf btf;
 	int r = btf_read(KERNEL_BTF, &btf);
@@ -331,4 +331,26 @@ int vma_flags_print(struct vma_flags *f, pid_t pid, struct buffer *text, struct 
 		return error_errno(err, -r, "the flags of the mappings of process %d are not known", (int)pid);
 	}
 	return 0;
+}
+
+int vma_flags_mark_locked(struct vma_flags *f, pid_t pid, struct maps *maps)
+{
+	struct mappings now = { 0 };
+	int r = read_mappings(f, pid, &now);
+
+	for (size_t turn = 0; turn < 2 && !r; turn++) /* first whether all are known */
+		for (size_t i = 0; i < maps->n_maps && !r; i++) {
+			struct map *map = &maps->maps[i];
+			const struct mapping *m = find_mapping(&now, map->start, map->end);
+			const struct known *k = m ? find_known(f, m->word) : NULL;
+
+			if (map->start >= HIGHEST_USER)
+				continue;
+			if (!k || !k->text[0])
+				r = -ENODATA;
+			else if (turn)
+				map->locked = map->locked || strstr(k->text, " lo ");
+		}
+	buffer_free(&now.bytes);
+	return r;
 }

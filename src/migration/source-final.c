@@ -278,7 +278,7 @@ static int answer_criu(struct source *s, int fd, struct error *err)
 	if (s->flags && !r)
 		source_flags_answer(s, fd, tree.pids, tree.n);
 	if (s->flags)
-		close(fd); /* CRIU goes on */
+		close_fd(&fd); /* CRIU goes on */
 	if (!r)
 		r = take_final(s, &tree, err);
 	if (s->flags)
@@ -287,7 +287,7 @@ static int answer_criu(struct source *s, int fd, struct error *err)
 		return r;
 	if (!r)
 		r = write_hidden(s, fd, err);
-	close(fd);
+	close_fd(&fd);
 	s->hidden = !r;
 	return r ? r : source_early_send(s, err);
 }
@@ -322,7 +322,8 @@ static int take_final_late(struct source *s, struct error *err)
 
 int source_final_end(struct source *s, int dumped, struct error *err)
 {
-	_cleanup_close_ int flags_fd = -1, fd = -1;
+	_cleanup_close_ int flags_fd = -1;
+	_cleanup_close_ int fd = -1;
 
 	/* If CRIU never asked, the thread still waits for somebody to open the pipe. If it did ask, the pipe is the thread's and
 	 * CRIU's alone: a reader that never reads would keep the thread from noticing that CRIU has died. Each side sets its

@@ -126,8 +126,9 @@ static void remove_criu_table(struct source *s)
 	struct error err = { 0 };
 	char table[64];
 
+	/* In the namespace of its own that a container has, if it has one. */
 	if (criu_network_table(criu_log_path(s->criu), table, sizeof(table)) == 0 &&
-	    net_criu_table_remove_of(s->workload.root_pid, table, &err) < 0)
+	    net_criu_table_remove(table, &s->net.place, &err) < 0)
 		log_warning("%s", err.text);
 }
 
@@ -145,6 +146,7 @@ void source_undo_freeze(struct source *s)
 		log_error("%s", err.text);
 	s->firmly_stopped = false;
 	remove_criu_table(s);
+	source_return_network(s);
 	criu_free(TAKE_PTR(s->criu));
 }
 
@@ -237,7 +239,7 @@ int source_stage_commit(struct source *s, struct error *err)
 }
 
 /* The move is done whatever the engine says to it. */
-static void tell_engine(struct source *s)
+void source_tell_engine(struct source *s)
 {
 	struct error err = { 0 };
 
@@ -273,7 +275,7 @@ int source_stage_settle(struct source *s, struct error *err)
 	tracker_free(TAKE_PTR(s->tracker));
 	if (!r)
 		r = session_send(&s->session, &request, err);
-	tell_engine(s);
+	source_tell_engine(s);
 	/* Should we be killed now, nothing is left here. */
 	if (!s->options->keep_images)
 		dir_remove(s->work_directory);

@@ -40,6 +40,8 @@ struct target {
 	char *sync_paths[MIGRATION_SYNC_PATHS_MAX + 1];
 	size_t n_sync_paths;
 	bool shell_job, keep_images;
+	bool no_start; /* restart mode: only prepared */
+	bool started;  /* restart mode: too late to undo */
 	struct driver_options driver_options; /* strings are owned by `engine_texts` */
 	char *engine_texts[4];
 
@@ -59,7 +61,7 @@ struct target {
 	struct driver_place place;
 	bool prepared_place; /* the driver made something here: forget() is due on an abort */
 	struct restorer *restorer;
-	bool caught;		/* there may be a table that holds what arrives */
+	bool caught; /* there may be a table that holds what arrives */
 	struct container_net net;
 	bool net_taken;
 	struct net_hold *hold;
@@ -101,6 +103,11 @@ int target_on_missing(struct target *t, const Phaul__Wire__Control *m, struct er
 
 int target_on_resume(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 
+/* Restart mode (target-restart.c). */
+int target_restart_finish(struct target *t, struct error *err);
+int target_restart_release(struct target *t, struct error *err);
+int target_restart_done(struct target *t, struct error *err);
+
 /* Makes the driver prepare the place, or forget it; target-place.c. */
 int target_prepare_place(struct target *t, struct error *err);
 void target_forget_place(struct target *t);
@@ -120,6 +127,8 @@ int target_take_page_channels(struct target *t, uint32_t n, struct error *err);
 int target_apply_missing(struct target *t, uint32_t space, const struct range_set *present,
 			 const struct range_set *missing, struct error *err);
 int target_start_fetch(struct target *t, struct error *err);
+/* After the death of the worker that did it; on success the journal is ours. */
+int target_adopt_pager(struct target *t, struct journal **j, struct error *err);
 bool target_lacks_pages(const struct target *t);
 void target_end_fetch(struct target *t); /* idempotent */
 

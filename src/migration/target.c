@@ -170,7 +170,8 @@ static void fail(struct target *t, const struct error *failure)
 {
 	struct error why = { 0 }, told = *failure;
 
-	if ((target_state(t) == STATE_RESUMING && (!t->restorer || restorer_released(t->restorer))) ||
+	if ((target_state(t) == STATE_RESUMING &&
+	     (t->driver_options.restart ? t->started : !t->restorer || restorer_released(t->restorer))) ||
 	    target_state(t) == STATE_RUNNING) {
 		/* Too late to undo: what was resumed stays, and the journal says how far it came. */
 		log_error("after the commit: %s", failure->text);
@@ -191,7 +192,13 @@ static void fail(struct target *t, const struct error *failure)
 
 static void target_free(struct target *t)
 {
+	bool lacks_pages = target_lacks_pages(t);
+
 	target_end_fetch(t);
+	if (lacks_pages) { /* another worker finds it, and what it needs beside */
+		pager_leave(TAKE_PTR(t->pager));
+		t->keep_images = true;
+	}
 	restorer_free(t->restorer);
 	net_hold_free(t->hold);
 	pager_free(t->pager);
@@ -214,7 +221,9 @@ static void target_free(struct target *t)
 int target_run(struct channel *control, struct route *route, const uint8_t route_id[ROUTE_BYTES],
 	       const struct target_options *options, struct error *err)
 {
-	struct target t = { .options = options, .session = { .control = control }, .route = route, .net = CONTAINER_NET_NONE };
+	struct target t = {
+		.options = options, .session = { .control = control }, .route = route, .net = CONTAINER_NET_NONE
+	};
 	int r = 0;
 
 	memcpy(t.route_id, route_id, ROUTE_BYTES);
