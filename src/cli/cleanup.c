@@ -2,13 +2,11 @@
  * phaul cleanup: what crashes of phaul left on this host, listed, and removed with --yes.
  *
  * Only what bears a migration's id: journals that nobody works on (undone as phaul resume would), directories below the run directory, nftables
- * tables. What was handed over and is not settled is never touched: that is for phaul resume and phaul resolve. One thread.
+ * tables in any network namespace. What was handed over and is not settled is never touched: that is for phaul resume and phaul resolve. One thread.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h> /* before linux/netfilter.h */
-#include <linux/netfilter.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -18,11 +16,11 @@
 #include "cli/options.h"
 #include "migration/recover.h"
 #include "net/hold.h"
-#include "net/nft.h"
+#include "net/leftovers.h"
+#include "net/mute.h"
 
 #define YOUNG_S 600 /* a directory without a journal may be that of a plan under way */
 #define RECONNECT_MS 5000
-#define TABLE_PREFIX "phaul-"
 
 struct settings {
 	struct log_options log;
@@ -141,28 +139,43 @@ static void clean_directories(struct settings *s)
 	}
 }
 
-static int clean_tables(struct settings *s, struct error *err)
+/* The source's copy is gone, but its network namespace may be there still, with addresses that are the target's now. */
+static bool stays_mute(const struct settings *s, const struct uuid *id)
 {
-	_cleanup_buffer_ struct buffer names = { 0 };
-	char *save = NULL;
-	int r = nft_list_tables(NFPROTO_INET, TABLE_PREFIX, &names);
+	struct journal_summary one;
+	struct error err;
 
-	if (!r)
-		r = buffer_append(&names, "", 1);
-	if (r == -EPERM || r == -EOPNOTSUPP)
-		return error_errno(err, -r, "cannot list the nftables tables");
-	for (char *name = r ? NULL : strtok_r((char *)names.data, "\n", &save); name;
-	     name = strtok_r(NULL, "\n", &save)) {
-		const char *id_text = name + strlen(TABLE_PREFIX);
+	return journal_read(s->journals, id, &one, &err) == 0 && one.state == STATE_SETTLED;
+}
+
+static int clean_place(void *context, const struct net_place *place, const char *where, struct error *err)
+{
+	_cleanup_buffer_ struct buffer lines = { 0 };
+	struct settings *s = context;
+	char *save = NULL;
+	int r = net_leftovers_list(place, &lines, err);
+
+	if (!r && buffer_append(&lines, "", 1) < 0)
+		r = error_set(err, ENOMEM, "no memory to list nftables tables");
+	for (char *line = r ? NULL : strtok_r((char *)lines.data, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save)) {
+		bool mute = line[0] == 'm';
+		const char *id_text = strchr(line, ' ') + 1;
 		struct error why = { 0 };
 		struct uuid id;
+		char what[160];
+		int removed = 0;
 
-		if (!uuid_parse(id_text, &id) || needed(s, &id, time(NULL) - YOUNG_S))
+		if (!uuid_parse(id_text, &id) || needed(s, &id, time(NULL) - YOUNG_S) || (mute && stays_mute(s, &id)))
 			continue;
-		r = s->yes ? net_hold_remove(id_text, NULL, &why) : 0;
-		tell(s, "nftables table inet", name, r, why.text);
+		if (s->yes)
+			removed = mute ? net_unmute(id_text, place, &why) : net_hold_remove(id_text, place, &why);
+		snprintf(what, sizeof(what), "%s of %.100s",
+			 mute ? "silence (nftables tables phaul-mute-*)" : "held packets (nftables table inet phaul-*)",
+			 where);
+		tell(s, what, id_text, removed, why.text);
 	}
-	return 0;
+	return r;
 }
 
 int cli_cleanup(int argc, char **argv)
@@ -184,7 +197,7 @@ int cli_cleanup(int argc, char **argv)
 	r = clean_journals(&s, &err);
 	clean_directories(&s);
 	if (!r)
-		r = clean_tables(&s, &err);
+		r = net_place_each(clean_place, &s, &err);
 	if (!s.n && !r)
 		puts("nothing was left behind");
 	else if (s.n && !s.yes)

@@ -23,11 +23,16 @@ int cli_check(int argc, char **argv);
 int cli_serve(int argc, char **argv);
 int cli_receive(int argc, char **argv);
 int cli_pki(int argc, char **argv);
+int cli_checkpoint(int argc, char **argv);
+int cli_restore(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_resume(int argc, char **argv);
 int cli_resolve(int argc, char **argv);
 int cli_cleanup(int argc, char **argv);
 int cli_version(int argc, char **argv);
+
+/* TYPE and ID of a command line: -EINVAL with the types that there are. */
+int cli_check_workload(const char *type, const char *id, struct error *err);
 
 /* Says what is wrong with the command line, in one line on stderr; returns CLI_USAGE. */
 int cli_usage_error(const struct error *err);

@@ -30,6 +30,8 @@ static const struct verb {
 	{ "serve", cli_serve, "serve", "take in workloads from other hosts (TLS)" },
 	{ "receive", cli_receive, "receive", "take in one workload; started through ssh" },
 	{ "pki", cli_pki, "pki init | issue NAME", "certificates for the hosts" },
+	{ "checkpoint", cli_checkpoint, "checkpoint TYPE ID DIR", "save a running workload into a directory" },
+	{ "restore", cli_restore, "restore TYPE DIR", "bring back what a checkpoint saved" },
 	{ "status", cli_status, "status [ID]", "migrations of this host, and how to settle them" },
 	{ "resume", cli_resume, "resume ID", "take up a migration that a crash left behind" },
 	{ "resolve", cli_resolve, "resolve ID --keep SIDE", "decide which copy lives when the hosts cannot find out" },

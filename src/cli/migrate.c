@@ -31,7 +31,8 @@ struct settings {
 	uint64_t max_downtime, max_rounds, channels, timeout, peer_timeout, reconnect; /* 0: not given */
 	const char *addresses[MIGRATION_ADDRESSES_MAX + 1];
 	const char *sync[MIGRATION_SYNC_PATHS_MAX + 1];
-	const char *runtime, *engine, *target_engine, *dst_id, *target_bundle, *source;
+	const char *bridges[MIGRATION_BRIDGES_MAX + 1];
+	const char *runtime, *engine, *target_engine, *dst_id, *target_bundle, *source, *bind;
 	bool json, keep_images, shell_job, force, skip_cpu_check, skip_criu_check, pre_copy, compress, auto_converge,
 		postcopy;
 };
@@ -72,8 +73,12 @@ static const struct option_entry entries[] = {
 	{ "tracker", 0, OPTION_TEXT, "KIND", AT(tracker), 0, 0,
 	  "how written pages are found: auto (default), write-protect,\nsoft-dirty, none" },
 	{ "dst-id", 0, OPTION_TEXT, "NAME", AT(dst_id), 0, 0, "the container's name at the target (default: the same)" },
+	{ "bridge", 0, OPTION_LIST, "SRC=DST", AT(bridges), 0, MIGRATION_BRIDGES_MAX,
+	  "the container's bridge SRC is called DST at the target (lxc);\nmay be repeated" },
 	{ "source", 0, OPTION_TEXT, "WHAT", AT(source), 0, 0,
 	  "what becomes of the container here: keep (stopped, renamed;\ndefault) or remove" },
+	{ "bind", 0, OPTION_TEXT, "RULE", AT(bind), 0, 0,
+	  "directories of this host that the container has mounted (docker,\npodman): present (they must be there; default), bring or refuse" },
 	{ "runtime", 0, OPTION_TEXT, "PROGRAM", AT(runtime), 0, 0, "the OCI runtime of both sides (default runc)" },
 	{ "engine", 0, OPTION_TEXT, "WHERE", AT(engine), 0, 0,
 	  "the engine here: its socket (docker, podman), its state directory\n(runc), its container directory (lxc)" },
@@ -118,7 +123,7 @@ static const struct option_table check_table = {
 	entries
 };
 
-static int check_workload(const char *type, const char *id, struct error *err)
+int cli_check_workload(const char *type, const char *id, struct error *err)
 {
 	uint64_t ignored;
 
@@ -134,6 +139,15 @@ static int check_workload(const char *type, const char *id, struct error *err)
 		return error_wrap(err, "the ID of a pid");
 	if (!*id)
 		return error_set(err, EINVAL, "the ID is empty");
+	return 0;
+}
+
+static int check_bridge(const char *pair, struct error *err)
+{
+	const char *equal = strchr(pair, '=');
+
+	if (!equal || equal == pair || !equal[1] || strchr(equal + 1, '=') || strpbrk(pair, "/ \t\n#"))
+		return error_set(err, EINVAL, "--bridge: '%.64s' is not SRC=DST, the names of two bridges", pair);
 	return 0;
 }
 
@@ -218,7 +232,7 @@ static int make_options(const struct settings *s, struct migration_options *o, s
 	if (!r)
 		r = make_convergence(s, o, err);
 	if (!r)
-		r = check_workload(o->type, o->id, err);
+		r = cli_check_workload(o->type, o->id, err);
 	if (!r && endpoint_parse(s->to, &o->target, err) < 0)
 		r = error_wrap(err, "--to");
 	for (; !r && s->addresses[o->n_addresses]; o->n_addresses++)
@@ -227,6 +241,10 @@ static int make_options(const struct settings *s, struct migration_options *o, s
 	for (size_t i = 0; !r && s->sync[i]; i++) {
 		o->sync_paths[i] = s->sync[i];
 		r = check_sync_path((char *)s->sync[i], err); /* argv is ours to change */
+	}
+	for (size_t i = 0; !r && s->bridges[i]; i++) {
+		o->bridges[i] = s->bridges[i];
+		r = check_bridge(s->bridges[i], err);
 	}
 	o->target_text = s->to;
 	o->pki_directory = s->pki;
@@ -248,6 +266,7 @@ static int make_options(const struct settings *s, struct migration_options *o, s
 	o->target_engine = s->target_engine;
 	o->target_id = s->dst_id;
 	o->target_bundle = s->target_bundle;
+	o->bind_rule = s->bind;
 	o->remove_source = s->source && !strcmp(s->source, "remove");
 	o->tracker = s->tracker;
 	return r;

@@ -26,6 +26,7 @@ const char *plain_phase(const char *phase)
 		{ "freeze", "freezing" },
 		{ "finish", "sending what is left" },
 		{ "commit", "handing over" },
+		{ "postcopy", "running at the target, sending what is left" },
 		{ "settle", "settling" },
 		{ "fill", "filling memory at the target" },
 	};

@@ -170,6 +170,23 @@ static void set_convergence(json_t *object, const struct migration_result *r)
 	json_object_set_new(object, "dirty_regions", regions);
 }
 
+/* What stayed behind, and how long faults took that needed it. */
+static void set_postcopy(json_t *object, const struct migration_result *r)
+{
+	json_t *one = json_object();
+
+	set_number(one, "pages", r->postcopy_pages);
+	set_number(one, "pages_urgent", r->postcopy_pages_urgent);
+	set_ms(one, "resident_ms", r->postcopy_ns);
+	set_number(one, "reconnects", r->postcopy_reconnects);
+	set_number(one, "faults", r->faults_remote);
+	set_ms(one, "fault_p50_ms", r->remote_ns_p50);
+	set_ms(one, "fault_p99_ms", r->remote_ns_p99);
+	json_object_set_new(object, "postcopy", r->postcopy_pages ? one : json_null());
+	if (!r->postcopy_pages)
+		json_decref(one);
+}
+
 static void set_figures(json_t *object, const struct migration_result *r)
 {
 	set_number(object, "bytes_wire", r->bytes_wire);
@@ -180,10 +197,15 @@ static void set_figures(json_t *object, const struct migration_result *r)
 	set_number(object, "image_bytes", r->image_bytes);
 	set_ms(object, "sync_ms", r->sync_ns);
 	set_ms(object, "sync_final_ms", r->sync_final_ns);
+	set_number(object, "sync_passes", r->sync_passes);
+	set_number(object, "sync_final_names", r->sync_final_names);
+	set_text(object, "sync_final_whole", r->sync_final_whole);
 	set_ms(object, "dump_ms", r->dump_ns);
 	set_ms(object, "restore_ms", r->restore_ns);
 	set_ms(object, "resume_ms", r->resume_ns);
 	set_number(object, "faults", r->faults);
+	set_ms(object, "fault_p50_ms", r->fault_ns_p50);
+	set_ms(object, "fault_p99_ms", r->fault_ns_p99);
 	set_ms(object, "fault_max_ms", r->fault_ns_max);
 	set_number(object, "pages_filled", r->pages_filled);
 	set_ms(object, "fill_ms", r->fill_ns);
@@ -209,10 +231,12 @@ int report_result(const struct migration_result *r, struct buffer *out)
 	set_course(object, r);
 	set_convergence(object, r);
 	set_figures(object, r);
+	set_postcopy(object, r);
 	set_text(object, "engine", r->engine);
 	set_text(object, "target", r->target);
 	set_text(object, "tracker", r->tracker);
 	set_bool(object, "preload_acted", r->preload_acted);
+	set_text(object, "preload_did", r->preload_did);
 	set_text(object, "images", r->images);
 	set_bool(object, "hold", r->held);
 	set_number(object, "held_packets", r->held_packets);

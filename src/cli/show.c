@@ -74,8 +74,10 @@ static int take_obstacle(struct show *s, const struct obstacle *obstacle)
 /* A stage that has nothing to do is not worth a line. */
 static bool is_idle(const struct show *s, const struct migration_event *event)
 {
-	return s->kind != SHOW_JSON && event->kind == EVENT_PHASE && !strcmp(event->phase, "files") &&
-	       !s->options->sync_paths[0];
+	return s->kind != SHOW_JSON && event->kind == EVENT_PHASE &&
+	       ((!strcmp(event->phase, "files") && !s->options->sync_paths[0]) ||
+		(!strcmp(event->phase, "postcopy") && !s->options->postcopy &&
+		 s->options->on_timeout != POLICY_RESORT_POSTCOPY));
 }
 
 void show_event(struct show *s, const struct migration_event *event)
@@ -84,7 +86,8 @@ void show_event(struct show *s, const struct migration_event *event)
 
 	if (is_idle(s, event))
 		return;
-	if (event->kind == EVENT_PHASE && !strcmp(event->phase, "fill"))
+	/* After the freeze there is progress only in post-copy: it runs at the target. */
+	if (event->kind == EVENT_PROGRESS || (event->kind == EVENT_PHASE && !strcmp(event->phase, "fill")))
 		s->hold = false;
 	if (s->kind == SHOW_JSON)
 		r = report_event(event, &s->out);

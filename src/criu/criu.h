@@ -41,6 +41,7 @@ struct criu_options {
 	bool full_memory;	     /* memory into (out of) the images too, no lazy pages: checkpoint to a file */
 	bool link_remap;	     /* dump: link unlinked but still linked-elsewhere files; see docs/criu.md */
 	bool force_irmap;	     /* find watched files by scanning: where inode numbers change with the move */
+	bool empty_network;	     /* dump: a network namespace without its links, addresses and rules */
 	bool ext_unix_sk;	     /* allow connections to unix sockets outside of the tree */
 };
 
@@ -129,6 +130,9 @@ int criu_network_table(const char *log_path, char *ret, size_t size);
 
 /* Whether libphaul-criu.so changed anything for this job's CRIU (hidden ranges, limits); its words in the log. */
 bool criu_preload_acted(const struct criu_job *job);
+
+/* What it did, as it says itself, separated by "; "; "" if nothing. */
+void criu_preload_actions(const struct criu_job *job, char *ret, size_t size);
 
 /*
  * For a CRIU that somebody else starts (runc, LXC): "NAME=value" strings that let libphaul-criu.so act there. version as of

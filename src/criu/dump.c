@@ -75,7 +75,7 @@ static void dump_seen(struct criu_job *job, const CriuRpc__Response *response, b
 		close_fd(&job->pages_fd);
 }
 
-static int dump_follow(struct criu_job *job, const char *before, int cancel_fd, struct error *err)
+static int dump_follow(struct criu_job *job, const char *const *before, int cancel_fd, struct error *err)
 {
 	int r = job_follow(job, before, "post-dump", cancel_fd, dump_seen);
 
@@ -85,10 +85,11 @@ static int dump_follow(struct criu_job *job, const char *before, int cancel_fd, 
 	return 0;
 }
 
-/* CRIU asks for external files once it has stopped all tasks and before it locks the first connection (criu/cr-dump.c). One that does not ask
- * goes on to the end. */
+/* Once it has stopped all tasks, CRIU says that it is about to lock their network namespace, if it is their own (criu/net.c, network_lock), or else asks
+ * for external files, before it locks the first connection (criu/cr-dump.c). One that says neither goes on to the end. */
 int criu_dump_stop(struct criu_job *job, pid_t pid, int cancel_fd, struct error *err)
 {
+	static const char *const stopped[] = { "network-lock", "query-ext-files", NULL };
 	int r;
 
 	if (job->state != JOB_STARTED)
@@ -99,14 +100,14 @@ int criu_dump_stop(struct criu_job *job, pid_t pid, int cancel_fd, struct error 
 	r = dump_request(job, pid, err);
 	if (r < 0)
 		return r;
-	return dump_follow(job, "query-ext-files", cancel_fd, err);
+	return dump_follow(job, stopped, cancel_fd, err);
 }
 
 int criu_dump(struct criu_job *job, pid_t pid, int cancel_fd, struct error *err)
 {
-	int r = job->state == JOB_DUMP_STOPPED || job->state == JOB_DUMP_HELD ?
-			0 :
-			criu_dump_stop(job, pid, cancel_fd, err);
+	int r = job->state == JOB_DUMP_STOPPED || job->state == JOB_DUMP_HELD
+			? 0
+			: criu_dump_stop(job, pid, cancel_fd, err);
 
 	if (r < 0 || job->state == JOB_DUMP_HELD)
 		return r;

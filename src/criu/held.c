@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
@@ -52,7 +53,7 @@ static int write_config(struct criu_held *h, const struct criu_options *o, struc
 	_cleanup_buffer_ struct buffer text = { 0 };
 	int r = buffer_printf(&text,
 			      "# phaul: a restore that is held\nimages-dir %s\nwork-dir %s\nlog-file restore.log\n"
-			      "verbosity 4\naction-script %s/hook\n",
+			      "verbosity=4\naction-script %s/hook\n",
 			      h->view, h->work, h->directory);
 
 #define FLAG(wanted, name) (r ? r : (wanted) ? buffer_printf(&text, "%s\n", name) : 0)
@@ -62,6 +63,7 @@ static int write_config(struct criu_held *h, const struct criu_options *o, struc
 	r = FLAG(o->shell_job, "shell-job");
 	r = FLAG(o->link_remap, "link-remap");
 	r = FLAG(o->ext_unix_sk, "ext-unix-sk");
+	r = FLAG(!o->manage_cgroups, "manage-cgroups=ignore");
 #undef FLAG
 	if (!r && o->ghost_limit_bytes)
 		r = buffer_printf(&text, "ghost-limit %llu\n", (unsigned long long)o->ghost_limit_bytes);
@@ -118,10 +120,12 @@ int criu_held_new(const struct criu_options *options, struct criu_held **ret, st
 	snprintf(h->images, sizeof(h->images), "%s", options->images_directory);
 	snprintf(h->work, sizeof(h->work), "%s", options->work_directory);
 	snprintf(h->directory, sizeof(h->directory), "%.*s/engine", PATH_MAX - 64, options->work_directory);
-	snprintf(h->view, sizeof(h->view), "%.*s/view", PATH_MAX - 32, h->directory);
+	snprintf(h->view, sizeof(h->view), "%.*s.view", PATH_MAX - 32, options->images_directory);
 	snprintf(h->config, sizeof(h->config), "%.*s/criu.conf", PATH_MAX - 32, h->directory);
 	snprintf(h->log, sizeof(h->log), "%.*s/restore.log", PATH_MAX - 32, h->work);
-	r = dir_make(h->view, 0700);
+	r = dir_make(h->directory, 0700);
+	if (!r)
+		r = dir_make(h->view, 0700);
 	if (r < 0)
 		r = error_errno(err, -r, "cannot make %s", h->view);
 	if (!r)
@@ -195,7 +199,7 @@ int criu_held_await(struct criu_held *h, struct process *engine, const char *wor
 	}
 }
 
-/* Every image but the inventory, by a link: the file system is the same. */
+/* Every image but the inventory, beside the pipe. Not by symbolic links: restored tasks open them too, from within other roots. */
 static int link_images(struct criu_held *h, struct error *err)
 {
 	_cleanup_closedir_ DIR *d = opendir(h->images);
@@ -295,8 +299,11 @@ int criu_held_restore(struct criu_held *h, int cancel_fd, pid_t *ret_pid, struct
 {
 	struct error ignored = { 0 };
 	pid_t root = 0;
-	int r = link_images(h, err);
+	int r;
 
+	if (engine_ended(h))
+		return failed(h, "wait for the images", err);
+	r = link_images(h, err);
 	if (!r)
 		r = give_inventory(h, err);
 	if (r < 0)
@@ -376,7 +383,12 @@ int criu_held_abort(struct criu_held *h, struct error *err)
 		process_kill(&h->engine);
 	}
 	if (h->criu_pidfd >= 0 && fd_wait(h->criu_pidfd, POLLIN, deadline_in_ms(ABORT_MS)) == 0)
-		syscall(SYS_pidfd_send_signal, h->criu_pidfd, 9, NULL, 0);
+		syscall(SYS_pidfd_send_signal, h->criu_pidfd, SIGKILL, NULL, 0);
+	/* A CRIU that was killed has undone nothing, and its hold is gone. A container's first process takes all others along. */
+	if (h->root_pidfd >= 0 && !h->released) {
+		syscall(SYS_pidfd_send_signal, h->root_pidfd, SIGKILL, NULL, 0);
+		fd_wait(h->root_pidfd, POLLIN, deadline_in_ms(ABORT_MS));
+	}
 	h->over = true;
 	h->held = false;
 	(void)err;
@@ -385,7 +397,8 @@ int criu_held_abort(struct criu_held *h, struct error *err)
 
 bool criu_held_alive(const struct criu_held *h)
 {
-	return h->held && h->criu_pidfd >= 0 && fd_wait(h->criu_pidfd, POLLIN, 0) == 0;
+	return h->held && h->criu_pidfd >= 0 && fd_wait(h->criu_pidfd, POLLIN, 0) == 0 && h->engine.pid &&
+	       fd_wait(h->engine.pidfd, POLLIN, 0) == 0;
 }
 
 bool criu_held_released(const struct criu_held *h)

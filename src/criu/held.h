@@ -15,7 +15,7 @@
 
 struct criu_held;
 
-/* Makes the pipe, the socket, the configuration below options->work_directory. options as for criu_start(), of which engines decide root, external
+/* Makes the socket and the configuration below options->work_directory, the directory with the pipe beside the images: IMAGES.view. options as for criu_start(), of which engines decide root, external
  * and cgroups themselves. Starts nothing. */
 int criu_held_new(const struct criu_options *options, struct criu_held **ret, struct error *err);
 
@@ -42,7 +42,8 @@ int criu_held_finish(struct criu_held *h, struct error *err);
 /* CRIU fails, the engine undoes what it made, and has ended on return. Any number of times; not after the resume. */
 int criu_held_abort(struct criu_held *h, struct error *err);
 
-bool criu_held_alive(const struct criu_held *h);    /* CRIU is there, and with it the hold on the tasks */
+/* CRIU is there, and with it the hold on the tasks, and so is the engine that waits for it. */
+bool criu_held_alive(const struct criu_held *h);
 bool criu_held_released(const struct criu_held *h); /* the tasks may have run */
 pid_t criu_held_program_pid(const struct criu_held *h); /* of CRIU, 0: not known, or ended */
 

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -182,6 +183,8 @@ void job_fill_options(struct criu_job *job, CriuRpc__Options *o)
 	SET(link_remap, from->link_remap);
 	SET(force_irmap, from->force_irmap);
 	SET(ext_unix_sk, from->ext_unix_sk);
+	if (from->empty_network)
+		SET(empty_ns, CLONE_NEWNET);
 	SET(lazy_pages, !from->full_memory);
 	SET(manage_cgroups_mode, from->manage_cgroups);
 	SET(network_lock, CRIU_RPC__NETWORK_LOCK__NFTABLES);
@@ -224,11 +227,11 @@ static void last_stderr_line(const struct criu_job *job, char *text, size_t size
 
 static bool is_script(const CriuRpc__Response *response, const char *name)
 {
-	return name && response->type == CRIU_RPC__TYPE__NOTIFY && response->notify && response->notify->script &&
+	return response->type == CRIU_RPC__TYPE__NOTIFY && response->notify && response->notify->script &&
 	       strcmp(response->notify->script, name) == 0;
 }
 
-int job_follow(struct criu_job *job, const char *before, const char *last, int cancel_fd,
+int job_follow(struct criu_job *job, const char *const *before, const char *last, int cancel_fd,
 	       void (*seen)(struct criu_job *job, const CriuRpc__Response *response, bool is_refused_end))
 {
 	uint64_t deadline_ns = DEADLINE_NEVER;
@@ -250,7 +253,9 @@ int job_follow(struct criu_job *job, const char *before, const char *last, int c
 		if (is_notify && response->notify && response->notify->script)
 			log_debug("CRIU says %s", response->notify->script);
 		is_last = is_script(response, last);
-		is_before = is_script(response, before);
+		is_before = false;
+		for (const char *const *name = before; name && *name; name++)
+			is_before = is_before || is_script(response, *name);
 		seen(job, response, is_last && cancelled);
 		criu_rpc__response__free_unpacked(response, NULL);
 		if ((is_last || is_before) && !cancelled)
@@ -309,6 +314,18 @@ bool criu_preload_acted(const struct criu_job *job)
 	struct stat st;
 
 	return stat(job->preload_status, &st) == 0 && st.st_size > 0;
+}
+
+void criu_preload_actions(const struct criu_job *job, char *ret, size_t size)
+{
+	_cleanup_buffer_ struct buffer text = { 0 };
+
+	ret[0] = 0;
+	if (fd_read_file(AT_FDCWD, job->preload_status, 4096, &text) < 0 || !text.length)
+		return;
+	text.data[text.length - 1] = 0;
+	for (char *line = (char *)text.data, *save = NULL; (line = strtok_r(line, "\n", &save)); line = NULL)
+		snprintf(ret + strlen(ret), size - strlen(ret), "%s%s", ret[0] ? "; " : "", line);
 }
 
 /* Lets go of whatever the job still holds. */

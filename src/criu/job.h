@@ -48,7 +48,7 @@ void rpc_free(struct rpc *rpc);
 enum job_state {
 	JOB_INVALID,
 	JOB_STARTED,	  /* CRIU waits for a request */
-	JOB_DUMP_STOPPED, /* at query-ext-files */
+	JOB_DUMP_STOPPED, /* at network-lock or query-ext-files */
 	JOB_DUMP_HELD, /* at post-dump */
 	JOB_DUMP_COMMITTED,
 	JOB_DUMP_UNDONE,
@@ -88,12 +88,12 @@ int job_write_config(struct criu_job *job, const char *text, char *ret_path, siz
 #define CANCEL_MS 2000 /* what CRIU gets to undo by itself after a cancel */
 
 /*
- * Answers notifications until the script `last` (1: CRIU waits for its answer), the script `before` (2, likewise; may be NULL) or CRIU's
+ * Answers notifications until the script `last` (1: CRIU waits for its answer), one of the scripts `before` (2, likewise; NULL-terminated, may be NULL) or CRIU's
  * end (0: it failed). After a cancel each one is
  * refused, which makes CRIU undo what it has done: -ECANCELED then, or -ETIMEDOUT if it did not end in time. `seen` is shown each
  * response before it is answered; is_refused_end: it is `last`, after a cancel.
  */
-int job_follow(struct criu_job *job, const char *before, const char *last, int cancel_fd,
+int job_follow(struct criu_job *job, const char *const *before, const char *last, int cancel_fd,
 	       void (*seen)(struct criu_job *job, const CriuRpc__Response *response, bool is_refused_end));
 
 /* Fills err with what, CRIU's first error (or how it died) and the place of the log. Returns the negative errno. */

@@ -35,6 +35,7 @@ static const char *const vague[] = {
 	"Killing processes because of failure",
 	"Lazy pages transfer FAILED",
 	"Post-resume script ret code",
+	"cgroupd: recv req error", /* its helper notices that CRIU is gone */
 };
 
 static bool line_is_harmless(const char *line)

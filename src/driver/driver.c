@@ -5,12 +5,16 @@
 
 #include <string.h>
 
+#include "driver/lxc.h"
+#include "driver/docker.h"
 #include "driver/pid.h"
 #include "driver/runc.h"
 
 static const struct driver_ops *const drivers[] = {
 	&driver_pid,
 	&driver_runc,
+	&driver_lxc,
+	&driver_docker,
 	NULL,
 };
 

@@ -30,6 +30,8 @@ struct driver_options {
 	const char *target_engine; /* --target-engine: the same, there; NULL: the usual place */
 	const char *target_id;	   /* --dst-id: its name there; NULL: the same */
 	const char *target_bundle; /* --target-bundle (runc): where the bundle is there; NULL: the same path */
+	const char *const *bridges; /* --bridge: "SRC=DST" each, NULL-terminated: what bridges are called at the target; NULL: none */
+	const char *bind_rule;	   /* --bind: refuse, present or bring host directories that a container has mounted; NULL: present */
 	bool remove_source;	   /* --source remove: delete the source's container instead of renaming it */
 };
 
@@ -42,6 +44,7 @@ struct checkpoint_way {
 	uint64_t ghost_limit_bytes;
 	bool ext_unix_sk;	 /* connections to unix sockets outside may be dumped */
 	bool link_remap;
+	bool empty_network;	 /* of its own network namespace only the sockets: the engine makes the rest there */
 	uint32_t manage_cgroups; /* CRIU's mode number, 0: ignore */
 	char **external;	 /* NULL-terminated, or NULL: CRIU's --external, "mnt[/etc/hosts]:/etc/hosts", "net[INODE]:extRootNetNS" */
 };

@@ -8,12 +8,15 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "driver/lxc.h"
 
 static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } helpers[] = {
 	{ "drain-pipe", drain_main },
+	{ LXC_RESTORE_HELPER, lxc_restore_main },
+	{ DOCKER_START, docker_start_main },
 };
 
 int driver_helper_main(int argc, char **argv)

@@ -12,3 +12,7 @@ int driver_helper_main(int argc, char **argv);
 /* Reads standard input to its end into the file argv[1], in the background; keeps one older file of DRAIN_BYTES_MAX beside it. */
 #define DRAIN_BYTES_MAX (16U << 20)
 int drain_main(int argc, char **argv);
+
+/* SOCKET ("": the usual one) CONTAINER CHECKPOINT: has the Docker daemon start it from there; ends with 0 when it runs and is Docker's. */
+#define DOCKER_START "docker-start"
+int docker_start_main(int argc, char **argv);

@@ -300,6 +300,7 @@ int oci_way(const struct oci_state *s, struct checkpoint_way *ret, struct error 
 		.file_locks = true,
 		.link_remap = true,
 		.ext_unix_sk = false,
+		.empty_network = true, /* as runc has it at both ends */
 		.ghost_limit_bytes = PID_GHOST_LIMIT_BYTES,
 		.manage_cgroups = has_own_groups(s) ? CGROUPS_SOFT : 0,
 	};

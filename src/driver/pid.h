@@ -14,6 +14,9 @@ extern const struct driver_ops driver_pid;
  * names. ret->type and id are the caller's. */
 int pid_describe_tree(pid_t root, bool with_files, struct workload *ret, struct error *err);
 
+/* The same without files, which come to the target in other ways. */
+int pid_describe_container(pid_t root, struct workload *ret, struct error *err);
+
 /* Parts of check_source, each over the whole tree. */
 int pid_check_processes(const struct tree *t, struct obstacles *ret, struct error *err);
 int pid_check_namespaces(const struct tree *t, struct obstacles *ret, struct error *err);

@@ -278,9 +278,6 @@ int runc_restore(const struct workload *w, struct driver_place *place, int stder
 			       place->work_directory,
 			       "--bundle",
 			       s.bundle,
-			       "--lazy-pages",
-			       "--tcp-established",
-			       "--file-locks",
 			       s.id,
 			       NULL };
 	struct process_options options = { .argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = stderr_fd };

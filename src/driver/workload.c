@@ -25,6 +25,9 @@ void workload_free(struct workload *w)
 		free(w->trees[i].name);
 		free(w->trees[i].path);
 		free(w->trees[i].target_path);
+		for (char **e = w->trees[i].excludes; e && *e; e++)
+			free(*e);
+		free(w->trees[i].excludes);
 	}
 	free(w->trees);
 	*w = (struct workload){ 0 };
@@ -48,6 +51,22 @@ int workload_add_tree(struct workload *w, const char *name, const char *path)
 	}
 	w->n_trees++;
 	return 0;
+}
+
+int workload_tree_exclude(struct workload_tree *t, const char *path)
+{
+	char **excludes;
+	size_t n = 0;
+
+	while (t->excludes && t->excludes[n])
+		n++;
+	excludes = reallocarray(t->excludes, n + 2, sizeof(*excludes));
+	if (!excludes)
+		return -ENOMEM;
+	t->excludes = excludes;
+	excludes[n + 1] = NULL;
+	excludes[n] = strdup(path);
+	return excludes[n] ? 0 : -ENOMEM;
 }
 
 struct workload_tree *workload_tree_find(const struct workload *w, const char *name)

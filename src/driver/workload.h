@@ -51,6 +51,7 @@ struct workload_tree {
 	char *name;	   /* unique in the workload; what the target's driver knows it by: "rootfs", "volume:data" */
 	char *path;	   /* at the source, absolute */
 	char *target_path; /* at the target, filled there by prepare(); NULL before, and at the source */
+	char **excludes;   /* at the source: paths below it that stay behind, relative, NULL-terminated; NULL: none */
 };
 
 struct workload {
@@ -76,6 +77,9 @@ struct workload {
 
 /* Adds a tree; both strings are copied. -ENOMEM, -E2BIG (WORKLOAD_TREES_MAX). */
 int workload_add_tree(struct workload *w, const char *name, const char *path);
+
+/* What is below `path` (relative, without slashes at its ends) stays behind, and is left alone at the target. -ENOMEM. */
+int workload_tree_exclude(struct workload_tree *t, const char *path);
 
 /* The tree of that name, or NULL. */
 struct workload_tree *workload_tree_find(const struct workload *w, const char *name);

@@ -47,7 +47,7 @@ static bool short_options_allowed(const char *text)
 
 	if (text[0] != '-' || text[1] == '-' || !text[1])
 		return false;
-	n = 1 + strspn(text + 1, "logDtprHAXSWvq");
+	n = 1 + strspn(text + 1, "logDtpdrRHAXSWvq");
 	if (!text[n])
 		return true;
 	if (text[n] != 'e' || text[n + 1] != '.')
@@ -58,9 +58,13 @@ static bool short_options_allowed(const char *text)
 
 static bool option_allowed(const char *text)
 {
-	static const char *const allowed[] = { "--delete",	 "--delete-before", "--delete-during", "--delete-delay",
-					       "--delete-after", "--numeric-ids",   "--inplace",       "--sparse",
-					       "--force-delete", "--stats",	    "--no-r",	       "-@-1" };
+	static const char *const allowed[] = { "--delete",	  "--delete-before",
+					       "--delete-during", "--delete-delay",
+					       "--delete-after",  "--numeric-ids",
+					       "--inplace",	  "--sparse",
+					       "--force-delete",  "--stats",
+					       "--no-r",	  "-@-1",
+					       "--force",	  "--delete-missing-args" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(allowed); i++)
 		if (!strcmp(text, allowed[i]))

@@ -17,6 +17,8 @@
 #include <sys/wait.h>
 
 #include "base/clock.h"
+#include "fs/links.h"
+#include "fs/sync-options.h"
 #include "fs/sync-stream.h"
 
 #define WORDS_MAX 16384 /* of rsync's output that are kept */
@@ -34,6 +36,9 @@ struct sync {
 	struct buffer out, errors;
 	uint64_t start_ns;
 	struct buffer header; /* target: as much of it as has come */
+	int list_fd;	      /* source: where rsync reads the names, -1: it has all, or needs none */
+	struct buffer list;
+	size_t list_done;
 };
 
 /* Absolute, no empty, "." or ".." parts, no slash at the end, not the root itself. */
@@ -62,7 +67,7 @@ static struct sync *sync_new(const char *path, int stream_fd)
 	}
 	s->process = PROCESS_NONE;
 	s->stream_fd = stream_fd;
-	s->out_fd = s->err_fd = -1;
+	s->out_fd = s->err_fd = s->list_fd = -1;
 	s->start_ns = clock_now_ns();
 	return s;
 }
@@ -75,6 +80,8 @@ void sync_free(struct sync *s)
 	shutdown(s->stream_fd, SHUT_RDWR); /* so that whoever pumps the other end notices */
 	close_fd(&s->out_fd);
 	close_fd(&s->err_fd);
+	close_fd(&s->list_fd);
+	buffer_free(&s->list);
 	buffer_free(&s->out);
 	buffer_free(&s->errors);
 	buffer_free(&s->header);
@@ -105,53 +112,63 @@ static int start_rsync(struct sync *s, struct process_options *o, struct error *
 	return r;
 }
 
-int sync_send_start(const char *path, int stream_fd, struct sync **ret, struct error *err)
+/* The pipe that the list goes through: rsync's end is returned. */
+static int open_list(struct sync *s, struct error *err)
 {
-	char shell[64], from[4100], to[4110];
-	const char *const argv[] = { "rsync",
-				     "-aHAXS",
-				     "--numeric-ids",
-				     "--delete",
-				     "--inplace",
-				     "--modify-window=-1", /* nanoseconds: a second sees many writes */
-				     "--stats",
-				     "--no-human-readable",
-				     "-e",
-				     shell,
-				     from,
-				     to,
-				     NULL };
-	struct process_options o = { .argv = argv,
-				     .stdin_fd = -1,
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return error_errno(err, errno, "cannot make a pipe for rsync");
+	s->list_fd = ends[1];
+	fcntl(s->list_fd, F_SETFL, O_WRONLY | O_NONBLOCK);
+	return ends[0];
+}
+
+static int start_client(struct sync *s, const struct sync_tree *tree, char kind, bool listed, struct error *err)
+{
+	_cleanup_close_ int list = listed ? open_list(s, err) : -1;
+	_cleanup_(sync_options_free) struct sync_options options = { 0 };
+	struct process_options o = { .stdin_fd = list,
 				     .stdout_fd = -1,
-				     .source_fds = { stream_fd },
+				     .source_fds = { s->stream_fd },
 				     .child_fds = { STREAM_CHILD_FD },
 				     .n_fds = 1 };
+	int r = listed && list < 0 ? list : sync_options_make(tree, kind, listed, STREAM_CHILD_FD, &options, err);
+
+	o.argv = (const char *const *)options.argv;
+	return r < 0 ? r : start_rsync(s, &o, err);
+}
+
+int sync_send_start(const struct sync_tree *tree, bool listed, int stream_fd, struct sync **ret, struct error *err)
+{
 	struct sync *s;
 	struct stat st;
-	int r = check_path(path, err);
+	int r = check_path(tree->path, err);
 
 	if (r < 0)
 		return r;
-	if (stat(path, &st) < 0)
-		return error_errno(err, errno, "cannot synchronise %s", path);
-	if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
-		return error_set(err, EINVAL, "%s is neither a directory nor a file: it cannot be synchronised", path);
-	/* By our own entry in /proc, so that the helper is this very program even when its file was replaced meanwhile. */
-	snprintf(shell, sizeof(shell), "/proc/%d/exe " SYNC_VERB " %d %c", getpid(), STREAM_CHILD_FD,
-		 S_ISDIR(st.st_mode) ? 'd' : 'f');
-	snprintf(from, sizeof(from), "%s%s", path, S_ISDIR(st.st_mode) ? "/" : "");
-	snprintf(to, sizeof(to), "phaul:%s", from);
-	s = sync_new(path, stream_fd);
+	if (stat(tree->path, &st) < 0)
+		return error_errno(err, errno, "cannot synchronise %s", tree->path);
+	if (!S_ISDIR(st.st_mode) && (listed || !S_ISREG(st.st_mode)))
+		return error_set(err, EINVAL, "%s is neither a directory nor a file: it cannot be synchronised",
+				 tree->path);
+	s = sync_new(tree->path, stream_fd);
 	if (!s)
-		return error_set(err, ENOMEM, "no memory to synchronise %s", path);
-	r = start_rsync(s, &o, err);
+		return error_set(err, ENOMEM, "no memory to synchronise %s", tree->path);
+	r = start_client(s, tree, S_ISDIR(st.st_mode) ? 'd' : 'f', listed, err);
 	if (r < 0) {
 		sync_free(s);
 		return r;
 	}
 	*ret = s;
 	return 0;
+}
+
+void sync_feed(struct sync *s, struct buffer *list)
+{
+	s->start_ns = clock_now_ns();
+	s->list = *list;
+	*list = (struct buffer){ 0 };
 }
 
 int sync_receive_start(const char *path, int stream_fd, struct sync **ret, struct error *err)
@@ -222,6 +239,7 @@ static int start_server(struct sync *s, const struct sync_header *h, struct erro
 	const char *argv[ARGUMENTS_MAX] = { "rsync" }, *name = "";
 	_cleanup_close_ int fd = -1;
 	char destination[300];
+	bool in_place;
 	size_t n = 1;
 	struct stat st;
 	struct process_options o = { .argv = argv, .stdin_fd = s->stream_fd, .stdout_fd = s->stream_fd };
@@ -235,8 +253,11 @@ static int start_server(struct sync *s, const struct sync_header *h, struct erro
 				 s->path);
 	snprintf(destination, sizeof(destination), "/proc/self/fd/%d/%.255s", STREAM_CHILD_FD,
 		 h->directory ? "" : name);
+	/* Writing into a file that has another name here, and perhaps not at the source, would change that one as well. */
+	in_place = !h->directory || !links_below(fd);
 	for (size_t i = 0; i < h->n_options; i++)
-		argv[n++] = h->options[i];
+		if (in_place || strcmp(h->options[i], "--inplace") != 0)
+			argv[n++] = h->options[i];
 	argv[n++] = ".";
 	argv[n++] = destination;
 	o.source_fds[0] = fd;
@@ -300,15 +321,31 @@ static void read_words(int *fd, struct buffer *words)
 		buffer_append(words, chunk, (size_t)n);
 }
 
+/* As much of the list as the pipe takes. An rsync that is gone needs none: its status says why. */
+static void write_list(struct sync *s)
+{
+	while (s->list_done < s->list.length) {
+		ssize_t n = write(s->list_fd, s->list.data + s->list_done, s->list.length - s->list_done);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n < 0)
+			break;
+		s->list_done += (size_t)n;
+	}
+	close_fd(&s->list_fd);
+}
+
 /* Runs until rsync has ended and said all: 0, -ECANCELED, -ETIMEDOUT, or what stopped it from starting. */
 static int wait_end(struct sync *s, int cancel_fd, uint64_t deadline_ns, struct error *err)
 {
 	while (!s->started || s->out_fd >= 0 || s->err_fd >= 0) {
-		struct pollfd p[4] = {
+		struct pollfd p[5] = {
 			{ .fd = cancel_fd, .events = POLLIN },
 			{ .fd = s->out_fd, .events = POLLIN },
 			{ .fd = s->err_fd, .events = POLLIN },
 			{ .fd = s->started ? -1 : s->stream_fd, .events = POLLIN },
+			{ .fd = s->list_fd, .events = POLLOUT },
 		};
 		int r = poll(p, ARRAY_SIZE(p), deadline_poll_ms(deadline_ns));
 
@@ -324,6 +361,8 @@ static int wait_end(struct sync *s, int cancel_fd, uint64_t deadline_ns, struct 
 			read_words(&s->out_fd, &s->out);
 		if (p[2].revents)
 			read_words(&s->err_fd, &s->errors);
+		if (p[4].revents)
+			write_list(s);
 		if (p[3].revents) {
 			r = read_header(s, err);
 			if (r < 0)

@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "base/clock.h"
 #include "memory/pager-server.h"
@@ -69,11 +70,36 @@ static int apply_events(struct pager_server *srv, struct pager_member *m, uint32
 	return r;
 }
 
-static enum put_result answer_fault(struct pager_server *srv, struct pager_member *m, uint64_t address)
+/* What reserved1 of a fault's message says: not looked at yet, answered, or asked for over a link of that number. */
+#define FAULT_ANSWERED 1
+
+static uint8_t asked_mark(const struct pager_state *s)
 {
+	return (uint8_t)(2 + s->link % 200);
+}
+
+/* The page is still at the source: asked for once per link. */
+static enum put_result ask(struct pager_server *srv, struct pager_member *m, struct uffd_msg *msg, uint64_t source)
+{
+	struct pager_state *s = srv->state;
+	uint8_t mark = asked_mark(s);
+
+	if (msg->reserved1 == mark)
+		return PUT_ASKED;
+	if (!pager_request_add(s, &(struct pager_request){ m->space, source }))
+		return PUT_AGAIN;
+	eventfd_write(s->request_fd, 1);
+	msg->reserved1 = mark;
+	return PUT_ASKED;
+}
+
+static enum put_result answer_fault(struct pager_server *srv, struct pager_member *m, struct uffd_msg *msg)
+{
+	uint64_t address = msg->arg.pagefault.address & PAGE_MASK;
 	const struct pager_segment *seg = pager_map_find(srv->state, m, address);
 	struct pager_segment page;
 	uint64_t skip;
+	bool missing;
 
 	if (!seg)
 		return pager_put_zero(srv, m, address);
@@ -85,7 +111,30 @@ static enum put_result answer_fault(struct pager_server *srv, struct pager_membe
 	 * whatever mapping is there now is a new one. */
 	if (pager_member_marked(srv->state, m, page.index, 1))
 		return pager_put_zero(srv, m, address);
-	return pager_put_pages(srv, m, &page);
+	pager_missing_part(srv->state, state_space(srv->state, m->space), page.source, 1, &missing);
+	return missing ? ask(srv, m, msg, page.source) : pager_put_pages(srv, m, &page);
+}
+
+/* Times in a message: units of 1024 ns, which go around after 73 minutes; 0: none. */
+static uint32_t time_mark(uint64_t ns)
+{
+	return MAX((uint32_t)(ns >> 10), 1U);
+}
+
+static void count_fault(struct pager_server *srv, const struct uffd_msg *msg, uint64_t since_ns)
+{
+	struct pager_state *s = srv->state;
+	uint64_t now = clock_now_ns(), took = now - since_ns;
+	bool remote = msg->reserved1 > FAULT_ANSWERED;
+
+	/* It may have waited since an earlier look. */
+	if (remote && msg->reserved3)
+		took = (uint64_t)(time_mark(now) - msg->reserved3) << 10;
+	s->faults++;
+	s->faults_remote += remote;
+	pager_latency_count(s->latencies[remote], took);
+	if (took > s->fault_ns_max)
+		s->fault_ns_max = took;
 }
 
 static void set_cursor(struct pager_server *srv, struct pager_member *m, uint64_t address)
@@ -97,45 +146,44 @@ static void set_cursor(struct pager_server *srv, struct pager_member *m, uint64_
 		srv->cursors[i] = address;
 }
 
-/* Answers what can be; *ret_left: how many could not. */
+/* Answers what can be; *ret_again: how many must be tried again soon, *ret_asked: how many wait for the source. */
 static int answer_faults(struct pager_server *srv, struct pager_member *m, uint32_t used, uint64_t since_ns,
-			 uint32_t *ret_left)
+			 uint32_t *ret_again, uint32_t *ret_asked)
 {
-	uint32_t left = 0;
-
+	*ret_again = *ret_asked = 0;
 	for (uint32_t i = 0; i < used; i++) {
 		struct uffd_msg *msg = &m->slots[i];
-		uint64_t address = msg->arg.pagefault.address & PAGE_MASK, took;
 
-		/* A flag of the message itself would be lost in a re-read; `reserved1` marks it as answered. */
-		if (msg->event != UFFD_EVENT_PAGEFAULT || msg->reserved1)
+		/* A flag of the message itself would be lost in a re-read; the reserved members are ours. */
+		if (msg->event != UFFD_EVENT_PAGEFAULT || msg->reserved1 == FAULT_ANSWERED)
 			continue;
-		switch (answer_fault(srv, m, address)) {
+		if (!msg->reserved3)
+			msg->reserved3 = time_mark(since_ns);
+		switch (answer_fault(srv, m, msg)) {
 		case PUT_DONE:
-			msg->reserved1 = 1;
-			srv->state->faults++;
-			took = clock_now_ns() - since_ns;
-			if (took > srv->state->fault_ns_max)
-				srv->state->fault_ns_max = took;
-			set_cursor(srv, m, address + PAGE_BYTES);
+			count_fault(srv, msg, since_ns);
+			msg->reserved1 = FAULT_ANSWERED;
+			set_cursor(srv, m, (msg->arg.pagefault.address & PAGE_MASK) + PAGE_BYTES);
 			break;
 		case PUT_NO_MEMORY:
 			srv->memory_short = true;
-			left++;
+			(*ret_again)++;
 			break;
 		case PUT_AGAIN:
-			left++;
+			(*ret_again)++;
+			break;
+		case PUT_ASKED:
+			(*ret_asked)++;
 			break;
 		case PUT_GONE:
 			pager_member_close(srv, m);
-			*ret_left = 0;
+			*ret_again = *ret_asked = 0;
 			return 0;
 		case PUT_FAILED:
 			return -EIO;
 		}
 	}
 	srv->busy_until_ns = clock_now_ns() + NS_PER_MS;
-	*ret_left = left;
 	return 0;
 }
 
@@ -143,23 +191,58 @@ static int answer_faults(struct pager_server *srv, struct pager_member *m, uint3
 static void drop_faults(struct pager_member *m, uint32_t used)
 {
 	for (uint32_t i = 0; i < used; i++)
-		if (m->slots[i].event == UFFD_EVENT_PAGEFAULT && !m->slots[i].reserved1)
+		if (m->slots[i].event == UFFD_EVENT_PAGEFAULT && m->slots[i].reserved1 != FAULT_ANSWERED)
 			pager_wake(m, m->slots[i].arg.pagefault.address & PAGE_MASK);
 	slots_clear(m);
 }
 
+/* Room in the slots of a full log. False: it stays full for now; tasks that wait for the source are woken to fault again once a
+ * millisecond only. */
+static bool make_room(struct pager_server *srv, struct pager_member *m)
+{
+	uint64_t now = clock_now_ns();
+
+	if (now < srv->drop_ns) {
+		srv->deferred = true;
+		return false;
+	}
+	srv->drop_ns = now + RETRY_MS * NS_PER_MS;
+	drop_faults(m, PAGER_SLOTS);
+	return true;
+}
+
+/* Applies and answers what stands in the slots. */
+static int serve_slots(struct pager_server *srv, struct pager_member *m, uint32_t used)
+{
+	uint64_t since_ns = clock_now_ns();
+	uint32_t again = 0, asked = 0;
+	int r = apply_events(srv, m, used);
+
+	if (!r)
+		r = answer_faults(srv, m, used, since_ns, &again, &asked);
+	if (r < 0 || m->state != MEMBER_LIVE)
+		return r;
+	if (again)
+		srv->deferred = true;
+	if (!again && !asked)
+		slots_clear(m);
+	return 0;
+}
+
 int pager_log_serve(struct pager_server *srv, struct pager_member *m, bool readable)
 {
-	uint32_t used = slots_used(m), left = 0;
-	uint64_t since_ns;
+	uint32_t used = slots_used(m);
 	int r;
 
 	if (used == PAGER_SLOTS) {
-		r = apply_events(srv, m, used);
-		if (r < 0)
+		r = serve_slots(srv, m, used);
+		if (r < 0 || m->state != MEMBER_LIVE)
 			return r;
-		drop_faults(m, used);
-		used = 0;
+		used = slots_used(m);
+		if (used == PAGER_SLOTS && !make_room(srv, m))
+			return 0;
+		used = slots_used(m);
+		readable = true; /* it was not polled */
 	}
 	if (readable) {
 		ssize_t n = read(m->uffd, &m->slots[used], (PAGER_SLOTS - used) * sizeof(m->slots[0]));
@@ -173,15 +256,5 @@ int pager_log_serve(struct pager_server *srv, struct pager_member *m, bool reada
 		member_table(m)->done = 0;
 		return 0;
 	}
-	since_ns = clock_now_ns();
-	r = apply_events(srv, m, used);
-	if (!r)
-		r = answer_faults(srv, m, used, since_ns, &left);
-	if (r < 0 || m->state != MEMBER_LIVE)
-		return r;
-	if (left)
-		srv->deferred = true;
-	else
-		slots_clear(m);
-	return 0;
+	return serve_slots(srv, m, used);
 }

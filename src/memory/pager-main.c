@@ -64,18 +64,20 @@ static int receive_stores(struct pager_state *s, int control_fd)
 static int receive_state(int control_fd, struct pager_state **ret)
 {
 	struct pager_state *s;
-	int fds[2], r;
+	int fds[4], r;
 	size_t n;
 	char byte;
-	ssize_t got = fd_recv_fds(control_fd, &byte, 1, fds, 2, &n);
+	ssize_t got = fd_recv_fds(control_fd, &byte, 1, fds, 4, &n);
 
-	if (got <= 0 || n != 2)
+	if (got <= 0 || n != 4)
 		return got < 0 ? (int)got : -EPIPE;
 	r = pager_state_map(fds[0], &s, NULL);
 	if (r < 0)
 		return r;
 	s->state_fd = fds[0];
 	s->listen_fd = fds[1];
+	s->request_fd = fds[2];
+	s->arrival_fd = fds[3];
 	s->control_fd = control_fd;
 	s->supervisor_pid = getpid();
 	*ret = s;

@@ -178,27 +178,45 @@ static uint64_t next_marked(const uint64_t *bits, uint64_t index, uint64_t end)
 	return index;
 }
 
+/* The first pages of a segment that are needed, and here. */
+static bool next_in_segment(struct pager_state *s, struct pager_member *m, const struct pager_segment *seg,
+			    uint64_t max_pages, struct pager_segment *ret)
+{
+	const struct pager_space_state *sp = state_space(s, m->space);
+	uint64_t end = seg->index + seg->pages, at = seg->index;
+	const uint64_t *bits = member_bits(s, m);
+
+	while ((at = next_unmarked(bits, at, end)) < end) {
+		uint64_t skip = at - seg->index, stop = next_marked(bits, at, MIN(end, at + max_pages)), n;
+		bool missing;
+
+		n = pager_missing_part(s, sp, seg->source + skip * PAGE_BYTES, stop - at, &missing);
+		if (missing) {
+			at += n;
+			continue;
+		}
+		*ret = (struct pager_segment){ .address = seg->address + skip * PAGE_BYTES,
+					       .source = seg->source + skip * PAGE_BYTES,
+					       .pages = n,
+					       .index = at };
+		return true;
+	}
+	return false;
+}
+
 static bool next_from(struct pager_state *s, struct pager_member *m, uint64_t cursor, uint64_t max_pages,
 		      struct pager_segment *ret)
 {
 	const struct pager_segment *segs = member_segments(s, m);
-	const uint64_t *bits = member_bits(s, m);
 	uint64_t n = member_table(m)->n;
 
 	for (uint64_t i = find_index(s, m, cursor); i < n; i++) {
 		struct pager_segment part;
-		uint64_t first, end;
 
 		if (!segment_clip(&segs[i], cursor, UINT64_MAX, &part))
 			continue;
-		first = next_unmarked(bits, part.index, part.index + part.pages);
-		if (first == part.index + part.pages)
+		if (!next_in_segment(s, m, &part, max_pages, ret))
 			continue;
-		end = next_marked(bits, first, MIN(part.index + part.pages, first + max_pages));
-		*ret = (struct pager_segment){ .address = part.address + (first - part.index) * PAGE_BYTES,
-					       .source = part.source + (first - part.index) * PAGE_BYTES,
-					       .pages = end - first,
-					       .index = first };
 		return true;
 	}
 	return false;

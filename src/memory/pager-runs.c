@@ -1,6 +1,6 @@
 /*
  * What the stores hold: runs of bytes within the present maps, found by SEEK_DATA and SEEK_HOLE once, before CRIU connects
- * (measured: about 50 ns a page). Everything else in a restored process reads as zeros.
+ * (measured: about 50 ns a page), and of pages that are still at the source. Everything else in a restored process reads as zeros.
  *
  * A pager killed half way leaves `ready` unset and its successor goes on behind the last run that counts; nothing is freed
  * in a store before.
@@ -29,6 +29,21 @@ static int next_run(int fd, uint64_t start, uint64_t end, struct range *ret)
 	return 1;
 }
 
+/* The next run of pages that come from the store, now or later: of bytes, or of pages that are still at the source. */
+static int next_source(struct pager_state *s, const struct pager_space_state *sp, uint64_t at, struct range *ret)
+{
+	int r = sp->store_fd >= 0 ? next_run(sp->store_fd, at, UINT64_MAX >> 1, ret) : 0;
+	struct range missing;
+
+	if (r < 0 || !pager_missing_next(s, sp, at, &missing))
+		return r;
+	if (!r || missing.start <= ret->start)
+		*ret = missing;
+	else
+		ret->end = MIN(ret->end, missing.start);
+	return 1;
+}
+
 static int build_space(struct pager_state *s, struct pager_space_state *sp)
 {
 	const struct range *present = state_at(s, sp->present_offset);
@@ -44,7 +59,7 @@ static int build_space(struct pager_state *s, struct pager_space_state *sp)
 		sp->pages = last->index + last->pages;
 		found = last->source + last->pages * PAGE_BYTES;
 	}
-	for (uint64_t i = 0; sp->store_fd >= 0 && i < sp->n_present; i++) {
+	for (uint64_t i = 0; i < sp->n_present; i++) {
 		uint64_t at = MAX(present[i].start, found);
 
 		for (;;) {
@@ -55,7 +70,7 @@ static int build_space(struct pager_state *s, struct pager_space_state *sp)
 				break;
 			/* A run may span several ranges of the present map. */
 			if (data.end <= at)
-				r = next_run(sp->store_fd, at, UINT64_MAX >> 1, &data);
+				r = next_source(s, sp, at, &data);
 			if (r < 0)
 				return pager_state_fail(s, -r, "the pager cannot read the store of space %u",
 							sp->space);

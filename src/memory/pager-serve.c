@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -41,7 +42,14 @@ static int poll_add(struct poll_set *set, int fd, uint32_t member)
 	return 0;
 }
 
-/* The first three: the client, the listening socket or CRIU. Then all members. */
+#define FIRST_MEMBER 3 /* in the set: the client, the listening socket or CRIU, arrivals; then all members */
+
+/* A log without room is not read from: it is looked at again when a page arrives, or by time. */
+static short member_events(const struct pager_member *m)
+{
+	return m->slots[PAGER_SLOTS - 1].event ? 0 : POLLIN;
+}
+
 static int collect(struct pager_server *srv, struct poll_set *set)
 {
 	struct pager_state *s = srv->state;
@@ -51,9 +59,13 @@ static int collect(struct pager_server *srv, struct poll_set *set)
 	r = poll_add(set, s->released ? -1 : s->control_fd, UINT32_MAX);
 	if (!r)
 		r = poll_add(set, s->criu_fd ? s->criu_fd : s->listen_fd, UINT32_MAX);
+	if (!r)
+		r = poll_add(set, s->arrival_fd, UINT32_MAX);
 	for (uint32_t i = 0; i < s->n_members && !r; i++)
-		if (state_member(s, i)->state == MEMBER_LIVE)
+		if (state_member(s, i)->state == MEMBER_LIVE) {
 			r = poll_add(set, state_member(s, i)->uffd, i);
+			set->fds[set->n - 1].events = member_events(state_member(s, i));
+		}
 	if (r < 0)
 		pager_state_fail(s, ENOMEM, "no memory for the pager");
 	return r;
@@ -100,7 +112,13 @@ static int hear_all(struct pager_server *srv, const struct poll_set *set)
 		r = pager_connect_receive(srv);
 	else if (set->fds[1].revents)
 		r = pager_connect_accept(srv);
-	for (uint32_t i = 2; i < set->n && !r; i++) {
+	if (set->fds[2].revents) {
+		eventfd_t ignored;
+
+		eventfd_read(s->arrival_fd, &ignored);
+		srv->arrived = true;
+	}
+	for (uint32_t i = FIRST_MEMBER; i < set->n && !r; i++) {
 		struct pager_member *m = state_member(s, set->members[i]);
 
 		/* Slots may hold something that could not be answered before. */
@@ -124,6 +142,8 @@ static int fill_piece(struct pager_server *srv, uint32_t i, bool *ret_more)
 
 	/* Events that stand in the slots were applied; a fault that could not be answered shows that more are due. */
 	if (!pager_map_next(srv->state, m, &srv->cursors[i], MIN(most, srv->piece_pages), &piece)) {
+		if (m->left && state_space(srv->state, m->space)->n_away)
+			return 0;
 		pager_member_close(srv, m);
 		*ret_more = true;
 		return 0;
@@ -146,26 +166,45 @@ static int fill_piece(struct pager_server *srv, uint32_t i, bool *ret_more)
 		pager_member_close(srv, m);
 		*ret_more = true;
 		return 0;
+	case PUT_ASKED:
 	case PUT_FAILED:
 	default:
 		return -EIO;
 	}
 }
 
-/* A piece for one member after the other. */
+static bool any_away(struct pager_state *s)
+{
+	for (uint32_t i = 0; i < s->n_spaces; i++)
+		if (state_space(s, i)->n_away)
+			return true;
+	return false;
+}
+
+/* A piece for one member after the other; those that wait for pages from the source are passed over. When all do, looking for
+ * what has come since costs as much as their tables are long, so it gets an eighth of the time. */
 static int fill(struct pager_server *srv, uint32_t *next, bool *ret_more)
 {
-	uint32_t n = srv->state->n_members;
+	uint32_t n = srv->state->n_members, start = *next;
+	uint64_t began = clock_now_ns(), now;
 
 	*ret_more = false;
+	if (began < srv->look_ns && any_away(srv->state))
+		return 0;
+	srv->arrived = false;
 	for (uint32_t k = 0; k < n; k++) {
-		uint32_t i = (*next + k) % n;
+		uint32_t i = (start + k) % n;
+		int r;
 
 		if (state_member(srv->state, i)->state != MEMBER_LIVE)
 			continue;
 		*next = i + 1;
-		return fill_piece(srv, i, ret_more);
+		r = fill_piece(srv, i, ret_more);
+		if (r < 0 || *ret_more || srv->deferred || srv->memory_short)
+			return r;
 	}
+	now = clock_now_ns();
+	srv->look_ns = now + 8 * (now - began);
 	return 0;
 }
 
@@ -197,7 +236,9 @@ static int wait_ms(const struct pager_server *srv, bool more)
 		return 0;
 	if (srv->deferred)
 		return RETRY_MS;
-	return srv->memory_short ? RETRY_MEMORY_MS : -1;
+	if (srv->memory_short)
+		return RETRY_MEMORY_MS;
+	return srv->arrived ? MAX(deadline_poll_ms(srv->look_ns), RETRY_MS) : -1;
 }
 
 static int serve_loop(struct pager_server *srv)

@@ -20,12 +20,17 @@ struct pager_server {
 	bool memory_short;
 	uint64_t busy_until_ns;
 	uint64_t piece_pages; /* what the fill dares at present */
+	/* post-copy: nothing was left to pour in, and looking again costs time */
+	bool arrived; /* pages did, since the last look */
+	uint64_t look_ns;
+	uint64_t drop_ns; /* when a full log may next be dropped */
 };
 
 /* What became of pages that were to be put in place. */
 enum put_result {
 	PUT_DONE,  /* they are there, or there is no place for them any more */
 	PUT_AGAIN, /* the mappings are changing: read the events first */
+	PUT_ASKED, /* they are still at the source, and were asked for */
 	PUT_GONE,  /* the process is gone */
 	PUT_NO_MEMORY,
 	PUT_FAILED, /* recorded in the state */

@@ -9,12 +9,14 @@
  * - bits only ever go from 0 to 1, and setting one again does no harm.
  * Everything else here is a counter or is worked out anew (pager_members_recover()).
  *
- * One process writes: the pager proper. The client (pager.c) writes before it starts and then only `released` and `kept`.
+ * One process writes: the pager proper. The client (pager.c) writes before it starts and then only `released` and `kept`; with pages still
+ * at the source also `link`, `request_head` and the bits of pages that arrived (pager-missing.c).
  */
 #pragma once
 
 #include <linux/userfaultfd.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -41,7 +43,20 @@ struct pager_space_state {
 	uint64_t present_offset, n_present; /* struct range[] */
 	uint64_t runs_offset, n_runs;	    /* struct pager_segment[], address == source, ascending */
 	uint64_t pages;			    /* in these runs */
+	/* Pages that were still at the source in the beginning: one segment a range (address == source; index: of its first bit), and a
+	 * bit per page that says that it still is. Cleared by the client when the page is in the store; never set again. */
+	uint64_t missing_offset, n_missing, missing_bits_offset;
+	_Atomic uint64_t n_away; /* bits set */
 };
+
+/* A page that somebody waits for, from the pager to the client. */
+struct pager_request {
+	uint32_t space; /* index into the spaces */
+	uint64_t source;
+};
+
+#define PAGER_REQUESTS 1024	/* in the ring, a power of two */
+#define PAGER_LATENCY_BUCKETS 128 /* pager-latency.c */
 
 struct pager_table {
 	uint64_t offset, capacity, n; /* struct pager_segment[], ascending by address */
@@ -84,6 +99,14 @@ struct pager_state {
 	_Atomic int32_t failed;
 	char failure[PAGER_ERROR_MAX]; /* why; written before `failed` */
 	_Atomic uint64_t faults, events, pages_copied, pages_zero, pages_skipped, pages_left, fault_ns_max;
+	/* post-copy: pages that are asked for (a ring; the pager adds, the client takes), and what wakes either side */
+	_Atomic uint32_t request_head, request_tail;
+	struct pager_request requests[PAGER_REQUESTS];
+	_Atomic uint32_t link; /* counts links to the source: what was asked for over an old one is asked for again */
+	int32_t request_fd, arrival_fd; /* eventfds, in the supervisor's table */
+	/* how long faults took: those that were answered from the store, and those that waited for the source */
+	_Atomic uint32_t latencies[2][PAGER_LATENCY_BUCKETS];
+	_Atomic uint64_t faults_remote;
 	struct pager_handshake handshake;
 	uint64_t spaces_offset, members_offset;
 };
@@ -146,9 +169,31 @@ int pager_map_move(struct pager_state *s, struct pager_member *m, uint64_t from,
 /* The segment that holds address, or NULL. */
 const struct pager_segment *pager_map_find(struct pager_state *s, struct pager_member *m, uint64_t address);
 
-/* The next pages from *cursor on (wrapping around once) that are still needed: at most max_pages. False: none. */
+/* The next pages from *cursor on (wrapping around once) that are still needed, and not still at the source: at most max_pages. False:
+ * none. */
 bool pager_map_next(struct pager_state *s, struct pager_member *m, uint64_t *cursor, uint64_t max_pages,
 		    struct pager_segment *ret);
+
+/* pager-missing.c: pages that are still at the source. Any of the processes; any thread. */
+int pager_missing_describe(struct pager_state *s, struct pager_space_state *sp, const struct range_set *missing);
+
+/* How many of the pages from `source` on are alike: still at the source (*ret_missing), or not. pages >= 1. */
+uint64_t pager_missing_part(struct pager_state *s, const struct pager_space_state *sp, uint64_t source, uint64_t pages,
+			    bool *ret_missing);
+
+/* The first range, or rest of one, at or after `at` that was at the source in the beginning. */
+bool pager_missing_next(struct pager_state *s, const struct pager_space_state *sp, uint64_t at, struct range *ret);
+
+/* They are in the store now. */
+void pager_missing_arrived(struct pager_state *s, struct pager_space_state *sp, uint64_t source, uint64_t pages);
+
+/* The ring: false when it is full, or empty. */
+bool pager_request_add(struct pager_state *s, const struct pager_request *request);
+bool pager_request_take(struct pager_state *s, struct pager_request *ret);
+
+/* pager-latency.c: what took `ns` is counted; the time within which `share` (0 to 1) of all were. 0: none were counted. */
+void pager_latency_count(_Atomic uint32_t *buckets, uint64_t ns);
+uint64_t pager_latency_quantile(const _Atomic uint32_t *buckets, double share);
 
 /* These bits are done. */
 void pager_member_mark(struct pager_state *s, struct pager_member *m, uint64_t index, uint64_t pages);

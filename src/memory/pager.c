@@ -24,14 +24,6 @@
 #define START_TIMEOUT_MS 10000
 #define END_TIMEOUT_MS 5000
 
-struct pager {
-	struct process supervisor;
-	int control_fd, state_fd, directory_fd;
-	struct pager_state *state;
-	char socket_name[108]; /* in the directory */
-	bool gone;	       /* the supervisor closed its end */
-};
-
 /* Binds in the directory by descriptor, because a socket's path is limited to 107 bytes and a work directory's is not. */
 static int listen_at(struct pager *p, const char *path, int *ret, struct error *err)
 {
@@ -81,6 +73,8 @@ static int describe(struct pager_state *s, const struct pager_space *spaces, siz
 			.present_offset = at,
 			.n_present = present->n_ranges,
 		};
+		if (spaces[i].missing && pager_missing_describe(s, state_space(s, (uint32_t)i), spaces[i].missing) < 0)
+			return error_set(err, ENOMEM, "too many ranges of memory are still at the source");
 	}
 	return s->spaces_offset ? 0 : error_set(err, ENOMEM, "too many processes for the pager");
 }
@@ -118,9 +112,9 @@ static int start_supervisor(struct pager *p, int *ret_control, struct error *err
 
 static int send_all(struct pager *p, int listen_fd, const struct pager_space *spaces, size_t n_spaces)
 {
-	int fds[PAGER_FDS_PER_MESSAGE] = { p->state_fd, listen_fd };
+	int fds[PAGER_FDS_PER_MESSAGE] = { p->state_fd, listen_fd, p->request_fd, p->arrival_fd };
 	size_t n = 0;
-	int r = fd_send_fds(p->control_fd, "s", 1, fds, 2);
+	int r = fd_send_fds(p->control_fd, "s", 1, fds, 4);
 
 	for (size_t i = 0; i < n_spaces && !r; i++) {
 		if (spaces[i].store_fd >= 0)
@@ -156,10 +150,13 @@ int pager_start(const char *socket_path, const struct pager_space *spaces, size_
 		return error_set(err, ENOMEM, "no memory for the pager");
 	p->supervisor = PROCESS_NONE;
 	p->control_fd = p->state_fd = p->directory_fd = -1;
+	p->request_fd = p->arrival_fd = -1;
 	r = n_spaces > SPACES_MAX ? error_set(err, EINVAL, "%zu processes are too many for the pager", n_spaces)
 				  : pager_state_new(&p->state_fd, &p->state, err);
 	if (!r)
 		r = describe(p->state, spaces, n_spaces, err);
+	if (!r)
+		r = pager_remote_open(p, spaces, n_spaces, err);
 	if (!r)
 		r = listen_at(p, socket_path, &listen_fd, err);
 	if (!r)
@@ -234,6 +231,11 @@ int pager_status(struct pager *p, struct pager_status *ret, struct error *err)
 		.pages_left = s->pages_left,
 		.replaced = s->replaced,
 		.fault_ns_max = s->fault_ns_max,
+		.fault_ns_p50 = pager_latency_quantile(s->latencies[0], 0.5),
+		.fault_ns_p99 = pager_latency_quantile(s->latencies[0], 0.99),
+		.faults_remote = s->faults_remote,
+		.remote_ns_p50 = pager_latency_quantile(s->latencies[1], 0.5),
+		.remote_ns_p99 = pager_latency_quantile(s->latencies[1], 0.99),
 		.failed = r < 0 ? -r : 0,
 	};
 	return 0;
@@ -286,6 +288,7 @@ void pager_free(struct pager *p)
 	close_fd(&p->control_fd);
 	close_fd(&p->directory_fd);
 	close_fd(&p->state_fd);
+	pager_remote_close(p);
 	pager_state_unmap(p->state);
 	free(p);
 }

@@ -17,6 +17,7 @@ struct pager_space {
 	int32_t image_pid; /* what CRIU will call the process in its handshake */
 	int store_fd;
 	const struct range_set *present;
+	const struct range_set *missing; /* within present: still at the source, to come by pager_put(); NULL: none. Needs a store */
 };
 
 struct pager;
@@ -31,6 +32,9 @@ struct pager_status {
 	uint64_t pages_left;
 	uint32_t replaced;     /* how often the pager had to be started again */
 	uint64_t fault_ns_max; /* longest time from reading a fault to its answer */
+	uint64_t fault_ns_p50, fault_ns_p99; /* of those answered from the store */
+	uint64_t faults_remote;		     /* that waited for the source */
+	uint64_t remote_ns_p50, remote_ns_p99;
 	int32_t failed;	       /* 0, or an errno after which the pager could not go on */
 };
 
@@ -46,6 +50,31 @@ void pager_keep(struct pager *p);
 int pager_release(struct pager *p, struct error *err);
 
 int pager_status(struct pager *p, struct pager_status *ret, struct error *err);
+
+/*
+ * Post-copy: pages that were `missing`. Any thread; one at a time for pager_requests().
+ */
+struct pager_place {
+	uint32_t space;
+	uint64_t address, pages;
+};
+
+/* Readable when pager_requests() may have something. */
+int pager_request_fd(const struct pager *p);
+
+/* Pages that faults wait for, at most `max`; each is asked for once per link. */
+size_t pager_requests(struct pager *p, struct pager_place *ret, size_t max);
+
+/* A new link to the source: what was asked for over the old one is asked for again. */
+void pager_relink(struct pager *p);
+
+/* Pages from the source, as a PAGES frame has them. Those that were not missing are ignored. */
+int pager_put(struct pager *p, uint32_t space, uint64_t address, uint32_t pages, enum page_encoding encoding,
+	      const uint8_t *payload, size_t payload_bytes, uint8_t *scratch, struct error *err);
+
+/* How many are still missing; the next of them at or after *at (false: none). Begin with an empty place. */
+uint64_t pager_missing(const struct pager *p);
+bool pager_missing_from(const struct pager *p, const struct pager_place *at, struct pager_place *ret);
 
 /* Waits until finished; 1 finished, 0 deadline, negative errno (the pager failed: err says why). */
 int pager_wait(struct pager *p, uint64_t deadline_ns, struct error *err);

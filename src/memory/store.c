@@ -403,6 +403,18 @@ void store_drop(struct store *s, uint32_t space)
 	free(sp);
 }
 
+int store_open_space(struct store *s, uint32_t space, struct error *err)
+{
+	struct store_space *sp;
+	int r = check_pages(space, 0, 1, err);
+
+	pthread_mutex_lock(&s->lock);
+	if (!r && !store_find_space(s, space))
+		r = make_space(s, space, &sp, err);
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
 int store_fd(struct store *s, uint32_t space)
 {
 	struct store_space *sp = store_find_space(s, space);

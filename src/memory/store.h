@@ -41,6 +41,9 @@ int store_apply_present(struct store *s, uint32_t space, const struct range_set 
 /* Drops a space altogether. */
 void store_drop(struct store *s, uint32_t space);
 
+/* Makes a space that has no page yet, for pages that come later. */
+int store_open_space(struct store *s, uint32_t space, struct error *err);
+
 /* The memfd of a space (owned by the store), or -1. */
 int store_fd(struct store *s, uint32_t space);
 uint64_t store_bytes(const struct store *s); /* held now */

@@ -46,11 +46,14 @@ static int say_control(struct session *s, struct error *err)
 	return channel_write(s->control, frame, sizeof(frame), err);
 }
 
-static int say_hello(const struct handover_link *link, struct session *s, struct error *err)
+/* ret_route: of the new session; NULL: not wanted. */
+static int say_hello(const struct handover_link *link, struct session *s, uint8_t *ret_route, struct error *err)
 {
+	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
 	Phaul__Wire__Hello hello = PHAUL__WIRE__HELLO__INIT;
 	CONTROL_OF(request, hello, HELLO, &hello);
 	struct utsname name;
+	int r;
 
 	uname(&name);
 	hello.version = hello.lowest_version = FRAME_VERSION;
@@ -59,7 +62,10 @@ static int say_hello(const struct handover_link *link, struct session *s, struct
 	hello.migration_id.len = sizeof(link->id.bytes);
 	hello.host = name.nodename;
 	hello.purpose = PHAUL__WIRE__PURPOSE__PURPOSE_RESUME;
-	return session_call(s, &request, KIND(HELLO_REPLY), NULL, err);
+	r = session_call(s, &request, KIND(HELLO_REPLY), &reply, err);
+	if (!r && ret_route)
+		memcpy(ret_route, reply->hello_reply->route.data, ROUTE_BYTES);
+	return r;
 }
 
 static int say_resume(const struct handover_link *link, struct session *s, bool go_on, Phaul__Wire__Control **ret,
@@ -74,9 +80,9 @@ static int say_resume(const struct handover_link *link, struct session *s, bool 
 	return session_call(s, &request, KIND(STATE), ret, err);
 }
 
-/* A session that has said what state the target is in. */
-static int ask(const struct handover_link *link, struct session *s, bool go_on, Phaul__Wire__Control **ret,
-	       struct error *err)
+/* A session that has said what state the target is in. ret_route: where further channels go if it is a new one; NULL: none will. */
+static int ask(const struct handover_link *link, struct session *s, bool go_on, uint8_t *ret_route,
+	       Phaul__Wire__Control **ret, struct error *err)
 {
 	struct error by_route = { 0 };
 	int r;
@@ -95,7 +101,7 @@ static int ask(const struct handover_link *link, struct session *s, bool go_on, 
 	session_free(s);
 	r = dial(link, NULL, s, err);
 	if (!r)
-		r = say_hello(link, s, err);
+		r = say_hello(link, s, ret_route, err);
 	return r < 0 ? r : say_resume(link, s, false, ret, err);
 }
 
@@ -138,7 +144,7 @@ static enum handover_verdict learn_once(const struct handover_link *link, struct
 {
 	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
 
-	if (ask(link, s, false, &reply, err) < 0)
+	if (ask(link, s, false, NULL, &reply, err) < 0)
 		return HANDOVER_UNKNOWN;
 	log_info("the target says: %s%s%s", state_words[reply->state->state], reply->state->reason[0] ? ", " : "",
 		 reply->state->reason);
@@ -187,13 +193,32 @@ enum handover_verdict handover_learn(const struct handover_link *link, uint64_t 
 	}
 }
 
+int handover_rejoin_running(struct handover_link *link, struct session *session, struct error *err)
+{
+	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
+	uint8_t route[ROUTE_BYTES];
+	int r;
+
+	memcpy(route, link->route, ROUTE_BYTES);
+	r = ask(link, session, false, route, &reply, err);
+
+	if (r < 0)
+		return r;
+	if (reply->state->state != STATE(RUNNING) || !reply->state->here)
+		return error_set(err, EAGAIN, "the target says: %s, %s%s", state_words[reply->state->state],
+				 reply->state->here ? "" : "but nobody there takes pages in; ", reply->state->reason);
+	/* Perhaps another worker took the place of the first. */
+	memcpy(link->route, route, ROUTE_BYTES);
+	return 0;
+}
+
 static int abort_once(const struct handover_link *link, const char *reason, struct error *err)
 {
 	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
 	Phaul__Wire__Abort part = PHAUL__WIRE__ABORT__INIT;
 	CONTROL_OF(request, abort, ABORT, &part);
 	struct session s = { 0 };
-	int r = ask(link, &s, false, &reply, err);
+	int r = ask(link, &s, false, NULL, &reply, err);
 
 	part.reason = (char *)reason;
 	if (!r && reply->state->state != STATE(ABORTED) && reply->state->state != STATE(NONE))
@@ -220,7 +245,7 @@ int handover_rejoin(const struct handover_link *link, struct session *session, P
 		    struct error *err)
 {
 	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
-	int r = ask(link, session, true, &reply, err);
+	int r = ask(link, session, true, NULL, &reply, err);
 
 	if (r < 0)
 		return r;

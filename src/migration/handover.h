@@ -36,6 +36,10 @@ enum handover_verdict {
 enum handover_verdict handover_learn(const struct handover_link *link, uint64_t deadline_ns, struct session *session,
 				     uint64_t *ret_resume_ns, struct error *err);
 
+/* A session (the old one is ended) with a target in which the migration runs already, and which takes further channels: with the worker
+ * that holds it, or one that takes its place (link->route is changed then). -EAGAIN: the target says something else; err has it. */
+int handover_rejoin_running(struct handover_link *link, struct session *session, struct error *err);
+
 /*
  * Before the freeze: takes the session up again over a new control channel, if the target still has what came. 0: *ret_state says what came,
  * and the further channels are to be dialled now. -ECONNABORTED: the target gave up; -ECANCELED; anything else: not now.

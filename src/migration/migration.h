@@ -16,6 +16,8 @@
 #define MIGRATION_CHANNELS_DEFAULT 2
 #define MIGRATION_ADDRESSES_MAX 64
 #define MIGRATION_SYNC_PATHS_MAX 64
+#define MIGRATION_BRIDGES_MAX 16
+#define MIGRATION_PASSES_MAX (MIGRATION_SYNC_PATHS_MAX + WORKLOAD_TREES_MAX)
 #define MIGRATION_ITERATIONS_MAX 256
 #define MIGRATION_PHASES_MAX 16
 #define MIGRATION_REGIONS_MAX 4
@@ -31,7 +33,10 @@ struct migration_options {
 	bool force; /* go on although obstacles refuse (those that CRIU itself may survive) */
 	bool skip_cpu_check, skip_criu_check;
 	bool shell_job, keep_images, compress;
-	const char *runtime, *engine, *target_engine, *target_id, *target_bundle; /* driver.h, driver_options; NULL: the usual */
+	const char *runtime, *engine, *target_engine, *target_id,
+		*target_bundle; /* driver.h, driver_options; NULL: the usual */
+	const char *bridges[MIGRATION_BRIDGES_MAX + 1]; /* driver_options.bridges */
+	const char *bind_rule;
 	bool remove_source;
 	bool pre_copy; /* false: everything is copied in the freeze */
 	uint64_t max_downtime_ms;
@@ -102,8 +107,18 @@ struct migration_result {
 	uint64_t pages_referenced; /* of CRIU's images, not sent again */
 	uint64_t image_bytes;
 	uint64_t sync_ns, sync_final_ns;
+	uint32_t sync_passes;
+	uint64_t sync_final_names;	       /* on the last passes' lists */
+	char sync_final_whole[ERROR_TEXT_MAX]; /* why the last pass of a tree looked at all of it, "" when none did */
 	uint64_t faults, pages_filled, fault_ns_max, fill_ns;
 	uint32_t pager_replaced;
+	uint64_t fault_ns_p50, fault_ns_p99; /* of faults that were answered from what was at the target */
+	/* post-copy */
+	uint64_t postcopy_pages;	 /* that stayed at the source at the handover; 0: none was done */
+	uint64_t postcopy_pages_urgent;	 /* of them, those that were asked for */
+	uint64_t postcopy_ns;		 /* from the handover until the target had all of them */
+	uint32_t postcopy_reconnects;
+	uint64_t faults_remote, remote_ns_p50, remote_ns_p99; /* faults that waited for the source */
 	uint32_t reconnects; /* before the freeze */
 	uint64_t restore_ns, resume_ns, dump_ns;
 	bool held; /* packets waited at the target, held_packets of them, instead of being dropped */
@@ -116,7 +131,8 @@ struct migration_result {
 	char engine[32];	  /* "criu 4.2.1" */
 	char target[256];
 	char tracker[16];
-	bool preload_acted; /* libphaul-criu.so hid lazy memory from CRIU */
+	bool preload_acted;	/* libphaul-criu.so made the dump shorter, */
+	char preload_did[192];	/* in these ways, separated by "; " */
 	char images[512];   /* where they are kept, "" if not */
 };
 

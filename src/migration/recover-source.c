@@ -12,9 +12,11 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "criu/criu.h"
+#include "migration/container-net.h"
 #include "migration/recover.h"
 #include "migration/subject.h"
 #include "migration/tasks.h"
+#include "net/leftovers.h"
 #include "migration/throttle.h"
 
 #define CRIU_MS 60000 /* to roll a dump back */
@@ -29,8 +31,21 @@ static void remove_criu_table(const struct journal *j)
 	snprintf(log, sizeof(log), "%s/dump.log", journal_fact(j, "work_directory"));
 	if (!table[0] && criu_network_table(log, table, sizeof(table)) < 0)
 		return;
-	if (net_criu_table_remove(table, &err) < 0)
+	if (net_criu_table_remove_of(noted_process_alive(j, "root"), table, &err) < 0)
 		log_warning("%s", err.text);
+}
+
+/* A container's network, of the task that is there. */
+static void return_network(const struct journal *j, pid_t root)
+{
+	struct container_net net = CONTAINER_NET_NONE;
+	struct error err = { 0 };
+
+	if (!journal_fact_number(j, "muted") || !root)
+		return;
+	if (container_net_open_pid(root, &net, &err) < 0 || container_net_return(&net, journal_id(j), &err) < 0)
+		log_warning("%s", err.text);
+	container_net_free(&net);
 }
 
 static void return_addresses(const struct journal *j)
@@ -54,6 +69,9 @@ static int take_back(struct journal *j, const struct noted_tasks *tasks, const c
 		if (root) /* a CRIU that was killed leaves connections under repair */
 			criu_end_tcp_repair(root);
 		return_addresses(j);
+		return_network(j, root);
+		if (net_leftovers_remove(journal_id(j), true, err) < 0)
+			log_warning("%s", err->text);
 		remove_criu_table(j);
 		noted_tasks_continue(tasks);
 	}
@@ -135,10 +153,26 @@ static enum handover_verdict ask(struct journal *j, const struct recover_options
 	return verdict;
 }
 
+/* It runs there, and may still need what is here. */
+static int serve_rest(struct journal *j, const struct recover_options *o, struct error *err)
+{
+	struct handover_link link = { 0 };
+	int r;
+
+	if (!journal_fact(j, RECOVER_SPACES)[0])
+		return 0;
+	r = make_link(j, o, &link, err);
+	if (!r)
+		r = recover_serve_pages(j, &link, o->reconnect_ms, err);
+	tls_identity_free(link.identity);
+	return r;
+}
+
 static int end_committed(struct journal *j, const struct recover_options *o, const struct noted_tasks *tasks,
 			 enum migration_outcome *ret, struct error *err)
 {
 	enum handover_verdict verdict;
+	int r;
 
 	noted_process_await(j, "criu", deadline_in_ms(CRIU_MS));
 	if (journal_same_boot(j) && !noted_tasks_held(tasks)) {
@@ -154,6 +188,10 @@ static int end_committed(struct journal *j, const struct recover_options *o, con
 					   : ask(j, o, err);
 	switch (verdict) {
 	case HANDOVER_RUNNING:
+		*ret = OUTCOME_UNKNOWN;
+		r = o->keep == SIDE_TARGET ? 0 : serve_rest(j, o, err);
+		if (r < 0)
+			return r;
 		*ret = OUTCOME_MIGRATED;
 		return settle(j, tasks, o->keep ? "the operator keeps the target's copy" : NULL, err);
 	case HANDOVER_ABORTED:

@@ -14,10 +14,12 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "criu/criu.h"
+#include "migration/container-net.h"
 #include "migration/recover.h"
 #include "migration/subject.h"
 #include "migration/tasks.h"
 #include "net/hold.h"
+#include "net/leftovers.h"
 
 #define CRIU_MS 10000	     /* CRIU has lost its client and undoes what it did */
 #define CRIU_RESUME_MS 60000 /* CRIU goes on with a resume */
@@ -93,7 +95,7 @@ static int forget(const struct journal *j, struct error *err)
 			subject_forget(j);
 		if (!r)
 			remove_addresses(j);
-		if (!r && net_hold_remove(journal_id(j), NULL, err) < 0)
+		if (!r && net_leftovers_remove(journal_id(j), false, err) < 0)
 			log_warning("%s", err->text);
 	}
 	if (!r)
@@ -109,16 +111,36 @@ static int give_up(struct journal *j, const char *reason, enum migration_outcome
 	return r < 0 ? r : journal_enter(j, STATE_ABORTED, reason, err);
 }
 
+/* A container's network, of the tasks that run: nothing waits for them any more. */
+static void return_network(const struct journal *j)
+{
+	struct container_net net = CONTAINER_NET_NONE;
+	_cleanup_tasks_ struct noted_tasks tasks = { 0 };
+	struct error err = { 0 };
+	int r = noted_tasks_read(j, &tasks, &err);
+
+	if (!r && tasks.n && noted_tasks_alive(&tasks))
+		r = container_net_open_pid(tasks.list[0].pid, &net, &err);
+	if (!r && net.known)
+		r = net_hold_remove(journal_id(j), &net.place, &err);
+	if (!r)
+		r = container_net_return(&net, journal_id(j), &err);
+	if (r < 0)
+		log_warning("%s", err.text);
+	container_net_free(&net);
+}
+
 static int acknowledge(struct journal *j, const char *reason, enum migration_outcome *ret, struct error *err)
 {
 	struct net_address addresses[MIGRATION_ADDRESSES_MAX];
 	size_t n = recover_addresses(j, addresses);
 
-	if (net_hold_remove(journal_id(j), NULL, err) < 0)
+	if (net_leftovers_remove(journal_id(j), true, err) < 0)
 		log_warning("%s", err->text);
 	for (size_t i = 0; i < n; i++)
 		if (net_address_announce(&addresses[i], err) < 0)
 			log_warning("%s", err->text);
+	return_network(j);
 	subject_restored(j);
 	recover_remove_files(j);
 	*ret = OUTCOME_MIGRATED;
@@ -187,6 +209,16 @@ int recover_target(struct journal *j, enum migration_side keep, enum migration_o
 	return error_set(err, EINVAL, "the journal of migration %s is not a target's", journal_id(j));
 }
 
+/* It ran already when its worker crashed. */
+static void forget_running(const struct journal *j)
+{
+	struct error err = { 0 };
+
+	recover_remove_files(j);
+	if (journal_same_boot(j) && net_hold_remove(journal_id(j), NULL, &err) < 0)
+		log_warning("%s", err.text);
+}
+
 void recover_targets(const char *journals)
 {
 	_cleanup_free_ struct journal_summary *list = NULL;
@@ -204,7 +236,7 @@ void recover_targets(const char *journals)
 		if (journal_open(journals, &list[i].id, &j, &err) < 0)
 			log_warning("%s", err.text);
 		else if (list[i].state == STATE_RUNNING)
-			recover_remove_files(j); /* it ran already when its worker crashed */
+			forget_running(j);
 		else if (recover_target(j, SIDE_INVALID, &outcome, &err) < 0)
 			log_warning("%s", err.text);
 		else

@@ -24,8 +24,9 @@
 void source_converge_channels(struct source *s)
 {
 	sender_set_pacer(s->sender, &s->pacer);
-	if (s->fs_channel)
-		channel_set_pacer(s->fs_channel, &s->pacer);
+	for (size_t i = 0; i < s->n_trees; i++)
+		if (s->trees[i].channel)
+			channel_set_pacer(s->trees[i].channel, &s->pacer);
 }
 
 static int append(struct page_runs *to, const struct page_runs *from)

@@ -1,28 +1,25 @@
 /*
- * The source while the workload runs: file system passes and pre-copy rounds.
+ * The source while the workload runs: pre-copy rounds, and file passes beside them (source-sync.c).
  *
  * A round: the tracker says what was written, the sender sends it, the target acknowledges its barrier. What the tracker said
  * last is kept in s->runs until then; when the policy freezes, the pages of the last list are still to be sent, and
  * go together with what was written until the freeze.
  *
- * Threads: that of source.c; the pump of a file pass and the senders have their own (stream.c, sender.c).
+ * Threads: that of source.c; the senders have their own (sender.c).
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "fs/sync.h"
 #include "migration/convert.h"
 #include "migration/source-internal.h"
 #include "migration/subject.h"
-#include "migration/stream.h"
 
 #define PROGRESS_MS 200
 #define DIAL_TIMEOUT_MS 10000
@@ -60,8 +57,8 @@ int source_open_channels(struct source *s, struct error *err)
 
 	while (n < s->options->channels && !r)
 		r = open_further_channel(s, CHANNEL_KIND_DATA, n, &channels[n], err), n++;
-	if (!r && source_passes(s))
-		r = open_further_channel(s, CHANNEL_KIND_FS, 0, &s->fs_channel, err);
+	for (uint32_t i = 0; i < s->n_trees && !r; i++)
+		r = open_further_channel(s, CHANNEL_KIND_FS, i, &s->trees[i].channel, err);
 	if (!r)
 		r = s->sender ? sender_rejoin(s->sender, channels, err)
 			      : sender_new(channels, n, s->dedup, s->options->compress, &s->sender, err);
@@ -95,7 +92,7 @@ int source_stage_begin(struct source *s, struct error *err)
 	if (r < 0)
 		return r;
 	begin.data_channels = s->options->channels;
-	begin.fs_channel = source_passes(s) > 0;
+	begin.fs_channels = (uint32_t)s->n_trees;
 	begin.keep_images = s->options->keep_images;
 	begin.reconnect_ms = (uint32_t)s->options->reconnect_ms;
 	s->begun = true;
@@ -153,90 +150,6 @@ void source_undo_begin(struct source *s)
 	}
 	log_debug("the target's answer to the abort: %s", err.text);
 	abort_again(s);
-}
-
-uint32_t source_passes(const struct source *s)
-{
-	return (uint32_t)(s->driver_options.n_synced_paths + s->workload.n_trees);
-}
-
-const char *source_pass_path(const struct source *s, uint32_t i)
-{
-	if (i < s->driver_options.n_synced_paths)
-		return s->options->sync_paths[i];
-	i -= (uint32_t)s->driver_options.n_synced_paths;
-	return i < s->workload.n_trees ? s->workload.trees[i].path : NULL;
-}
-
-/* Both halves of one pass: rsync waited for here, its bytes pumped by a thread. */
-static int run_pass(struct source *s, const char *path, const int pair[2], struct error *err)
-{
-	struct stream_thread *pump = NULL;
-	struct sync *sync = NULL;
-	int r = sync_send_start(path, pair[1], &sync, err), p = 0;
-
-	if (!r)
-		r = stream_thread_start(s->fs_channel, pair[0], s->options->cancel_fd, s->options->timeout_ms, &pump,
-					err);
-	if (!r) {
-		struct error pumped = { 0 };
-
-		r = sync_finish(sync, s->options->cancel_fd, DEADLINE_NEVER, NULL, err);
-		/* The end of rsync ends the pump, whichever way rsync ended. */
-		shutdown(pair[1], SHUT_RDWR);
-		p = stream_thread_join(pump, &pumped);
-		/* A broken channel is the cause, rsync's end what followed. */
-		if (p < 0) {
-			r = p;
-			*err = pumped;
-		}
-	}
-	sync_free(sync);
-	return r;
-}
-
-int source_sync_pass(struct source *s, uint32_t path, struct error *err)
-{
-	Phaul__Wire__Sync part = PHAUL__WIRE__SYNC__INIT;
-	CONTROL_OF(request, sync, SYNC, &part);
-	struct error theirs = { 0 };
-	int pair[2], r, t;
-
-	part.path = path;
-	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
-	if (r < 0)
-		return r;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-		return error_errno(err, errno, "cannot make a socket pair for rsync");
-	r = run_pass(s, source_pass_path(s, path), pair, err);
-	close(pair[0]);
-	close(pair[1]);
-	if (r == -ECANCELED || r == -ETIMEDOUT)
-		return r;
-	/* The target's half knows better what went wrong there (a full disk, say); here rsync only sees a broken pipe. */
-	t = session_receive(&s->session, PHAUL__WIRE__CONTROL__KIND_SYNC_DONE, NULL, &theirs);
-	if (t < 0)
-		*err = theirs;
-	return t < 0 ? t : r;
-}
-
-int source_stage_sync(struct source *s, struct error *err)
-{
-	const char *path = source_pass_path(s, (uint32_t)s->sync_next);
-	uint64_t before = clock_now_ns();
-	int r;
-
-	if (!path)
-		return STAGE_DONE;
-	r = source_sync_pass(s, (uint32_t)s->sync_next, err);
-	if (r < 0)
-		return error_wrap(err, "cannot bring %s to the target", path);
-	s->sync_next++;
-	s->result.sync_ns += clock_now_ns() - before;
-	s->event->kind = EVENT_SYNC;
-	s->event->path = path;
-	s->event->ns = clock_now_ns() - before;
-	return STAGE_AGAIN;
 }
 
 static enum tracker_kind tracker_wanted(const char *name)
@@ -361,7 +274,7 @@ int source_ping(struct source *s, struct error *err)
 }
 
 /* While a long round goes on nothing else is said on the control channel: show that we are there. */
-static int keep_alive(struct source *s, struct error *err)
+int source_keep_alive(struct source *s, struct error *err)
 {
 	return clock_now_ns() - s->spoke_ns < KEEP_ALIVE_MS * NS_PER_MS ? 0 : source_ping(s, err);
 }
@@ -418,7 +331,9 @@ int source_stage_copy(struct source *s, struct error *err)
 		tell_progress(s);
 		r = source_converge_check(s, err);
 		if (!r)
-			r = keep_alive(s, err);
+			r = source_keep_alive(s, err);
+		if (!r)
+			r = source_sync_turn(s, err);
 		return r < 0 ? r : STAGE_AGAIN;
 	}
 	/* Told first, done when we are called again. */

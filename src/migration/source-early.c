@@ -115,6 +115,8 @@ static int split(const struct page_runs *runs, struct page_runs *ret_early, stru
 			next = 0;
 			maps_free(&maps);
 			r = maps_read(pid, &maps, err);
+			if (r == -ESRCH) /* it has ended: late, when the sender finds it gone as well */
+				r = 0;
 		}
 		if (!r && split_run(&maps, &next, run, ret_early, ret_late) < 0)
 			r = error_set(err, ENOMEM, "no memory for the last list of pages");

@@ -249,6 +249,8 @@ static int take_final(struct source *s, const struct tree_pids *tree, struct err
 
 	if (!r)
 		r = present_list_make(s, &s->present, err);
+	if (!r && s->postcopy.server)
+		r = source_postcopy_leave(s, err);
 	s->final_taken = true;
 	log_debug("the last list has %llu pages", (unsigned long long)s->runs.pages);
 	return r;
@@ -297,6 +299,9 @@ static void *final_main(void *arg)
 
 	if (fd >= 0)
 		s->final_result = answer_criu(s, fd, &s->final_error);
+	/* While CRIU dumps; unless it makes names in the trees itself. */
+	if (!s->final_result && s->hidden && !s->way.link_remap)
+		s->final_result = source_sync_final_begin(s, &s->final_error);
 	return NULL;
 }
 

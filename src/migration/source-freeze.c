@@ -45,17 +45,24 @@ static int arm_once(struct source *s, struct error *err)
 		.manage_cgroups = s->way.manage_cgroups,
 		.ext_unix_sk = s->way.ext_unix_sk,
 		.link_remap = s->way.link_remap,
+		.empty_network = s->way.empty_network,
 	};
 	Phaul__Wire__Arm arm = PHAUL__WIRE__ARM__INIT;
 	Phaul__Wire__Way way;
 	CONTROL_OF(request, arm, ARM, &arm);
 	int r;
 
+	r = source_sync_arm(s, err);
+	if (r < 0)
+		return r;
+	arm.page_channels = source_postcopy_wanted(s) ? 2 : 0;
 	convert_way_to_wire(&s->way, &way);
 	arm.way = &way;
 	source_engine_patience(s, true);
 	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
 	source_engine_patience(s, false);
+	if (!r && arm.page_channels)
+		r = source_postcopy_arm(s, err);
 	if (!r)
 		r = source_net_arm(s, err);
 	if (!r && s->driver->arm) {
@@ -120,7 +127,7 @@ static void remove_criu_table(struct source *s)
 	char table[64];
 
 	if (criu_network_table(criu_log_path(s->criu), table, sizeof(table)) == 0 &&
-	    net_criu_table_remove(table, &err) < 0)
+	    net_criu_table_remove_of(s->workload.root_pid, table, &err) < 0)
 		log_warning("%s", err.text);
 }
 
@@ -128,6 +135,7 @@ void source_undo_freeze(struct source *s)
 {
 	struct error err = { 0 };
 
+	source_postcopy_end(s);
 	source_return_addresses(s);
 	if (!s->criu)
 		return;
@@ -146,14 +154,8 @@ static int send_rest(struct source *s, struct error *err)
 	int r = images_send(&s->session, s->images_directory, false, s->dedup, &s->images, err);
 
 	log_debug("images sent, %u files", s->images.files);
-	if (!r && source_passes(s))
-		r = source_touch_mapped(s, err);
-	for (uint32_t i = 0; i < source_passes(s) && !r; i++) {
-		uint64_t before = clock_now_ns();
-
-		r = source_sync_pass(s, i, err);
-		s->result.sync_final_ns += clock_now_ns() - before;
-	}
+	if (!r)
+		r = source_sync_final_end(s, err);
 	if (!r)
 		r = source_early_finish(s, err);
 	if (r < 0)
@@ -174,6 +176,8 @@ int source_stage_finish(struct source *s, struct error *err)
 
 	if (!r)
 		r = send_rest(s, err);
+	if (!r && s->postcopy.server)
+		r = source_postcopy_prepare(s, err);
 	if (r < 0)
 		return r;
 	finish.round = s->round;
@@ -237,6 +241,7 @@ static void tell_engine(struct source *s)
 {
 	struct error err = { 0 };
 
+	source_net_gone(s);
 	if (s->driver->moved && s->driver->moved(&s->workload, &s->driver_options, &err) < 0)
 		log_warning("it runs at the target, but here: %s", err.text);
 }
@@ -261,6 +266,7 @@ int source_stage_settle(struct source *s, struct error *err)
 	if (r < 0)
 		return r;
 	s->result.preload_acted = criu_preload_acted(s->criu);
+	criu_preload_actions(s->criu, s->result.preload_did, sizeof(s->result.preload_did));
 	remove_criu_table(s);
 	criu_free(TAKE_PTR(s->criu));
 	r = journal_enter(s->journal, STATE_SETTLED, NULL, err);
@@ -298,5 +304,10 @@ int source_stage_fill(struct source *s, struct error *err)
 	s->result.fault_ns_max = reply->filled->fault_ns_max;
 	s->result.pager_replaced = reply->filled->pager_replaced;
 	s->result.fill_ns = reply->filled->fill_ns;
+	s->result.fault_ns_p50 = reply->filled->fault_ns_p50;
+	s->result.fault_ns_p99 = reply->filled->fault_ns_p99;
+	s->result.faults_remote = reply->filled->faults_remote;
+	s->result.remote_ns_p50 = reply->filled->remote_ns_p50;
+	s->result.remote_ns_p99 = reply->filled->remote_ns_p99;
 	return STAGE_DONE;
 }

@@ -10,13 +10,16 @@
 
 #include "criu/criu.h"
 #include "driver/driver.h"
+#include "fs/sync.h"
 #include "memory/dedup.h"
 #include "memory/tracker.h"
 #include "memory/vma-flags.h"
+#include "migration/container-net.h"
 #include "migration/handover.h"
 #include "migration/heat.h"
 #include "migration/images.h"
 #include "migration/migration.h"
+#include "migration/postcopy.h"
 #include "migration/sender.h"
 #include "migration/session.h"
 #include "migration/throttle.h"
@@ -31,6 +34,20 @@ struct present_list {
 };
 
 void present_list_free(struct present_list *p);
+
+/* A tree of files that goes along (source-sync.c). */
+struct source_tree {
+	struct sync_tree tree;
+	bool file;	     /* a single one */
+	bool probed, shared; /* both hosts see it: nothing is to be done */
+	struct channel *channel;
+	struct watch *watch;		/* NULL: every pass looks at all of it */
+	char unwatched[ERROR_TEXT_MAX]; /* why */
+	struct pass *pass;		/* started */
+	bool fed;			/* it has its list */
+	bool redo;			/* a list was lost with the link: all of it is looked at once */
+	uint64_t fed_ns, ended_ns;
+};
 
 /* How far CRIU has come in the dump, as it showed by opening a pipe. */
 enum final_reached {
@@ -73,7 +90,6 @@ struct source {
 	struct tls_identity *identity;
 	struct session session;
 	uint8_t route[ROUTE_BYTES];
-	struct channel *fs_channel;
 	struct journal *journal;
 	char journals[512], peer_identity[256];
 	uint64_t round_trip_ns;
@@ -101,7 +117,12 @@ struct source {
 	struct policy_round rounds[MIGRATION_ITERATIONS_MAX];
 	uint64_t progress_ns, progress_bytes;
 	uint64_t spoke_ns; /* when the control channel was last used in a round */
+
+	/* files */
+	struct source_tree *trees;
+	size_t n_trees;
 	size_t sync_next;
+	uint64_t sync_final_at_ns; /* when the last passes got their lists; 0: not yet */
 
 	/* convergence (source-converge.c) */
 	struct heat heat;
@@ -113,6 +134,10 @@ struct source {
 	struct pacer pacer;
 	uint64_t copy_started_ns;
 	bool timed_out; /* the round under way was cut short */
+
+	/* post-copy (source-postcopy.c) */
+	struct postcopy postcopy; /* its server is there from `arm` on */
+	struct range_set *missing_sets; /* one per entry of present.parts */
 
 	/* the final pass (source-final.c) */
 	char hidden_path[544], flags_path[560];
@@ -130,6 +155,7 @@ struct source {
 	/* freeze */
 	struct criu_job *criu;
 	uint64_t frozen_at_ns, committed_at_ns, running_at_ns;
+	struct container_net net;
 	bool addresses_given; /* removed here */
 	bool firmly_stopped;
 	bool engine_armed; /* driver->arm() was called */
@@ -153,6 +179,7 @@ int source_stage_arm(struct source *s, struct error *err);
 int source_stage_freeze(struct source *s, struct error *err);
 int source_stage_finish(struct source *s, struct error *err);
 int source_stage_commit(struct source *s, struct error *err);
+int source_stage_postcopy(struct source *s, struct error *err);
 int source_stage_settle(struct source *s, struct error *err);
 int source_stage_fill(struct source *s, struct error *err);
 
@@ -167,9 +194,18 @@ void source_undo_freeze(struct source *s);
 int source_net_arm(struct source *s, struct error *err);
 int source_give_addresses(struct source *s, struct error *err);
 void source_return_addresses(struct source *s);
+void source_net_gone(struct source *s); /* the tasks are dead: a namespace that outlives them is silent for good */
 
 /* The channels are there, for the first time or anew: what they may send is limited. */
 void source_converge_channels(struct source *s);
+
+/* Post-copy: whether it is due; its channels, in `arm`; the last list stays here, in the final pass; its part of the journal, before
+ * FINISH. */
+bool source_postcopy_wanted(const struct source *s);
+int source_postcopy_arm(struct source *s, struct error *err);
+int source_postcopy_leave(struct source *s, struct error *err);
+int source_postcopy_prepare(struct source *s, struct error *err);
+void source_postcopy_end(struct source *s); /* idempotent */
 
 /* What the tracker reported: *written is taken over, and sorted into what is sent next and what is left for last. */
 int source_converge_look(struct source *s, struct page_runs *written, const pid_t *pids, size_t n, struct error *err);
@@ -239,8 +275,33 @@ int source_after_commit(struct source *s, struct error *err);
 /* Tasks stopped: makes rsync look into synchronised files that they map for writing, whose time stamps do not tell. */
 int source_touch_mapped(struct source *s, struct error *err);
 
-/* Joins one pass of path number `path` to the target, blocking. */
-int source_sync_pass(struct source *s, uint32_t path, struct error *err);
+/* Makes s->trees; the workload has been described. */
+int source_sync_trees(struct source *s, struct error *err);
+
+/* Sets shared of tree i when it is the same at the target. In the plan for --sync's; for the workload's own once the target has begun. */
+int source_sync_probe(struct source *s, uint32_t i, struct error *err);
+
+/* While memory is copied, called often: passes go on. 1: s->event tells of one that is over. */
+int source_sync_turn(struct source *s, struct error *err);
+
+/* Before the freeze: every pass waits for its list. */
+int source_sync_arm(struct source *s, struct error *err);
+
+/* Tasks stopped: the last passes get their lists (does nothing the second time), then are waited for. */
+int source_sync_final_begin(struct source *s, struct error *err);
+int source_sync_final_end(struct source *s, struct error *err);
+
+/* The link is lost: passes end, channels are closed; the stage that goes on begins the passes again. */
+void source_sync_unlink(struct source *s);
+
+/* Sent on the file channels that are open. */
+uint64_t source_sync_bytes(const struct source *s);
+
+void source_undo_sync(struct source *s);
+void source_sync_free(struct source *s);
+
+/* Tells the target that we are there, when nothing was said for a while. */
+int source_keep_alive(struct source *s, struct error *err);
 
 /* How many there are: those of --sync, then the workload's own trees; and the path of one at the source. */
 uint32_t source_passes(const struct source *s);

@@ -300,10 +300,27 @@ static int make_work_directory(struct source *s, struct error *err)
 	return r < 0 ? error_errno(err, -r, "cannot make the work directory %s", s->images_directory) : 0;
 }
 
+/* A path that both hosts see must not be copied onto itself. */
+static int find_shared(struct source *s, struct error *err)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; i < s->driver_options.n_synced_paths && !r; i++) {
+		r = source_sync_probe(s, i, err);
+		if (!r && s->trees[i].shared &&
+		    obstacles_add(&s->obstacles, OBSTACLE_WARNS, false, "leave out --sync for it",
+				  "%s is the same on both hosts: it is not copied", s->trees[i].tree.path) < 0)
+			r = error_set(err, ENOMEM, "no memory for the plan");
+	}
+	return r;
+}
+
 static int make_plan(struct source *s, struct error *err)
 {
 	int r = make_work_directory(s, err);
 
+	if (!r)
+		r = source_sync_trees(s, err);
 	if (!r)
 		r = s->driver->check_source(&s->workload, &s->driver_options, &s->obstacles, err);
 	if (!r)
@@ -314,6 +331,8 @@ static int make_plan(struct source *s, struct error *err)
 		r = check_tracking(s, err);
 	if (!r)
 		r = ask_target(s, err);
+	if (!r)
+		r = find_shared(s, err);
 	return r < 0 ? r : s->driver->way(&s->workload, &s->driver_options, &s->way, err);
 }
 

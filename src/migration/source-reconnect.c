@@ -30,17 +30,13 @@ bool source_lost_link(const struct source *s, const struct error *err)
 
 static void close_channels(struct source *s)
 {
-	struct channel *gone[2];
-
-	gone[0] = TAKE_PTR(s->session.control);
-	gone[1] = TAKE_PTR(s->fs_channel);
+	struct channel *gone = TAKE_PTR(s->session.control);
 
 	sender_stop(s->sender);
-	for (size_t i = 0; i < ARRAY_SIZE(gone); i++) {
-		if (gone[i])
-			s->result.bytes_wire += channel_bytes_out(gone[i]) + channel_bytes_in(gone[i]);
-		channel_free(gone[i]);
-	}
+	if (gone)
+		s->result.bytes_wire += channel_bytes_out(gone) + channel_bytes_in(gone);
+	channel_free(gone);
+	source_sync_unlink(s);
 }
 
 /* The rest of the round that was under way, into s->sending. */
@@ -106,8 +102,7 @@ static bool stalls(struct source *s)
 {
 	struct source_progress now = { s->stage, s->sync_next, s->round, s->sending.pages }, *was = &s->stalled;
 	bool same = now.stage == was->stage && now.path == was->path && now.round == was->round &&
-		    now.pages_left == was->pages_left &&
-		    (!s->fs_channel || channel_bytes_out(s->fs_channel) < PASS_BYTES);
+		    now.pages_left == was->pages_left && source_sync_bytes(s) < PASS_BYTES;
 
 	s->stalls = same ? s->stalls + 1 : 0;
 	s->stalled = now;

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/logs.h"
 #include "migration/hook.h"
 #include "migration/source-internal.h"
 
@@ -27,13 +28,14 @@ static const struct stage {
 	{ "connect", source_stage_connect, source_undo_connect, false },
 	{ "plan", source_stage_plan, NULL, false },
 	{ "begin", source_stage_begin, source_undo_begin, false },
-	{ "files", source_stage_sync, NULL, true },
+	{ "files", source_stage_sync, source_undo_sync, true },
 	{ "copy", source_stage_copy, source_undo_copy, true },
 	{ "arm", source_stage_arm, source_undo_arm, true },
 	{ "freeze", source_stage_freeze, source_undo_freeze, false },
 	{ "finish", source_stage_finish, source_return_addresses, false },
 	{ "commit", source_stage_commit, NULL,
 	  false }, /* its first act is the point of no return; it mends by itself */
+	{ "postcopy", source_stage_postcopy, NULL, false }, /* mends by itself, too */
 	{ "settle", source_stage_settle, NULL, false },
 	{ "fill", source_stage_fill, NULL, false },
 };
@@ -54,6 +56,7 @@ int source_new(const struct migration_options *options, struct source **ret, str
 		free(s);
 		return error_errno(err, -r, "cannot make an id for the migration");
 	}
+	s->net = CONTAINER_NET_NONE;
 	uuid_format(&s->result.id, s->id_text);
 	snprintf(s->result.target, sizeof(s->result.target), "%s", options->target_text);
 	s->driver_options = (struct driver_options){ .synced_paths = options->sync_paths,
@@ -63,6 +66,8 @@ int source_new(const struct migration_options *options, struct source **ret, str
 						     .target_engine = options->target_engine,
 						     .target_id = options->target_id,
 						     .target_bundle = options->target_bundle,
+						     .bridges = options->bridges,
+						     .bind_rule = options->bind_rule,
 						     .remove_source = options->remove_source };
 	while (options->sync_paths[s->driver_options.n_synced_paths])
 		s->driver_options.n_synced_paths++;
@@ -86,8 +91,9 @@ static void collect_bytes(struct source *s)
 
 	if (s->session.control)
 		sum += channel_bytes_out(s->session.control) + channel_bytes_in(s->session.control);
-	if (s->fs_channel)
-		sum += channel_bytes_out(s->fs_channel) + channel_bytes_in(s->fs_channel);
+	for (size_t i = 0; i < s->n_trees; i++)
+		if (s->trees[i].channel)
+			sum += channel_bytes_out(s->trees[i].channel) + channel_bytes_in(s->trees[i].channel);
 	if (s->sender)
 		sum += sender_bytes_out(s->sender);
 	s->result.bytes_wire = sum;
@@ -140,7 +146,8 @@ static void fail(struct source *s, struct error *err)
 	if (s->journal) {
 		struct error why = { 0 };
 
-		if (journal_enter(s->journal, STATE_ABORTED, err->text, &why) < 0)
+		logs_keep(s->work_directory, journal_place(s->journal), s->result.reason, sizeof(s->result.reason));
+		if (journal_enter(s->journal, STATE_ABORTED, s->result.reason, &why) < 0)
 			log_error("%s", why.text);
 	}
 	finish(s, s->result.outcome == OUTCOME_REFUSED ? OUTCOME_REFUSED : OUTCOME_ABORTED);
@@ -208,13 +215,15 @@ void source_free(struct source *s)
 	tracker_free(s->tracker);
 	dedup_free(s->dedup);
 	page_runs_free(&s->runs);
+	source_postcopy_end(s);
 	page_runs_free(&s->late_runs);
 	vma_flags_free(s->flags);
 	present_list_free(&s->present);
-	channel_free(s->fs_channel);
+	source_sync_free(s);
 	session_free(&s->session);
 	tls_identity_free(s->identity);
 	journal_free(s->journal);
+	container_net_free(&s->net);
 	checkpoint_way_free(&s->way);
 	workload_free(&s->workload);
 	obstacles_free(&s->obstacles);

@@ -50,7 +50,7 @@ void target_lose_link(struct target *t, const struct error *failure)
 		return;
 	t->hold_until_ns = deadline_in_ms(t->reconnect_ms);
 	receiver_stop(t->receiver);
-	channel_free(TAKE_PTR(t->fs_channel));
+	target_end_passes(t);
 }
 
 /* In the place of the old one. */
@@ -89,9 +89,9 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 		t->resumed_copy = false;
 		return receiver_add(t->receiver, index, TAKE_PTR(channel), err);
 	}
-	if (kind == CHANNEL_KIND_DATA || t->fs_channel)
+	if (kind != CHANNEL_KIND_FS || index >= MIGRATION_PASSES_MAX || t->fs_channels[index])
 		return error_set(err, EPROTO, "%s opened a channel that is not due", channel_peer(channel));
-	t->fs_channel = TAKE_PTR(channel);
+	t->fs_channels[index] = TAKE_PTR(channel);
 	return 0;
 }
 
@@ -144,7 +144,12 @@ void target_rejoin(struct target *t)
 	uint32_t index;
 	int r = target_accept_channel(t, deadline_in_ms(REJOIN_MS), &channel, &kind, &index, &err);
 
-	if (!r && kind != CHANNEL_KIND_CONTROL)
+	if (!r && kind == CHANNEL_KIND_PAGES && t->fetch) {
+		channel_set_timeout(channel, -1);
+		r = fetch_attach(t->fetch, index, TAKE_PTR(channel), &err);
+		if (!r)
+			return;
+	} else if (!r && kind != CHANNEL_KIND_CONTROL)
 		r = error_set(&err, EPROTO, "%s opened a channel that is not due", channel_peer(channel));
 	if (r < 0) {
 		log_warning("%s", err.text);
@@ -186,7 +191,7 @@ int target_hold(struct target *t, struct error *err)
 		target_rejoin(t);
 		return 0;
 	}
-	if (running && (p[1].revents || clock_now_ns() >= t->hold_until_ns)) {
+	if (running && (p[1].revents || (clock_now_ns() >= t->hold_until_ns && !target_lacks_pages(t)))) {
 		log_warning("the source did not come back; the workload runs here");
 		t->finished = true;
 		return 0;
@@ -212,7 +217,7 @@ static int go_on(struct target *t, struct error *err)
 	int r;
 
 	receiver_stop(t->receiver);
-	channel_free(TAKE_PTR(t->fs_channel));
+	target_end_passes(t);
 	part.state = STATE(RECEIVING);
 	part.here = true;
 	part.reason = (char *)"";

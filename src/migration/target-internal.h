@@ -7,12 +7,17 @@
 #include "driver/driver.h"
 #include "memory/pager.h"
 #include "memory/store.h"
+#include "migration/container-net.h"
+#include "migration/fetch.h"
 #include "migration/images.h"
 #include "migration/migration.h"
+#include "migration/pass.h"
 #include "migration/receiver.h"
 #include "migration/restorer.h"
 #include "migration/session.h"
 #include "net/hold.h"
+
+#define PAGE_CHANNELS 2
 
 struct target {
 	const struct target_options *options;
@@ -43,7 +48,8 @@ struct target {
 	char work_directory[512], images_directory[544];
 	struct store *store;
 	struct receiver *receiver;
-	struct channel *fs_channel;
+	struct channel *fs_channels[MIGRATION_PASSES_MAX]; /* one for each path of the plan */
+	struct pass *passes[MIGRATION_PASSES_MAX];	   /* under way (target-sync.c) */
 	struct image_sink sink;
 	bool sink_open;
 
@@ -54,11 +60,17 @@ struct target {
 	bool prepared_place; /* the driver made something here: forget() is due on an abort */
 	struct restorer *restorer;
 	bool caught; /* there may be a table that holds what arrives */
+	struct container_net net;
+	bool net_taken;
 	struct net_hold *hold;
 	struct net_hold_counts held;
 	size_t n_addresses_set; /* added here, to be taken away by an abort */
 	pid_t root_pid;
 	uint64_t resumed_at_ns;
+
+	/* post-copy: target-postcopy.c */
+	struct channel *page_channels[PAGE_CHANNELS]; /* until the pager is there */
+	struct fetch *fetch;
 
 	/* a broken link, from `receiving` on: target-hold.c */
 	uint32_t data_channels, further_channels; /* as BEGIN said; data and all */
@@ -77,12 +89,15 @@ int target_on_ping(struct target *t, const Phaul__Wire__Control *m, struct error
 int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_round(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+int target_on_sync_end(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+int target_on_probe(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_take(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_abort(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+int target_on_missing(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 
 int target_on_resume(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 
@@ -99,6 +114,14 @@ int target_release(struct target *t, struct error *err);
 /* The next channel of this session and what it is for. */
 int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel **ret,
 			  enum frame_channel_kind *ret_kind, uint32_t *ret_index, struct error *err);
+
+/* Post-copy: the channels, after ARM; the store of one space is checked and old versions forgotten, then the pages can be fetched. */
+int target_take_page_channels(struct target *t, uint32_t n, struct error *err);
+int target_apply_missing(struct target *t, uint32_t space, const struct range_set *present,
+			 const struct range_set *missing, struct error *err);
+int target_start_fetch(struct target *t, struct error *err);
+bool target_lacks_pages(const struct target *t);
+void target_end_fetch(struct target *t); /* idempotent */
 
 /* Dialled after BEGIN and again after a RESUME that goes on: all data and file channels. 1: something came on the control
  * channel instead, or another one in its place. */
@@ -123,9 +146,15 @@ void target_rejoin(struct target *t);
 /* Whether a file pass may replace that path here; asked in the plan, and again before each pass, whatever the source forces. */
 bool target_may_sync(const struct target *t, const char *path);
 
+/* Whether files are on their way; ends all that are, and their channels. */
+bool target_syncs(const struct target *t);
+void target_end_passes(struct target *t);
+
 /* target-net.c. arm: before the freeze, what will arrive is to wait. take: the addresses are ours. release: the tasks run. settle: all is over. undo: of
  * arm and take. */
 int target_net_arm(struct target *t, struct error *err);
+/* The tasks are held: a network namespace that CRIU has made out of the images, silent as the source's was, speaks up, and what arrives waits. */
+int target_net_found(struct target *t, struct error *err);
 int target_net_take(struct target *t, struct error *err);
 void target_net_announce(struct target *t);
 void target_net_release(struct target *t);

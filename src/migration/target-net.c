@@ -15,6 +15,11 @@ int target_net_arm(struct target *t, struct error *err)
 	/* Noted as set before one is, because a crash may come in between; removing one that is not there is fine. */
 	int r = t->n_addresses ? journal_mark(t->journal, "addresses_set", err) : 0;
 
+	/* The engine has made the container's network by now. */
+	if (!r && !t->net.known)
+		r = container_net_open(t->driver, &t->workload, &t->place, &t->net, err);
+	if (!r)
+		r = container_net_arm(&t->net, t->id_text, err);
 	if (r < 0 || !t->n_addresses || t->hold)
 		return r;
 	t->caught = true;
@@ -23,13 +28,29 @@ int target_net_arm(struct target *t, struct error *err)
 
 int target_net_take(struct target *t, struct error *err)
 {
-	int r = t->n_addresses && !t->hold ?
-			error_set(err, EPROTO, "the peer hands addresses over before the target is ready for them") :
-			0;
+	int r = t->n_addresses && !t->hold
+			? error_set(err, EPROTO, "the peer hands addresses over before the target is ready for them")
+			: 0;
 
 	while (t->n_addresses_set < t->n_addresses && !r)
 		r = net_address_add(&t->addresses[t->n_addresses_set++], err);
+	if (!r && !t->net_taken)
+		r = container_net_take(&t->net, t->id_text, err);
+	t->net_taken |= !r;
 	return r;
+}
+
+/* Docker makes the network only when CRIU has made the root task, and then it is here at once. Silent it was not, but nobody knew of it. */
+int target_net_found(struct target *t, struct error *err)
+{
+	int r;
+
+	if (t->net.known || !(t->driver->capabilities & DRIVER_OWN_NETWORK))
+		return 0;
+	r = container_net_open_pid(t->root_pid, &t->net, err);
+	if (!r)
+		r = container_net_arm(&t->net, t->id_text, err);
+	return r < 0 ? r : container_net_take(&t->net, t->id_text, err);
 }
 
 void target_net_announce(struct target *t)
@@ -58,6 +79,8 @@ void target_net_release(struct target *t)
 
 	if (t->hold && net_hold_release(t->hold, &t->held, &err) < 0)
 		log_error("%s", err.text);
+	if (container_net_release(&t->net, &t->held, &err) < 0)
+		log_error("%s", err.text);
 	if (t->held.packets)
 		log_debug("%llu packets waited for the workload", (unsigned long long)t->held.packets);
 	t->caught = false;
@@ -66,14 +89,22 @@ void target_net_release(struct target *t)
 
 void target_net_settle(struct target *t)
 {
+	struct error err = { 0 };
+
 	target_net_announce(t); /* once more, for a switch that missed it */
+	if (t->net.known && net_announce_all(&t->net.place, &err) < 0)
+		log_warning("%s", err.text);
 	net_hold_free(TAKE_PTR(t->hold));
+	container_net_free(&t->net);
 }
 
 void target_net_undo(struct target *t)
 {
 	struct error err = { 0 };
 
+	if (container_net_gone(&t->net, t->id_text, &err) < 0)
+		log_error("%s", err.text);
+	container_net_free(&t->net);
 	while (t->n_addresses_set)
 		if (net_address_remove(&t->addresses[--t->n_addresses_set], &err) < 0)
 			log_error("%s", err.text);

@@ -7,17 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "fs/sync.h"
 #include "migration/convert.h"
 #include "migration/hook.h"
 #include "migration/recover.h"
-#include "migration/stream.h"
 #include "migration/target-internal.h"
 #include "migration/tasks.h"
 
@@ -127,7 +124,7 @@ int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct erro
 		return error_set(err, EPROTO, "the peer began without a plan");
 	t->keep_images = m->begin->keep_images;
 	t->data_channels = m->begin->data_channels;
-	t->further_channels = m->begin->data_channels + m->begin->fs_channel;
+	t->further_channels = m->begin->data_channels + m->begin->fs_channels;
 	t->reconnect_ms = MIN((int64_t)m->begin->reconnect_ms, (int64_t)RECONNECT_MAX_MS);
 	journal_expire(t->journals);
 	r = journal_create(t->journals, &t->id, &subject, &t->journal, err);
@@ -149,53 +146,6 @@ int target_on_round(struct target *t, const Phaul__Wire__Control *m, struct erro
 	part.number = m->round->number;
 	part.store_bytes = store_bytes(t->store);
 	return session_send(&t->session, &reply, err);
-}
-
-static int run_pass(struct target *t, const char *path, const int pair[2], struct error *err)
-{
-	struct stream_thread *pump = NULL;
-	struct error pumped = { 0 };
-	struct sync *sync = NULL;
-	int r, p;
-
-	/* The source pumps in any case, so do we: a refusal ends its rsync, and then it reads why. */
-	r = stream_thread_start(t->fs_channel, pair[0], t->options->cancel_fd, t->options->timeout_ms, &pump, err);
-	if (r < 0)
-		return r;
-	r = sync_receive_start(path, pair[1], &sync, err);
-	if (!r)
-		r = sync_finish(sync, t->options->cancel_fd, DEADLINE_NEVER, NULL, err);
-	shutdown(pair[1], SHUT_RDWR);
-	p = stream_thread_join(pump, &pumped);
-	/* A broken channel is the cause, rsync's end what followed. */
-	if (p < 0) {
-		r = p;
-		*err = pumped;
-	}
-	sync_free(sync);
-	return r;
-}
-
-int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error *err)
-{
-	Phaul__Wire__SyncDone part = PHAUL__WIRE__SYNC_DONE__INIT;
-	CONTROL_OF(reply, sync_done, SYNC_DONE, &part);
-	const char *path = target_pass_path(t, m->sync->path, err);
-	int pair[2], r;
-
-	if (!path)
-		return -err->number;
-	if (!t->fs_channel)
-		return error_set(err, EPROTO, "the peer wants to bring files without a channel for them");
-	r = session_send_ready(&t->session, err);
-	if (r < 0)
-		return r;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-		return error_errno(err, errno, "cannot make a socket pair for rsync");
-	r = run_pass(t, path, pair, err);
-	close(pair[0]);
-	close(pair[1]);
-	return r < 0 ? r : session_send(&t->session, &reply, err);
 }
 
 /* Who has to end before a later phaul takes up what a crash left. An engine's CRIU is only known once it has restored. */
@@ -232,14 +182,16 @@ int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error 
 
 	if (!r)
 		r = target_net_arm(t, err);
-	return r < 0 ? r : session_send_ready(&t->session, err);
+	if (!r)
+		r = session_send_ready(&t->session, err);
+	return r < 0 ? r : target_take_page_channels(t, m->arm->page_channels, err);
 }
 
 /* The present maps: drop what is gone, know that the rest is here, give it to a pager. */
 static int start_pager(struct target *t, const Phaul__Wire__Finish *finish, struct error *err)
 {
 	_cleanup_free_ struct pager_space *spaces = calloc(finish->n_present + 1, sizeof(*spaces));
-	_cleanup_free_ struct range_set *sets = calloc(finish->n_present + 1, sizeof(*sets));
+	_cleanup_free_ struct range_set *sets = calloc(2 * finish->n_present + 1, sizeof(*sets));
 	char path[600];
 	int r = 0;
 
@@ -247,17 +199,22 @@ static int start_pager(struct target *t, const Phaul__Wire__Finish *finish, stru
 		return error_set(err, ENOMEM, "no memory for the present maps");
 	for (size_t i = 0; i < finish->n_present && !r; i++) {
 		const Phaul__Wire__SpacePresent *p = finish->present[i];
+		struct range_set *missing = &sets[finish->n_present + i];
 
 		/* Borrowed: two numbers in a row are a range; message.c has checked them. */
 		sets[i] = (struct range_set){ .ranges = (struct range *)p->bounds, .n_ranges = p->n_bounds / 2 };
-		r = store_apply_present(t->store, p->space, &sets[i], err);
+		*missing = (struct range_set){ .ranges = (struct range *)p->missing, .n_ranges = p->n_missing / 2 };
+		r = target_apply_missing(t, p->space, &sets[i], missing, err);
 		spaces[i] = (struct pager_space){ .space = p->space,
 						  .image_pid = p->image_pid,
 						  .store_fd = store_fd(t->store, p->space),
-						  .present = &sets[i] };
+						  .present = &sets[i],
+						  .missing = missing->n_ranges ? missing : NULL };
 	}
 	snprintf(path, sizeof(path), "%s/lazy-pages.socket", t->work_directory);
-	return r < 0 ? r : pager_start(path, spaces, finish->n_present, &t->pager, err);
+	if (!r)
+		r = pager_start(path, spaces, finish->n_present, &t->pager, err);
+	return r < 0 ? r : target_start_fetch(t, err);
 }
 
 /* All processes' memory must be in the pager's hands before anybody says "prepared". */
@@ -293,10 +250,12 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	if (!r)
 		r = target_net_take(t, err);
 	checked = clock_now_ns();
-	if (!r && !t->restorer)
+	if (!r && (!t->restorer || target_syncs(t)))
 		r = error_set(err, EPROTO, "the peer did not let the target get ready for the freeze");
 	if (!r)
 		r = restorer_hold(t->restorer, t->options->cancel_fd, &t->root_pid, err);
+	if (!r)
+		r = target_net_found(t, err);
 	if (!r)
 		r = note_criu(t, err);
 	if (!r)
@@ -364,7 +323,7 @@ int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct err
 		return r;
 	part.resume_ns = t->resumed_at_ns - began;
 	part.root_pid = t->root_pid;
-	part.held = net_hold_queues(t->hold);
+	part.held = net_hold_queues(t->hold) || net_hold_queues(t->net.hold);
 	part.held_packets = t->held.packets;
 	return session_send(&t->session, &reply, err);
 }
@@ -382,6 +341,7 @@ int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error
 	/* The pager has duplicates: ours would only keep the pages of punched holes company. */
 	receiver_free(TAKE_PTR(t->receiver));
 	store_free(TAKE_PTR(t->store));
+	target_end_fetch(t);
 	r = pager_wait(t->pager, DEADLINE_NEVER, err);
 	if (r >= 0)
 		r = pager_status(t->pager, &status, err);
@@ -392,6 +352,11 @@ int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error
 	part.fault_ns_max = status.fault_ns_max;
 	part.pager_replaced = status.replaced;
 	part.fill_ns = clock_now_ns() - t->resumed_at_ns;
+	part.fault_ns_p50 = status.fault_ns_p50;
+	part.fault_ns_p99 = status.fault_ns_p99;
+	part.faults_remote = status.faults_remote;
+	part.remote_ns_p50 = status.remote_ns_p50;
+	part.remote_ns_p99 = status.remote_ns_p99;
 	t->finished = true;
 	return session_send(&t->session, &reply, err);
 }
@@ -400,11 +365,13 @@ void target_undo(struct target *t)
 {
 	struct error err = { 0 };
 
+	target_net_undo(t); /* first: the source speaks again as soon as it hears of the end */
+	target_end_passes(t);
 	if (t->restorer && restorer_abort(t->restorer, &err) < 0)
 		log_error("%s", err.text);
+	target_end_fetch(t);
 	restorer_free(TAKE_PTR(t->restorer));
 	pager_free(TAKE_PTR(t->pager));
-	target_net_undo(t);
 	receiver_free(TAKE_PTR(t->receiver));
 	store_free(TAKE_PTR(t->store));
 	target_forget_place(t);

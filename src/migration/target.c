@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/logs.h"
 #include "migration/hook.h"
 #include "migration/target-internal.h"
 
@@ -33,10 +34,13 @@ static const struct {
 	{ KIND(BEGIN), NO_JOURNAL, target_on_begin },
 	{ KIND(ROUND), IN(STATE_RECEIVING), target_on_round },
 	{ KIND(SYNC), IN(STATE_RECEIVING), target_on_sync },
+	{ KIND(SYNC_END), IN(STATE_RECEIVING), target_on_sync_end },
+	{ KIND(PROBE), NO_JOURNAL | IN(STATE_RECEIVING), target_on_probe },
 	{ KIND(ARM), IN(STATE_RECEIVING), target_on_arm },
 	{ KIND(TAKE), IN(STATE_RECEIVING), target_on_take },
 	{ KIND(FINISH), IN(STATE_RECEIVING), target_on_finish },
 	{ KIND(COMMIT), IN(STATE_PREPARED), target_on_commit },
+	{ KIND(MISSING), IN(STATE_RUNNING), target_on_missing },
 	{ KIND(DONE), IN(STATE_RUNNING), target_on_done },
 	{ KIND(RESUME), NO_JOURNAL | IN(STATE_RECEIVING) | IN(STATE_PREPARED) | IN(STATE_RUNNING), target_on_resume },
 	{ KIND(ABORT), NO_JOURNAL | IN(STATE_RECEIVING) | IN(STATE_PREPARED), target_on_abort },
@@ -126,6 +130,7 @@ static int handle_frame(struct target *t, struct error *err)
 	case FRAME_PAGES:
 	case FRAME_BARRIER:
 	case FRAME_STREAM:
+	case FRAME_WANT:
 	case FRAME_INVALID:
 	case FRAME_TYPE_MAX:
 		break;
@@ -163,7 +168,7 @@ static void tell_failure(struct target *t, const struct error *failure)
 /* The source's reason to give up may be in the channel while a data channel already broke: read it, to log the cause. */
 static void fail(struct target *t, const struct error *failure)
 {
-	struct error why = { 0 };
+	struct error why = { 0 }, told = *failure;
 
 	if ((target_state(t) == STATE_RESUMING && (!t->restorer || restorer_released(t->restorer))) ||
 	    target_state(t) == STATE_RUNNING) {
@@ -176,19 +181,22 @@ static void fail(struct target *t, const struct error *failure)
 	log_warning("%s", failure->text);
 	/* Undone first: when the source hears of it, nothing is left here. */
 	target_undo(t);
-	if (t->journal && journal_enter(t->journal, STATE_ABORTED, failure->text, &why) < 0)
+	if (t->journal)
+		logs_keep(t->work_directory, journal_place(t->journal), told.text, sizeof(told.text));
+	if (t->journal && journal_enter(t->journal, STATE_ABORTED, told.text, &why) < 0)
 		log_error("%s", why.text);
 	if (t->session.control)
-		tell_failure(t, failure);
+		tell_failure(t, &told);
 }
 
 static void target_free(struct target *t)
 {
+	target_end_fetch(t);
 	restorer_free(t->restorer);
 	net_hold_free(t->hold);
 	pager_free(t->pager);
 	receiver_free(t->receiver);
-	channel_free(t->fs_channel);
+	target_end_passes(t);
 	if (t->sink_open)
 		image_sink_close(&t->sink);
 	store_free(t->store);
@@ -206,7 +214,7 @@ static void target_free(struct target *t)
 int target_run(struct channel *control, struct route *route, const uint8_t route_id[ROUTE_BYTES],
 	       const struct target_options *options, struct error *err)
 {
-	struct target t = { .options = options, .session = { .control = control }, .route = route };
+	struct target t = { .options = options, .session = { .control = control }, .route = route, .net = CONTAINER_NET_NONE };
 	int r = 0;
 
 	memcpy(t.route_id, route_id, ROUTE_BYTES);

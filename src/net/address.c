@@ -2,7 +2,7 @@
  * Addresses on devices, over rtnetlink (libnl-route). See net.h, docs/network.md. No state: each call opens and
  * closes its own socket in the caller's network namespace; any thread.
  */
-#include "net/net.h"
+#include "net/net-internal.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -53,8 +53,7 @@ void net_address_format(const struct net_address *a, char text[NET_ADDRESS_TEXT_
 	snprintf(text, NET_ADDRESS_TEXT_MAX, "%s/%u@%.15s", address, a->prefix_length, a->device);
 }
 
-/* libnl's numbers are its own: libnl3 errno.h. */
-static int errno_of(int nle)
+int net_errno(int nle)
 {
 	switch (nle < 0 ? -nle : nle) {
 	case NLE_PERM:
@@ -91,7 +90,7 @@ static int route_socket(struct nl_sock **ret, struct error *err)
 
 	if (r < 0) {
 		nl_socket_free(s);
-		return error_set(err, errno_of(r), "cannot talk to the kernel's routing: %s", nl_geterror(r));
+		return error_set(err, net_errno(r), "cannot talk to the kernel's routing: %s", nl_geterror(r));
 	}
 	*ret = s;
 	return 0;
@@ -146,7 +145,7 @@ static int change(const struct net_address *a, bool add, struct error *err)
 	if (!r)
 		return 0;
 	net_address_format(a, text);
-	return error_set(err, errno_of(r), "cannot %s the address %s: %s", add ? "add" : "remove", text,
+	return error_set(err, net_errno(r), "cannot %s the address %s: %s", add ? "add" : "remove", text,
 			 nl_geterror(r));
 }
 
@@ -193,7 +192,7 @@ int net_address_present(const struct net_address *a, struct error *err)
 	r = rtnl_addr_alloc_cache(s, &cache);
 	if (r < 0) {
 		nl_socket_free(s);
-		return error_set(err, errno_of(r), "cannot list the addresses of this host: %s", nl_geterror(r));
+		return error_set(err, net_errno(r), "cannot list the addresses of this host: %s", nl_geterror(r));
 	}
 	nl_cache_foreach(cache, compare_one, &search);
 	nl_cache_free(cache);

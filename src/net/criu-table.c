@@ -8,6 +8,7 @@
 #include "net/names.h"
 #include "net/net.h"
 #include "net/nft.h"
+#include "net/place.h"
 #include "net/queue.h"
 
 #define OTHERS_MS 100 /* for packets that wait for another workload: queue.h */
@@ -29,4 +30,19 @@ int net_criu_table_remove(const char *table, struct error *err)
 	if (r < 0 && r != -ENOENT)
 		return error_errno(err, -r, "cannot remove the nftables table inet %s", table);
 	return 0;
+}
+
+static int remove_there(void *table, struct error *err)
+{
+	return net_criu_table_remove(table, err);
+}
+
+int net_criu_table_remove_of(pid_t pid, const char *table, struct error *err)
+{
+	_cleanup_net_place_ struct net_place place = NET_PLACE_HERE;
+	struct error ended = { 0 };
+
+	if (pid <= 0 || net_place_open_pid(pid, &place, &ended) < 0)
+		return net_criu_table_remove(table, err);
+	return net_place_call(&place, remove_there, (void *)table, err);
 }

@@ -175,3 +175,26 @@ int net_unmute(const char *id, const struct net_place *place, struct error *err)
 
 	return r < 0 ? r : net_place_call(place, unmute_here, &m, err);
 }
+
+static int list_mutes(void *context, struct error *err)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+		int r = nft_list_tables(families[i], NET_MUTE_PREFIX, context);
+
+		if (r < 0 && r != -EOPNOTSUPP && r != -EAFNOSUPPORT && r != -ENOENT)
+			return error_errno(err, -r, "cannot list the nftables tables");
+	}
+	return buffer_append(context, "", 1) < 0 ? error_set(err, ENOMEM, "no memory to list nftables tables") : 0;
+}
+
+int net_unmute_all(const struct net_place *place, struct error *err)
+{
+	_cleanup_buffer_ struct buffer names = { 0 };
+	char *save = NULL;
+	int r = net_place_call(place, list_mutes, &names, err);
+
+	for (char *name = r ? NULL : strtok_r((char *)names.data, "\n", &save); name && !r;
+	     name = strtok_r(NULL, "\n", &save))
+		r = net_place_call(place, unmute_here, &(struct mute){ .table = name }, err);
+	return r;
+}

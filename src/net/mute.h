@@ -21,6 +21,9 @@ int net_mute(const char *id, const struct net_place *place, struct error *err);
  * this place, the host's end of a container's veth (hook ingress). For several devices of one id: one call each. Idempotent. */
 int net_mute_device(const char *id, const struct net_place *place, const char *device, struct error *err);
 
+/* Takes back every mute in this namespace, whosever: a container that once moved away and comes back finds its old namespace muted. */
+int net_unmute_all(const struct net_place *place, struct error *err);
+
 /* Takes back whatever the two above did under this id in this namespace. Fine if nothing is there. 0.3 ms. At the target, unmute before packets
  * wait in a hold of that namespace: the kernel drops what waits when a hook goes. */
 int net_unmute(const char *id, const struct net_place *place, struct error *err);

@@ -57,6 +57,9 @@ int net_place_devices(const struct net_place *place, struct net_device **ret, si
 int net_place_addresses(const struct net_place *place, struct net_place_address **ret, size_t *ret_n,
 			struct error *err);
 
+/* Sets a device of the caller's own namespace up or down; nothing happens to one that is so already. -ENODEV. */
+int net_device_set_up(const char *name, bool up, struct error *err);
+
 /* Announces every address of the namespace from inside, each on its device (net_address_announce()); devices that are down and those without
  * neighbours are passed over, and so are tentative addresses. Blocks for well under a millisecond per address. Tries all; the first failure. */
 int net_announce_all(const struct net_place *place, struct error *err);

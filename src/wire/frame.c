@@ -54,6 +54,7 @@ static const struct {
 	[FRAME_IMAGE_DATA] = { FRAME_OFFSET_BYTES + 1, FRAME_OFFSET_BYTES + FRAME_CHUNK_MAX },
 	[FRAME_IMAGE_REFERENCES] = { FRAME_OFFSET_BYTES + FRAME_REFERENCE_BYTES, FRAME_OFFSET_BYTES + FRAME_CHUNK_MAX },
 	[FRAME_STREAM] = { 0, FRAME_STREAM_MAX },
+	[FRAME_WANT] = { 0, FRAME_WANT_MAX *FRAME_WANT_BYTES },
 };
 
 void frame_encode_header(uint8_t out[FRAME_HEADER_BYTES], enum frame_type type, uint32_t length)
@@ -156,6 +157,27 @@ int frame_decode_barrier(const uint8_t *body, uint32_t length, uint32_t *ret_rou
 	if (length != FRAME_BARRIER_BYTES || get32(body + 4) != 0)
 		return error_set(err, EPROTO, "the peer sent a malformed barrier");
 	*ret_round = get32(body);
+	return 0;
+}
+
+void frame_encode_want(uint8_t out[FRAME_WANT_BYTES], const struct frame_want *want)
+{
+	put32(out, want->space);
+	put32(out + 4, want->pages);
+	put64(out + 8, want->address);
+}
+
+int frame_decode_want(const uint8_t *body, uint32_t length, uint32_t i, struct frame_want *ret, struct error *err)
+{
+	const uint8_t *p = body + (size_t)i * FRAME_WANT_BYTES;
+	struct frame_want w;
+
+	if (length % FRAME_WANT_BYTES || i >= length / FRAME_WANT_BYTES)
+		return error_set(err, EPROTO, "the peer sent a malformed list of pages");
+	w = (struct frame_want){ get32(p), get32(p + 4), get64(p + 8) };
+	if (!place_valid(w.space, w.address, w.pages))
+		return error_set(err, EPROTO, "the peer wants pages at an impossible place");
+	*ret = w;
 	return 0;
 }
 

@@ -13,6 +13,7 @@
  *     IMAGE_DATA         { u64 offset } bytes                                      control channel
  *     IMAGE_REFERENCES   { u64 offset } n * { u64 address, u64 low, u64 high, u32 space, u32 zero }
  *     STREAM             bytes of the file system stream; length 0: its end        fs channel
+ *     WANT               n * { u32 space, u32 pages, u64 address }: pages that stayed at the source; length 0: end of a list   page channels
  *
  * Everything from the peer goes through frame_decode_*(), which check magic, version, type, length, alignment and bounds;
  * what they return can be used without further checks of form.
@@ -34,6 +35,8 @@
 #define FRAME_CHANNEL_BYTES 8
 #define FRAME_OFFSET_BYTES 8 /* the fixed part of IMAGE_* bodies */
 #define FRAME_REFERENCE_BYTES 32
+#define FRAME_WANT_BYTES 16 /* one place */
+#define FRAME_WANT_MAX 4096 /* places in one frame */
 #define FRAME_PIECE_PAGES 256
 #define FRAME_CONTROL_MAX (16U << 20)
 #define FRAME_CHUNK_MAX (1U << 20)
@@ -53,6 +56,7 @@ enum frame_type {
 	FRAME_IMAGE_DATA,
 	FRAME_IMAGE_REFERENCES,
 	FRAME_STREAM,
+	FRAME_WANT,
 	FRAME_TYPE_MAX,
 };
 
@@ -61,6 +65,7 @@ enum frame_channel_kind {
 	CHANNEL_KIND_DATA,
 	CHANNEL_KIND_FS,
 	CHANNEL_KIND_CONTROL, /* in the place of one that broke */
+	CHANNEL_KIND_PAGES,   /* post-copy; index 0: pages that faults wait for, 1: the others */
 	CHANNEL_KIND_MAX,
 };
 
@@ -100,6 +105,16 @@ int frame_decode_pages(const uint8_t in[FRAME_PAGES_BYTES], uint32_t body_length
 /* Header and body: 24 bytes. */
 void frame_encode_barrier(uint8_t out[FRAME_HEADER_BYTES + FRAME_BARRIER_BYTES], uint32_t round);
 int frame_decode_barrier(const uint8_t *body, uint32_t length, uint32_t *ret_round, struct error *err);
+
+struct frame_want {
+	uint32_t space;	  /* 1 .. FRAME_SPACE_MAX */
+	uint32_t pages;	  /* >= 1 */
+	uint64_t address; /* page aligned, address + pages within FRAME_ADDRESS_MAX */
+};
+
+/* Place number i of a body of WANT; length / FRAME_WANT_BYTES of them. -EPROTO also when the length is not a multiple of that. */
+void frame_encode_want(uint8_t out[FRAME_WANT_BYTES], const struct frame_want *want);
+int frame_decode_want(const uint8_t *body, uint32_t length, uint32_t i, struct frame_want *ret, struct error *err);
 
 void frame_encode_channel(uint8_t out[FRAME_HEADER_BYTES + FRAME_CHANNEL_BYTES], enum frame_channel_kind kind,
 			  uint32_t index);

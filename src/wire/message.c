@@ -179,6 +179,10 @@ static int check_present(const Phaul__Wire__SpacePresent *p, struct error *err)
 		return bad(err, "finish.present.bounds");
 	if (p->n_bounds && p->bounds[p->n_bounds - 1] > FRAME_ADDRESS_MAX)
 		return bad(err, "finish.present.bounds");
+	if (p->n_missing % 2 || !range_array_valid((const struct range *)p->missing, p->n_missing / 2, PAGE_BYTES))
+		return bad(err, "finish.present.missing");
+	if (p->n_missing && p->missing[p->n_missing - 1] > FRAME_ADDRESS_MAX)
+		return bad(err, "finish.present.missing");
 	return 0;
 }
 
@@ -186,6 +190,8 @@ static int check_arm(const Phaul__Wire__Arm *m, struct error *err)
 {
 	int r = 0;
 
+	if (m->page_channels != 0 && m->page_channels != 2)
+		return bad(err, "arm.page_channels");
 	if (!m->way || m->way->n_external > MESSAGE_EXTERNAL_MAX)
 		return bad(err, "arm.way");
 	for (size_t i = 0; i < m->way->n_external && !r; i++)
@@ -202,6 +208,22 @@ static int check_finish(const Phaul__Wire__Finish *m, struct error *err)
 	for (size_t i = 0; i < m->n_present && !r; i++)
 		r = check_present(m->present[i], err);
 	return r;
+}
+
+static int check_begin(const Phaul__Wire__Begin *m, struct error *err)
+{
+	if (m->data_channels < 1 || m->data_channels > MESSAGE_CHANNELS_MAX)
+		return bad(err, "begin.data_channels");
+	return m->fs_channels <= MESSAGE_PASSES_MAX ? 0 : bad(err, "begin.fs_channels");
+}
+
+static int check_probe(const Phaul__Wire__Probe *m, struct error *err)
+{
+	int r = check_bytes(&m->name, 16, "probe.name", err);
+
+	if (!r)
+		r = check_bytes(&m->content, 16, "probe.content", err);
+	return r || m->path < MESSAGE_PASSES_MAX ? r : bad(err, "probe.path");
 }
 
 static int check_failure(const Phaul__Wire__Failure *m, struct error *err)
@@ -239,11 +261,13 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 	case KIND(PLAN_REPLY):
 		return check_plan_reply(m->plan_reply, err);
 	case KIND(BEGIN):
-		return m->begin->data_channels >= 1 && m->begin->data_channels <= MESSAGE_CHANNELS_MAX
-			       ? 0
-			       : bad(err, "begin.data_channels");
+		return check_begin(m->begin, err);
 	case KIND(SYNC):
-		return m->sync->path < MESSAGE_SYNC_PATHS_MAX + MESSAGE_TREES_MAX ? 0 : bad(err, "sync.path");
+		return m->sync->path < MESSAGE_PASSES_MAX ? 0 : bad(err, "sync.path");
+	case KIND(SYNC_END):
+		return m->sync_end->path < MESSAGE_PASSES_MAX ? 0 : bad(err, "sync_end.path");
+	case KIND(PROBE):
+		return check_probe(m->probe, err);
 	case KIND(ARM):
 		return check_arm(m->arm, err);
 	case KIND(FINISH):
@@ -260,6 +284,7 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 	case KIND(ROUND):
 	case KIND(ROUND_DONE):
 	case KIND(SYNC_DONE):
+	case KIND(PROBE_REPLY):
 	case KIND(PREPARED):
 	case KIND(COMMIT):
 	case KIND(RUNNING):
@@ -267,6 +292,8 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 	case KIND(DONE):
 	case KIND(FILLED):
 	case KIND(PING):
+	case KIND(MISSING):
+	case KIND(MISSING_REPLY):
 		return 0; /* numbers that are only shown or compared */
 	case KIND(_NOT_SET):
 	case _PHAUL__WIRE__CONTROL__KIND__CASE_IS_INT_SIZE:

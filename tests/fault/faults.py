@@ -31,7 +31,9 @@ def make_field(name):
 
 
 class Trial:
-    """One cell on a field of alpha, beta and observer."""
+    """One cell on a field of alpha, beta and observer. Other kinds of workloads have a class of their own (tests/integration)."""
+
+    kind = "pid"
 
     def __init__(self, field, observer, cell):
         self.field, self.observer, self.cell = field, observer, cell
@@ -85,7 +87,7 @@ class Trial:
         self.err = os.path.join(self.field.logs, "migrate.err")
         with open(out, "wb") as stdout, open(self.err, "wb") as stderr:
             self.process = subprocess.Popen(
-                [LAB, "--name", self.field.name, "exec", "alpha", PHAUL, "migrate", "pid", str(self.pid), "--to",
+                [LAB, "--name", self.field.name, "exec", "alpha", PHAUL, "migrate", self.kind, str(self.pid), "--to",
                  self.field.address("beta"), "--json", "-v", "--peer-timeout", "2", "--reconnect-timeout", "6", *self.cell.options, *self.move_options],
                 stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env={**os.environ, **env})
 
@@ -114,6 +116,7 @@ class Trial:
                    "pager": lambda: self.kill("beta", "-n", "-f", "exe pager|phaul pager"),
                    "link 2 s": lambda: self.field.lab("cut", "beta"), "link": lambda: self.field.lab("cut", "beta"),
                    "full": self.fill, "stop": lambda: self.signal_peer("STOP")}
+        strokes.update(self.more_strokes())
         strokes[self.cell.victim]()
         self.go()
         if self.cell.victim == "link 2 s":
@@ -122,6 +125,9 @@ class Trial:
         elif self.cell.victim == "stop":
             time.sleep(STOPPED_S)
             self.signal_peer("CONT")
+
+    def more_strokes(self):
+        return {}
 
     def strike_source(self):
         self.kill("alpha", "-f", "exe migrate|phaul migrate")
@@ -264,8 +270,8 @@ class Trial:
                     self.field.run(host, PHAUL, "resolve", one["id"], "--keep", "source", "--yes", check=False)
 
 
-def run_cell(field, observer, cell):
+def run_cell(field, observer, cell, trial=Trial):
     try:
-        return Trial(field, observer, cell).run()
+        return trial(field, observer, cell).run()
     except FieldError as error:
         raise Failed(str(error)) from None

@@ -201,6 +201,21 @@ static void fuzz_message(const uint8_t *data, size_t length)
 	must(first.length == second.length && !memcmp(first.data, second.data, first.length));
 }
 
+static void fuzz_want(const uint8_t *body, uint32_t length)
+{
+	struct frame_want w;
+
+	for (uint32_t i = 0; i <= length / FRAME_WANT_BYTES; i++)
+		if (frame_decode_want(body, length, i, &w, NULL) == 0) {
+			uint8_t again[FRAME_WANT_BYTES];
+
+			must(i < length / FRAME_WANT_BYTES && w.space && w.pages && !(w.address & ~PAGE_MASK));
+			must(w.address + ((uint64_t)w.pages << PAGE_SHIFT) <= FRAME_ADDRESS_MAX);
+			frame_encode_want(again, &w);
+			must(!memcmp(again, body + (size_t)i * FRAME_WANT_BYTES, sizeof(again)));
+		}
+}
+
 static void fuzz_body(enum frame_type type, const uint8_t *data, uint32_t length, uint64_t *image_bytes)
 {
 	uint8_t *body = malloc(length ? length : 1);
@@ -224,6 +239,9 @@ static void fuzz_body(enum frame_type type, const uint8_t *data, uint32_t length
 	case FRAME_IMAGE_DATA:
 	case FRAME_IMAGE_REFERENCES:
 		fuzz_image_part(type, body, length, *image_bytes);
+		break;
+	case FRAME_WANT:
+		fuzz_want(body, length);
 		break;
 	case FRAME_STREAM:
 	case FRAME_INVALID:

@@ -117,10 +117,14 @@ static void make_images(struct buffer *stream)
 
 static void make_small(struct buffer *stream)
 {
-	uint8_t frame[FRAME_HEADER_BYTES + FRAME_CHANNEL_BYTES];
+	uint8_t frame[FRAME_HEADER_BYTES + FRAME_WANT_BYTES];
 	struct buffer body = { .data = frame + FRAME_HEADER_BYTES, .length = FRAME_CHANNEL_BYTES };
 	struct buffer empty = { .data = frame };
 
+	frame_encode_want(frame + FRAME_HEADER_BYTES, &(struct frame_want){ 1, 2, 4 * PAGE_BYTES });
+	body.length = FRAME_WANT_BYTES;
+	make_body(stream, FRAME_WANT, "want", &body);
+	body.length = FRAME_CHANNEL_BYTES;
 	frame_encode_barrier(frame, 3);
 	make_body(stream, FRAME_BARRIER, "barrier", &body);
 	frame_encode_channel(frame, CHANNEL_KIND_DATA, 1);

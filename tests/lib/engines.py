@@ -86,11 +86,25 @@ class Docker(Engine):
 
     def set_up(self):
         self.client = "/usr/bin/docker" if os.path.exists("/usr/bin/docker") else "docker"
-        options = [] if self.network == "bridge" else ["--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
-        self.daemon = self.field.start(self.host, "dockerd", "--experimental", "--exec-opt", "native.cgroupdriver=cgroupfs",
-                                       "--storage-driver", "overlay2", "-H", "unix:///run/docker.sock", *options)
-        wait_for(f"dockerd on {self.host}", self._answers, timeout=60)
+        self.start_daemon()
         self.feed(self.rootfs.image_archive(os.path.dirname(self.rootfs.tar), IMAGE), self.client, "load")
+
+    def start_daemon(self, experimental=True, options=(), env=None):
+        """Again, too, after it was ended; without `experimental` it has no checkpoints."""
+        wanted = ["--experimental"] if experimental else []
+        if self.network != "bridge":
+            wanted += ["--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
+        self.daemon = self.field.start(self.host, "dockerd", "--exec-opt", "native.cgroupdriver=cgroupfs", "--storage-driver", "overlay2",
+                                       "-H", "unix:///run/docker.sock", *wanted, *options, env=env)
+        wait_for(f"dockerd on {self.host}", self._answers, timeout=60)
+
+    def daemon_pid(self):
+        """The daemon's own, as the host sees it."""
+        return int(self.run("cat", "/run/docker.pid").stdout)
+
+    def stop_daemon(self, signal="TERM"):
+        self.run("kill", f"-{signal}", str(self.daemon_pid()))
+        self.daemon.wait(timeout=30)
 
     def _answers(self):
         if self.daemon.poll() is not None:

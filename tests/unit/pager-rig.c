@@ -51,7 +51,26 @@ static void rig_fill_store(struct rig *rig, uint32_t space, uint64_t pages)
 	assert_int_equal(store_apply_present(rig->store, space, &rig->present, NULL), 0);
 }
 
+/* The store forgets them, as if they had never come. */
+static void rig_forget(struct rig *rig, uint64_t pages, bool (*missing)(uint64_t page))
+{
+	_cleanup_range_set_ struct range_set here = { 0 };
+
+	for (uint64_t i = 0; i < pages; i++) {
+		uint64_t at = REGION + i * PAGE_BYTES;
+
+		if (page_present(i))
+			assert_int_equal(range_set_add(missing(i) ? &rig->missing : &here, at, at + PAGE_BYTES), 0);
+	}
+	assert_int_equal(store_apply_present(rig->store, 1, &here, NULL), 0);
+}
+
 void rig_start(struct rig *rig, uint64_t pages)
+{
+	rig_start_missing(rig, pages, NULL);
+}
+
+void rig_start_missing(struct rig *rig, uint64_t pages, bool (*missing)(uint64_t page))
 {
 	struct pager_space space = { .space = 1, .image_pid = ANNOUNCED, .present = &rig->present };
 	struct error err = { 0 };
@@ -60,6 +79,10 @@ void rig_start(struct rig *rig, uint64_t pages)
 	*rig = (struct rig){ 0 };
 	assert_int_equal(store_new(0, &rig->store, NULL), 0);
 	rig_fill_store(rig, 1, pages);
+	if (missing) {
+		rig_forget(rig, pages, missing);
+		space.missing = &rig->missing;
+	}
 	space.store_fd = store_fd(rig->store, 1);
 	if (pager_start(rig_socket_path, &space, 1, &rig->pager, &err) < 0)
 		fail_msg("%s", err.text);
@@ -70,6 +93,7 @@ void rig_end(struct rig *rig)
 	pager_free(rig->pager);
 	store_free(rig->store);
 	range_set_free(&rig->present);
+	range_set_free(&rig->missing);
 }
 
 uint64_t rig_disk_bytes(struct rig *rig)

@@ -22,13 +22,15 @@ extern struct task_shared *rig_shared;
 
 struct rig {
 	struct store *store;
-	struct range_set present;
+	struct range_set present, missing;
 	struct pager *pager;
 	uint64_t data_pages; /* those that are not zero */
 };
 
 /* A store with the first `pages` of the region, and a pager for it. Clears what is shared with the task. */
 void rig_start(struct rig *rig, uint64_t pages);
+/* The same, but the pages that `missing` says are still at the source. */
+void rig_start_missing(struct rig *rig, uint64_t pages, bool (*missing)(uint64_t page));
 void rig_end(struct rig *rig);
 
 /* What the store takes on its file system. */

@@ -39,6 +39,40 @@ static void test_rollback(void **state)
 	workload_end(&w);
 }
 
+/* Stopped, and not one connection locked: a byte that comes now is received. Then on to the end, or back. */
+static void test_stop(void **state)
+{
+	struct error err = { 0 };
+	struct workload w;
+
+	(void)state;
+	for (int on = 0; on < 3; on++) {
+		struct criu_options o = fresh_options();
+		struct criu_job *job;
+
+		if (on == 2)
+			o.tcp_established = true;
+		workload_start(on == 2 ? WORKLOAD_TCP : WORKLOAD_PLAIN, MIB, &w);
+		job_start(&o, &job);
+		assert_ok(criu_dump_stop(job, w.pid, -1, &err), &err);
+		assert_int_equal(process_state(w.pid), 't');
+		assert_still(&w);
+		if (!on) {
+			assert_ok(criu_dump_rollback(job, &err), &err);
+			assert_int_equal(criu_dump(job, w.pid, -1, &err), -EINVAL);
+			assert_runs(&w);
+		} else {
+			assert_ok(criu_dump(job, w.pid, -1, &err), &err);
+			assert_still(&w);
+			assert_ok(criu_dump_rollback(job, &err), &err);
+			assert_runs(&w);
+		}
+		criu_free(job);
+		workload_end(&w);
+		assert_int_equal(count_criu_tables(), 0);
+	}
+}
+
 static void test_commit(void **state)
 {
 	struct criu_options o = fresh_options();
@@ -160,11 +194,11 @@ static void test_abort(void **state)
 static int main_in_world(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rollback),      cmocka_unit_test(test_commit),
-		cmocka_unit_test(test_restore_plain), cmocka_unit_test(test_restore_threads),
-		cmocka_unit_test(test_restore_tree),  cmocka_unit_test(test_restore_user),
-		cmocka_unit_test(test_restore_tcp),   cmocka_unit_test(test_restore_init),
-		cmocka_unit_test(test_abort),
+		cmocka_unit_test(test_rollback),	cmocka_unit_test(test_stop),
+		cmocka_unit_test(test_commit),		cmocka_unit_test(test_restore_plain),
+		cmocka_unit_test(test_restore_threads), cmocka_unit_test(test_restore_tree),
+		cmocka_unit_test(test_restore_user),	cmocka_unit_test(test_restore_tcp),
+		cmocka_unit_test(test_restore_init),	cmocka_unit_test(test_abort),
 	};
 
 	cmocka_set_test_filter(getenv("TEST_FILTER"));

@@ -165,6 +165,13 @@ SPOIL(channels_max, s->begin.data_channels = 64)
 SPOIL(channels_many, s->begin.data_channels = 65)
 SPOIL(sync_last, s->sync.path = 127)
 SPOIL(sync_beyond, s->sync.path = 128)
+SPOIL(fs_channels_max, s->begin.fs_channels = 128)
+SPOIL(fs_channels_many, s->begin.fs_channels = 129)
+SPOIL(sync_end_last, s->sync_end.path = 127)
+SPOIL(sync_end_beyond, s->sync_end.path = 128)
+SPOIL(probe_beyond, s->probe.path = 128)
+SPOIL(probe_name_short, s->probe.name.len = 15)
+SPOIL(probe_content_long, s->probe.content.len = 17)
 SPOIL(no_way, s->arm.way = NULL)
 SPOIL(external_max, s->external[1] = text_of(4096))
 SPOIL(external_long, s->external[1] = text_of(4097))
@@ -270,6 +277,13 @@ static const struct rule rules[] = {
 	RULE(BEGIN, "begin.data_channels", channels_many),
 	RULE(SYNC, NULL, sync_last),
 	RULE(SYNC, "sync.path", sync_beyond),
+	RULE(BEGIN, NULL, fs_channels_max),
+	RULE(BEGIN, "begin.fs_channels", fs_channels_many),
+	RULE(SYNC_END, NULL, sync_end_last),
+	RULE(SYNC_END, "sync_end.path", sync_end_beyond),
+	RULE(PROBE, "probe.path", probe_beyond),
+	RULE(PROBE, "probe.name", probe_name_short),
+	RULE(PROBE, "probe.content", probe_content_long),
 	RULE(ARM, "arm.way", no_way),
 	RULE(FINISH, NULL, external_max),
 	RULE(ARM, "arm.way.external", external_long),

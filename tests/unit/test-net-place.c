@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netpacket/packet.h>
 #include <poll.h>
+#include <signal.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -22,7 +24,10 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/process.h"
+#include "base/uuid.h"
 #include "net-rig.h"
+#include "net/hold.h"
+#include "net/leftovers.h"
 #include "net/mute.h"
 
 static struct net_place there;
@@ -122,6 +127,12 @@ static void test_devices(void **state)
 	assert_true(find_device(inside, n_inside, "lo")->loopback);
 }
 
+static bool same(const struct net_address *a, const struct net_address *b)
+{
+	return a->family == b->family && a->prefix_length == b->prefix_length && !strcmp(a->device, b->device) &&
+	       !memcmp(a->bytes, b->bytes, sizeof(a->bytes));
+}
+
 static void test_addresses(void **state)
 {
 	struct net_address *wanted[] = { &net_rig.there4, &net_rig.there6 };
@@ -135,7 +146,7 @@ static void test_addresses(void **state)
 		assert_string_equal(list[i].address.device, "phaul1"); /* none of loopback */
 		assert_true(list[i].has_mac && list[i].up);
 		for (size_t k = 0; k < ARRAY_SIZE(wanted); k++)
-			found += !list[i].link_local && !memcmp(&list[i].address, wanted[k], sizeof(*wanted[k]));
+			found += !list[i].link_local && same(&list[i].address, wanted[k]);
 	}
 	assert_int_equal(found, 2);
 }
@@ -283,6 +294,81 @@ static void test_mute_names(void **state)
 	net_rig_enter(net_rig.home);
 }
 
+static bool lists(const struct net_place *place, const char *what, const char *id)
+{
+	_cleanup_buffer_ struct buffer text = { 0 };
+	struct error err;
+	char line[80];
+
+	snprintf(line, sizeof(line), "%s %s\n", what, id);
+	assert_int_equal(net_leftovers_list(place, &text, &err), 0);
+	return text.length && memmem(text.data, text.length, line, strlen(line));
+}
+
+/* A process in "there", so that its namespace has a name. */
+static pid_t start_inhabitant(void)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		net_rig_enter(net_rig.there);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
+	return pid;
+}
+
+static bool is_up(const char *name)
+{
+	_cleanup_free_ struct net_device *devices = NULL;
+	size_t n;
+
+	assert_int_equal(net_place_devices(NULL, &devices, &n, NULL), 0);
+	return find_device(devices, n, name)->up;
+}
+
+/* After a crash: by the id alone, wherever it is, and nothing of another one. */
+static void test_leftovers(void **state)
+{
+	_cleanup_close_ int fd = listen_frames();
+	char id[UUID_TEXT_SIZE], other[UUID_TEXT_SIZE];
+	pid_t inhabitant = start_inhabitant();
+	struct net_hold *hold = NULL;
+	struct error err = { 0 };
+
+	(void)state;
+	snprintf(id, sizeof(id), "%s", net_rig_id());
+	snprintf(other, sizeof(other), "%s", net_rig_id());
+	assert_int_equal(net_mute(id, &there, &err), 0);
+	assert_int_equal(net_mute_device(other, NULL, "phaul0", &err), 0);
+	assert_int_equal(net_hold_install(id, &there, NULL, 0, &hold, &err), 0);
+	net_hold_free(hold);
+	assert_int_equal(net_hold_install(id, NULL, &net_rig.here4, 1, &hold, &err), 0);
+	net_hold_free(hold);
+	assert_true(lists(&there, "mute", id) && lists(&there, "hold", id) && lists(NULL, "hold", id));
+	assert_true(lists(NULL, "mute", other) && !lists(NULL, "mute", id));
+	count_frames(fd, RIG_SILENCE_MS);
+	if (net_leftovers_remove(id, true, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_true(count_frames(fd, RIG_SILENCE_MS) >= 6 + 3);
+	assert_false(lists(&there, "mute", id) || lists(&there, "hold", id) || lists(NULL, "hold", id));
+	assert_true(lists(NULL, "mute", other));
+	assert_int_equal(net_unmute_all(NULL, &err), 0);
+	assert_false(lists(NULL, "mute", other));
+	assert_int_equal(net_leftovers_remove(id, true, &err), 0);
+	/* Not to be heard: the cable is out before the silence ends; and in again for the one that is. */
+	assert_int_equal(net_mute(id, &there, &err), 0);
+	assert_int_equal(net_leftovers_remove(id, false, &err), 0);
+	assert_false(is_up("phaul0"));
+	assert_int_equal(net_mute(id, &there, &err), 0);
+	assert_int_equal(net_leftovers_remove(id, true, &err), 0);
+	assert_true(is_up("phaul0"));
+	assert_int_equal(net_leftovers_remove("x", true, &err), -EINVAL);
+	kill(inhabitant, SIGKILL);
+	waitpid(inhabitant, NULL, 0);
+}
+
 /* From outside: this end drops what comes; a tap of a packet socket sits before the drop, so the stack is asked. */
 static void test_mute_device(void **state)
 {
@@ -308,7 +394,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_open),	    cmocka_unit_test(test_call),      cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_addresses),   cmocka_unit_test(test_mute),      cmocka_unit_test(test_mute_names),
-		cmocka_unit_test(test_mute_device), cmocka_unit_test(test_mute_ways),
+		cmocka_unit_test(test_mute_device), cmocka_unit_test(test_mute_ways), cmocka_unit_test(test_leftovers),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

@@ -23,105 +23,7 @@
 #include "base/fd.h"
 #include "fs/sync-stream.h"
 #include "fs/sync.h"
-
-#define PASS_MS 30000
-
-struct fixture {
-	char top[64], source[96], target[96];
-};
-
-/* In a migration both halves have the same path, on two hosts; here each has its own. */
-struct half {
-	struct sync *sync;
-	struct sync_stats stats;
-	struct error err;
-	int result;
-};
-
-static void *finish_thread(void *context)
-{
-	struct half *h = context;
-
-	h->result = sync_finish(h->sync, -1, deadline_in_ms(PASS_MS), &h->stats, &h->err);
-	return NULL;
-}
-
-static void run_pass(const char *from, const char *to, struct half *source, struct half *target)
-{
-	pthread_t thread;
-	int ends[2];
-
-	*source = *target = (struct half){ 0 };
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-	assert_int_equal(sync_receive_start(to, ends[1], &target->sync, &target->err), 0);
-	assert_int_equal(sync_send_start(from, ends[0], &source->sync, &source->err), 0);
-	assert_int_equal(pthread_create(&thread, NULL, finish_thread, target), 0);
-	finish_thread(source);
-	pthread_join(thread, NULL);
-	sync_free(source->sync);
-	sync_free(target->sync);
-	close(ends[0]);
-	close(ends[1]);
-}
-
-static void pass_succeeds(const char *from, const char *to, struct half *source)
-{
-	struct half target;
-
-	run_pass(from, to, source, &target);
-	if (source->result || target.result)
-		print_error("source: %s\ntarget: %s\n", source->err.text, target.err.text);
-	assert_int_equal(source->result, 0);
-	assert_int_equal(target.result, 0);
-}
-
-static void write_file(const char *path, const char *text)
-{
-	assert_int_equal(fd_write_file(AT_FDCWD, path, text, strlen(text), 0640), 0);
-}
-
-static void assert_content(const char *path, const char *text)
-{
-	_cleanup_buffer_ struct buffer b = { 0 };
-
-	assert_int_equal(fd_read_file(AT_FDCWD, path, 65536, &b), 0);
-	assert_int_equal(b.length, strlen(text));
-	assert_memory_equal(b.data, text, b.length);
-}
-
-/* dir/name, in one of a few static places. */
-static const char *in(const char *dir, const char *name)
-{
-	static char places[4][256];
-	static int turn;
-
-	turn = (turn + 1) % 4;
-	snprintf(places[turn], sizeof(places[turn]), "%s/%s", dir, name);
-	return places[turn];
-}
-
-static int setup(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-
-	assert_non_null(f);
-	snprintf(f->top, sizeof(f->top), "/tmp/phaul-sync-XXXXXX");
-	assert_non_null(mkdtemp(f->top));
-	snprintf(f->source, sizeof(f->source), "%s/source", f->top);
-	snprintf(f->target, sizeof(f->target), "%s/target", f->top);
-	assert_int_equal(mkdir(f->source, 0755), 0);
-	*state = f;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-	int r = dir_remove(f->top);
-
-	free(f);
-	return r;
-}
+#include "sync-rig.h"
 
 /* The value of a POSIX ACL "user::rw-, user:1000:r--, group::r--, mask::r--, other::---": linux/posix_acl_xattr.h. */
 static const uint8_t acl[] = { 2, 0,	0,   0,	  1,   0,   6,	  0, 255, 255, 255, 255, 2,   0,    4,
@@ -253,7 +155,7 @@ static void test_paths_refused(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		assert_int_equal(sync_receive_start(bad[i], -1, &s, &err), -EINVAL);
-		assert_int_equal(sync_send_start(bad[i], -1, &s, &err), -EINVAL);
+		assert_int_equal(sync_send_start(&(struct sync_tree){ bad[i], NULL }, false, -1, &s, &err), -EINVAL);
 	}
 	assert_null(s);
 }
@@ -339,7 +241,7 @@ static void test_hostile_stream(void **state)
 		assert_int_equal(sync_receive_start(f->target, ends[1], &target.sync, &target.err), 0);
 		assert_int_equal(write(ends[0], cases[i].bytes, cases[i].n), cases[i].n);
 		close(ends[0]);
-		finish_thread(&target);
+		sync_rig_finish(&target);
 		assert_int_equal(target.result, cases[i].result);
 		sync_free(target.sync);
 		close(ends[1]);
@@ -355,9 +257,10 @@ static void test_peer_gone(void **state)
 
 	write_file(in(f->source, "file"), "x");
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-	assert_int_equal(sync_send_start(f->source, ends[0], &source.sync, &source.err), 0);
+	assert_int_equal(
+		sync_send_start(&(struct sync_tree){ f->source, NULL }, false, ends[0], &source.sync, &source.err), 0);
 	close(ends[1]);
-	finish_thread(&source);
+	sync_rig_finish(&source);
 	assert_int_equal(source.result, -EIO);
 	assert_non_null(strstr(source.err.text, "rsync"));
 	sync_free(source.sync);
@@ -373,7 +276,7 @@ static void test_cancel(void **state)
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
 	assert_int_equal(pipe2(cancel, O_CLOEXEC), 0);
-	assert_int_equal(sync_send_start(f->source, ends[0], &s, &err), 0);
+	assert_int_equal(sync_send_start(&(struct sync_tree){ f->source, NULL }, false, ends[0], &s, &err), 0);
 	assert_int_equal(sync_finish(s, cancel[0], deadline_in_ms(50), NULL, &err), -ETIMEDOUT);
 	sync_free(s);
 	assert_int_equal(sync_receive_start(f->target, ends[1], &s, &err), 0);
@@ -410,16 +313,16 @@ static void test_disk_full(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_tree, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_second_pass_deletes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_single_file, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_link_at_target_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tree, sync_rig_setup, sync_rig_teardown),
+		cmocka_unit_test_setup_teardown(test_second_pass_deletes, sync_rig_setup, sync_rig_teardown),
+		cmocka_unit_test_setup_teardown(test_single_file, sync_rig_setup, sync_rig_teardown),
+		cmocka_unit_test_setup_teardown(test_link_at_target_refused, sync_rig_setup, sync_rig_teardown),
 		cmocka_unit_test(test_paths_refused),
 		cmocka_unit_test(test_hostile_options),
-		cmocka_unit_test_setup_teardown(test_hostile_stream, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_peer_gone, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_disk_full, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_hostile_stream, sync_rig_setup, sync_rig_teardown),
+		cmocka_unit_test_setup_teardown(test_peer_gone, sync_rig_setup, sync_rig_teardown),
+		cmocka_unit_test_setup_teardown(test_cancel, sync_rig_setup, sync_rig_teardown),
+		cmocka_unit_test_setup_teardown(test_disk_full, sync_rig_setup, sync_rig_teardown),
 	};
 
 	if (argc > 1 && !strcmp(argv[1], SYNC_VERB))

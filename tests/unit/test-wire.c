@@ -57,6 +57,7 @@ static const struct {
 	{ "50 48 4c 31 01 00 06 00 09 00 00 00 00 00 00 00", FRAME_IMAGE_DATA, 9, 8 + (1 << 20) },
 	{ "50 48 4c 31 01 00 07 00 28 00 00 00 00 00 00 00", FRAME_IMAGE_REFERENCES, 40, 8 + (1 << 20) },
 	{ "50 48 4c 31 01 00 08 00 00 00 00 00 00 00 00 00", FRAME_STREAM, 0, 256 << 10 },
+	{ "50 48 4c 31 01 00 09 00 00 00 00 00 00 00 00 00", FRAME_WANT, 0, 64 << 10 },
 };
 
 static int decode_length(enum frame_type type, uint32_t length, struct frame_header *ret, struct error *err)
@@ -107,7 +108,7 @@ static void test_header_of_others(void **state)
 		{ "50 48 4c 31 02 00 04 00 08 00 00 00 00 00 00 00", "version 2" },
 		{ "50 48 4c 31 00 01 04 00 08 00 00 00 00 00 00 00", "version 256" },
 		{ "50 48 4c 31 01 00 00 00 08 00 00 00 00 00 00 00", "unknown type 0" },
-		{ "50 48 4c 31 01 00 09 00 08 00 00 00 00 00 00 00", "unknown type 9" },
+		{ "50 48 4c 31 01 00 0a 00 08 00 00 00 00 00 00 00", "unknown type 10" },
 		{ "50 48 4c 31 01 00 04 01 08 00 00 00 00 00 00 00", "unknown type 260" },
 		{ "50 48 4c 31 01 00 ff ff 08 00 00 00 00 00 00 00", "unknown type 65535" },
 		{ "50 48 4c 31 01 00 04 00 08 00 00 00 01 00 00 00", "reserved" },
@@ -259,12 +260,12 @@ static void test_channel(void **state)
 	(void)state;
 	frame_encode_channel(frame, CHANNEL_KIND_FS, 63);
 	assert_bytes(frame, sizeof(frame), "50 48 4c 31 01 00 02 00 08 00 00 00 00 00 00 00 02 00 00 00 3f 00 00 00");
-	for (uint32_t k = 0; k < 5; k++) {
+	for (uint32_t k = 0; k < 6; k++) {
 		int r;
 
 		body[0] = (uint8_t)k;
 		r = frame_decode_channel(body, FRAME_CHANNEL_BYTES, &kind, &index, &err);
-		if (k >= 1 && k <= 3) {
+		if (k >= 1 && k <= 4) {
 			assert_int_equal(r, 0);
 			assert_int_equal(kind, k);
 			assert_int_equal(index, 63);

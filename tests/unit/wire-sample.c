@@ -98,7 +98,8 @@ static void sample_copy(struct wire_sample *s)
 {
 	phaul__wire__begin__init(&s->begin);
 	s->begin.data_channels = 4;
-	s->begin.keep_images = s->begin.fs_channel = true;
+	s->begin.keep_images = true;
+	s->begin.fs_channels = 2;
 	phaul__wire__ready__init(&s->ready);
 	phaul__wire__round__init(&s->round);
 	s->round.number = 1;
@@ -109,6 +110,14 @@ static void sample_copy(struct wire_sample *s)
 	phaul__wire__sync__init(&s->sync);
 	s->sync.path = 1;
 	phaul__wire__sync_done__init(&s->sync_done);
+	phaul__wire__sync_end__init(&s->sync_end);
+	s->sync_end.path = 1;
+	phaul__wire__probe__init(&s->probe);
+	s->probe.path = 1;
+	s->probe.file = true;
+	s->probe.name = s->probe.content = BYTES(id_bytes);
+	phaul__wire__probe_reply__init(&s->probe_reply);
+	s->probe_reply.same = true;
 	s->external[0] = "mnt[/etc/hosts]:hosts";
 	s->external[1] = "net[4026531840]:net";
 	phaul__wire__way__init(&s->way);
@@ -118,6 +127,7 @@ static void sample_copy(struct wire_sample *s)
 	s->way.n_external = 2;
 	s->way.external = s->external;
 	phaul__wire__arm__init(&s->arm);
+	s->arm.page_channels = 2;
 	phaul__wire__take__init(&s->take);
 	s->arm.way = &s->way;
 }
@@ -162,6 +172,11 @@ static void sample_commit(struct wire_sample *s)
 	s->filled.fault_ns_max = 7;
 	s->filled.pager_replaced = 1;
 	s->filled.fill_ns = 8;
+	s->filled.fault_ns_p50 = 9;
+	s->filled.fault_ns_p99 = 10;
+	s->filled.faults_remote = 11;
+	s->filled.remote_ns_p50 = 12;
+	s->filled.remote_ns_p99 = 13;
 	phaul__wire__abort__init(&s->abort);
 	s->abort.reason = "canceled by the user";
 	phaul__wire__ping__init(&s->ping);
@@ -181,6 +196,10 @@ static void sample_resume(struct wire_sample *s)
 	s->state.state = PHAUL__WIRE__TARGET_STATE__TARGET_STATE_PREPARED;
 	s->state.here = true;
 	s->state.reason = "the link was lost";
+	phaul__wire__missing__init(&s->missing);
+	phaul__wire__missing_reply__init(&s->missing_reply);
+	s->missing_reply.pages = 14;
+	s->missing_reply.faults_remote = 15;
 	for (uint32_t i = 0; i < 2; i++) {
 		phaul__wire__arrived__init(&s->arrived[i]);
 		s->arrived[i].channel = i;
@@ -194,18 +213,34 @@ static void sample_resume(struct wire_sample *s)
 
 #define PART(NAME, member) [PHAUL__WIRE__CONTROL__KIND_##NAME] = offsetof(struct wire_sample, member)
 static const size_t parts[WIRE_SAMPLE_KINDS + 1] = {
-	PART(HELLO, hello),	  PART(HELLO_REPLY, hello_reply),
-	PART(PLAN, plan),	  PART(PLAN_REPLY, plan_reply),
-	PART(BEGIN, begin),	  PART(READY, ready),
-	PART(ROUND, round),	  PART(ROUND_DONE, round_done),
-	PART(SYNC, sync),	  PART(SYNC_DONE, sync_done),
-	PART(ARM, arm),		  PART(FINISH, finish),
-	PART(PREPARED, prepared), PART(COMMIT, commit),
-	PART(RUNNING, running),	  PART(DONE, done),
-	PART(FILLED, filled),	  PART(ABORT, abort),
-	PART(PING, ping),	  PART(FAILURE, failure),
-	PART(RESUME, resume),	  PART(STATE, state),
+	PART(HELLO, hello),
+	PART(HELLO_REPLY, hello_reply),
+	PART(PLAN, plan),
+	PART(PLAN_REPLY, plan_reply),
+	PART(BEGIN, begin),
+	PART(READY, ready),
+	PART(ROUND, round),
+	PART(ROUND_DONE, round_done),
+	PART(SYNC, sync),
+	PART(SYNC_DONE, sync_done),
+	PART(ARM, arm),
+	PART(FINISH, finish),
+	PART(PREPARED, prepared),
+	PART(COMMIT, commit),
+	PART(RUNNING, running),
+	PART(DONE, done),
+	PART(FILLED, filled),
+	PART(ABORT, abort),
+	PART(PING, ping),
+	PART(FAILURE, failure),
+	PART(SYNC_END, sync_end),
+	PART(PROBE, probe),
+	PART(PROBE_REPLY, probe_reply),
+	PART(RESUME, resume),
+	PART(STATE, state),
 	PART(TAKE, take),
+	PART(MISSING, missing),
+	PART(MISSING_REPLY, missing_reply),
 };
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind)

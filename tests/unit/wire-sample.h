@@ -27,6 +27,9 @@ struct wire_sample {
 	Phaul__Wire__RoundDone round_done;
 	Phaul__Wire__Sync sync;
 	Phaul__Wire__SyncDone sync_done;
+	Phaul__Wire__SyncEnd sync_end;
+	Phaul__Wire__Probe probe;
+	Phaul__Wire__ProbeReply probe_reply;
 	Phaul__Wire__Arm arm;
 	Phaul__Wire__Take take;
 	uint64_t bounds[2][4];
@@ -46,8 +49,10 @@ struct wire_sample {
 	Phaul__Wire__Resume resume;
 	Phaul__Wire__State state;
 	Phaul__Wire__Arrived arrived[2], *arriveds[2];
+	Phaul__Wire__Missing missing;
+	Phaul__Wire__MissingReply missing_reply;
 };
 
-#define WIRE_SAMPLE_KINDS 23 /* kinds are numbered 1 .. this */
+#define WIRE_SAMPLE_KINDS 28 /* kinds are numbered 1 .. this */
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind);

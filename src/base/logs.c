@@ -1,0 +1,52 @@
+/*
+ * Logs that outlive their directory: see logs.h. No state; any thread.
+ */
+#include "base/logs.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+
+#define LOG_MAX (16U << 20)
+
+static void copy_log(const char *from, const char *to, const char *name)
+{
+	_cleanup_buffer_ struct buffer content = { 0 };
+	char path[4400];
+
+	snprintf(path, sizeof(path), "%s/%s", from, name);
+	if (fd_read_file(AT_FDCWD, path, LOG_MAX, &content) < 0 || !content.length)
+		return;
+	snprintf(path, sizeof(path), "%s/%s", to, name);
+	(void)fd_write_file(AT_FDCWD, path, content.data, content.length, 0600);
+}
+
+static void rename_in(char *text, size_t size, const char *from, const char *to)
+{
+	size_t n = strlen(from);
+
+	for (char *at = text; (at = strstr(at, from)); at += strlen(to)) {
+		_cleanup_free_ char *rest = strdup(at + n);
+
+		if (!rest || (size_t)(at - text) + strlen(to) + strlen(rest) + 1 > size)
+			return;
+		memcpy(at, to, strlen(to));
+		memcpy(at + strlen(to), rest, strlen(rest) + 1);
+	}
+}
+
+void logs_keep(const char *from, const char *to, char *text, size_t size)
+{
+	_cleanup_closedir_ DIR *d = opendir(from);
+	struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		size_t n = strlen(e->d_name);
+
+		if (n > 4 && !strcmp(e->d_name + n - 4, ".log"))
+			copy_log(from, to, e->d_name);
+	}
+	rename_in(text, size, from, to);
+}

@@ -1,0 +1,292 @@
+/*
+ * The manifest of a checkpoint: see manifest.h. No state; any thread.
+ *
+ * Checksums guard against damage and mixed-up files, not against somebody who may write the directory: who restores a checkpoint runs
+ * what is in it, with all its rights.
+ */
+#include "migration/manifest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <xxhash.h>
+#include <zstd.h>
+
+#include "base/fd.h"
+
+#define BLOCK_BYTES (1U << 20)
+#define MANIFEST_MAX (16U << 20)
+#define ZSTD_LEVEL 3
+
+/* XXH3-64 of a file's content and its size. */
+static int sum_file(const char *path, uint64_t *ret_sum, uint64_t *ret_bytes)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	_cleanup_free_ char *block = malloc(BLOCK_BYTES);
+	XXH3_state_t *state = XXH3_createState();
+	uint64_t bytes = 0;
+	ssize_t n = fd < 0 || !block || !state ? -1 : 1;
+	int r = fd < 0 ? -errno : -ENOMEM;
+
+	if (n > 0)
+		XXH3_64bits_reset(state);
+	while (n > 0 && (n = read(fd, block, BLOCK_BYTES)) > 0) {
+		XXH3_64bits_update(state, block, (size_t)n);
+		bytes += (uint64_t)n;
+	}
+	if (n == 0) {
+		*ret_sum = XXH3_64bits_digest(state);
+		*ret_bytes = bytes;
+		r = 0;
+	} else if (state && block && fd >= 0) {
+		r = -errno;
+	}
+	XXH3_freeState(state);
+	return r;
+}
+
+static int add_file(json_t *files, const char *directory, const char *name, uint64_t *bytes, struct error *err)
+{
+	uint64_t sum, size;
+	char path[4400], text[17];
+	int r;
+
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	r = sum_file(path, &sum, &size);
+	if (r < 0)
+		return error_errno(err, -r, "cannot read %s", path);
+	snprintf(text, sizeof(text), "%016llx", (unsigned long long)sum);
+	json_object_set_new(files, name, json_pack("{s:I, s:s}", "bytes", (json_int_t)size, "xxh3", text));
+	*bytes += size;
+	return 0;
+}
+
+static int list_files(const char *directory, json_t *files, uint64_t *bytes, struct error *err)
+{
+	_cleanup_closedir_ DIR *d = NULL;
+	struct dirent *e;
+	char path[4400];
+	int r = add_file(files, directory, MANIFEST_PLAN, bytes, err);
+
+	snprintf(path, sizeof(path), "%s/" MANIFEST_IMAGES, directory);
+	d = opendir(path);
+	if (!d)
+		return error_errno(err, errno, "cannot read %s", path);
+	while (!r && (e = readdir(d))) {
+		snprintf(path, sizeof(path), MANIFEST_IMAGES "/%s", e->d_name);
+		if (e->d_name[0] != '.')
+			r = add_file(files, directory, path, bytes, err);
+	}
+	return r;
+}
+
+int manifest_write(const char *directory, const struct manifest *m, uint64_t *ret_bytes, struct error *err)
+{
+	json_t *files = json_object(), *o;
+	_cleanup_free_ char *text = NULL;
+	struct utsname host;
+	char path[4400], when[32];
+	time_t now = time(NULL);
+	struct tm utc;
+	int r;
+
+	uname(&host);
+	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+	*ret_bytes = 0;
+	r = list_files(directory, files, ret_bytes, err);
+	if (r < 0) {
+		json_decref(files);
+		return r;
+	}
+	o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:{s:b, s:b, s:b, s:b, s:b, s:i, s:I}, s:o}", "version",
+		      MANIFEST_VERSION, "software", "phaul " PHAUL_VERSION, "time", when, "type", m->type, "id", m->id,
+		      "host", host.nodename, "kernel", host.release, "machine", host.machine, "criu", m->criu_version,
+		      "compressed", (int)m->compressed, "way", "shell_job", (int)m->way.shell_job, "tcp_established",
+		      (int)m->way.tcp_established, "file_locks", (int)m->way.file_locks, "ext_unix_sk",
+		      (int)m->way.ext_unix_sk, "link_remap", (int)m->way.link_remap, "manage_cgroups",
+		      (int)m->way.manage_cgroups, "ghost_limit", (json_int_t)m->way.ghost_limit_bytes, "files", files);
+	text = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
+	json_decref(o);
+	if (!text)
+		return error_set(err, ENOMEM, "no memory for the manifest");
+	snprintf(path, sizeof(path), "%s/manifest.json", directory);
+	r = fd_write_file(AT_FDCWD, path, text, strlen(text), 0600);
+	return r < 0 ? error_errno(err, -r, "cannot write %s", path) : 0;
+}
+
+static int check_files(const char *directory, const json_t *files, uint64_t *bytes, struct error *err)
+{
+	const char *name;
+	json_t *file;
+
+	json_object_foreach ((json_t *)files, name, file) {
+		const char *wanted = json_string_value(json_object_get(file, "xxh3"));
+		json_int_t size = json_integer_value(json_object_get(file, "bytes"));
+		uint64_t sum = 0, found = 0;
+		char path[4400], text[17];
+		int r;
+
+		if (strstr(name, "..") || name[0] == '/' || !wanted)
+			return error_set(err, EBADMSG, "the manifest of %s names a file that cannot be", directory);
+		snprintf(path, sizeof(path), "%s/%s", directory, name);
+		r = sum_file(path, &sum, &found);
+		if (r < 0)
+			return error_errno(err, -r, "the checkpoint is not whole: cannot read %s", path);
+		snprintf(text, sizeof(text), "%016llx", (unsigned long long)sum);
+		if (found != (uint64_t)size || strcmp(text, wanted) != 0)
+			return error_set(err, EBADMSG, "the checkpoint is damaged: %s is not what was written", path);
+		*bytes += found;
+	}
+	return json_object_size(files) ? 0 : error_set(err, EBADMSG, "the manifest of %s lists no files", directory);
+}
+
+static void read_way(const json_t *way, struct checkpoint_way *ret)
+{
+	*ret = (struct checkpoint_way){
+		.shell_job = json_is_true(json_object_get(way, "shell_job")),
+		.tcp_established = json_is_true(json_object_get(way, "tcp_established")),
+		.file_locks = json_is_true(json_object_get(way, "file_locks")),
+		.ext_unix_sk = json_is_true(json_object_get(way, "ext_unix_sk")),
+		.link_remap = json_is_true(json_object_get(way, "link_remap")),
+		.manage_cgroups = (uint32_t)json_integer_value(json_object_get(way, "manage_cgroups")),
+		.ghost_limit_bytes = (uint64_t)json_integer_value(json_object_get(way, "ghost_limit")),
+	};
+}
+
+int manifest_read(const char *directory, struct manifest *ret, uint64_t *ret_bytes, struct error *err)
+{
+	_cleanup_buffer_ struct buffer text = { 0 };
+	struct manifest m = { 0 };
+	const char *type, *id;
+	char path[4400];
+	json_t *o;
+	int r;
+
+	snprintf(path, sizeof(path), "%s/manifest.json", directory);
+	r = fd_read_file(AT_FDCWD, path, MANIFEST_MAX, &text);
+	if (r < 0)
+		return error_errno(err, -r, "%s is not a checkpoint, or one that was not finished (no manifest.json)",
+				   directory);
+	o = json_loadb((const char *)text.data, text.length, 0, NULL);
+	type = json_string_value(json_object_get(o, "type"));
+	id = json_string_value(json_object_get(o, "id"));
+	if (!type || !id || json_integer_value(json_object_get(o, "version")) != MANIFEST_VERSION) {
+		json_decref(o);
+		return error_set(err, EBADMSG, "%s is not the manifest of a checkpoint that phaul %s can read", path,
+				 PHAUL_VERSION);
+	}
+	snprintf(m.type, sizeof(m.type), "%s", type);
+	snprintf(m.id, sizeof(m.id), "%s", id);
+	m.criu_version = (int)json_integer_value(json_object_get(o, "criu"));
+	m.compressed = json_is_true(json_object_get(o, "compressed"));
+	read_way(json_object_get(o, "way"), &m.way);
+	*ret_bytes = 0;
+	r = check_files(directory, json_object_get(o, "files"), ret_bytes, err);
+	json_decref(o);
+	if (!r)
+		*ret = m;
+	return r;
+}
+
+/* One file through a zstd stream, in either direction. */
+static int convert(const char *from, const char *to, bool compress)
+{
+	_cleanup_close_ int in = open(from, O_RDONLY | O_CLOEXEC);
+	_cleanup_close_ int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	_cleanup_free_ char *source = malloc(BLOCK_BYTES), *target = malloc(BLOCK_BYTES);
+	ZSTD_CCtx *c = ZSTD_createCCtx();
+	ZSTD_DCtx *d = ZSTD_createDCtx();
+	ssize_t n = 0;
+	int r = in < 0 || out < 0 ? -errno : !source || !target || !c || !d ? -ENOMEM : 0;
+	size_t left = 1;
+
+	if (!r)
+		ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, ZSTD_LEVEL);
+	while (!r && (n = read(in, source, BLOCK_BYTES)) >= 0) {
+		ZSTD_inBuffer input = { source, (size_t)n, 0 };
+		bool more = n || compress; /* the end of the file is the end of a frame, or damage */
+
+		while (!r && more) {
+			ZSTD_outBuffer output = { target, BLOCK_BYTES, 0 };
+
+			left = compress ? ZSTD_compressStream2(c, &output, &input, n ? ZSTD_e_continue : ZSTD_e_end)
+					: ZSTD_decompressStream(d, &output, &input);
+			if (ZSTD_isError(left))
+				r = -EBADMSG;
+			else
+				r = fd_write_full(out, target, output.pos);
+			more = input.pos < input.size || output.pos == output.size || (compress && !n && left);
+		}
+		if (!n)
+			break;
+	}
+	if (!r && n < 0)
+		r = -errno;
+	if (!r && !compress && left)
+		r = -EBADMSG; /* it ends in the middle */
+	ZSTD_freeCCtx(c);
+	ZSTD_freeDCtx(d);
+	return r;
+}
+
+int manifest_compress(const char *images, struct error *err)
+{
+	_cleanup_closedir_ DIR *d = opendir(images);
+	struct dirent *e;
+	int r = d ? 0 : -errno;
+
+	while (!r && (e = readdir(d))) {
+		char from[4400], to[4400];
+		size_t n = strlen(e->d_name);
+
+		if (e->d_name[0] == '.' || (n > 4 && !strcmp(e->d_name + n - 4, MANIFEST_COMPRESSED)))
+			continue;
+		snprintf(from, sizeof(from), "%s/%s", images, e->d_name);
+		snprintf(to, sizeof(to), "%s/%s" MANIFEST_COMPRESSED, images, e->d_name);
+		r = convert(from, to, true);
+		if (!r && unlink(from) < 0)
+			r = -errno;
+	}
+	return r < 0 ? error_errno(err, -r, "cannot compress the images in %s", images) : 0;
+}
+
+static int copy(const char *from, const char *to)
+{
+	_cleanup_close_ int in = open(from, O_RDONLY | O_CLOEXEC);
+	_cleanup_close_ int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	_cleanup_free_ char *block = malloc(BLOCK_BYTES);
+	ssize_t n = 0;
+	int r = in < 0 || out < 0 ? -errno : !block ? -ENOMEM : 0;
+
+	while (!r && (n = read(in, block, BLOCK_BYTES)) > 0)
+		r = fd_write_full(out, block, (size_t)n);
+	return !r && n < 0 ? -errno : r;
+}
+
+int manifest_expand(const char *images, const char *to_directory, struct error *err)
+{
+	_cleanup_closedir_ DIR *d = opendir(images);
+	struct dirent *e;
+	int r = d ? 0 : -errno;
+
+	while (!r && (e = readdir(d))) {
+		char from[4400], to[4400];
+		size_t n = strlen(e->d_name);
+
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(from, sizeof(from), "%s/%s", images, e->d_name);
+		snprintf(to, sizeof(to), "%s/%s", to_directory, e->d_name);
+		if (n > 4 && !strcmp(e->d_name + n - 4, MANIFEST_COMPRESSED)) {
+			to[strlen(to) - 4] = 0;
+			r = convert(from, to, false);
+		} else if (link(from, to) < 0) {
+			r = copy(from, to);
+		}
+	}
+	return r < 0 ? error_errno(err, -r, "cannot bring the images of %s to %s", images, to_directory) : 0;
+}
