@@ -27,7 +27,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: build release setup-build setup demo test test-long test-faults test-soak test-kernel lint fuzz model figures install clean help
+.PHONY: build release setup-build setup demo test test-long test-faults test-soak test-kernel lint fuzz model bench bench-quick install clean help
 
 help:
 	@echo 'make            build phaul in build/, for development; scripts/setup installs what is missing to do so'
@@ -42,7 +42,8 @@ help:
 	@echo 'make lint       the static checks alone'
 	@echo 'make model      verify the model of the handover with SPIN'
 	@echo 'make fuzz       fuzz what a peer may send, SECONDS=300'
-	@echo 'make figures    measure freeze and bulk speed, into build/bench/figures.json (root)'
+	@echo 'make bench      measure phaul beside its peers, into build/bench/results.json and docs/benchmarks.md: hours (root)'
+	@echo 'make bench-quick  what most bars need, in less than five minutes (root)'
 	@echo 'make clean      remove everything that was built'
 	@echo 'SETUP=no        install nothing on this machine; JOBS=N compilers at a time'
 
@@ -94,8 +95,11 @@ model: setup
 fuzz: setup
 	@tests/fuzz/run $(SECONDS)
 
-figures: setup build
-	@bench/figures
+bench: setup build
+	@bench/run --check
+
+bench-quick: setup build
+	@bench/run --quick
 
 clean:
 	@rm -rf $(BUILD) $(RELEASE) build-asan $(BUILD).log $(RELEASE).log

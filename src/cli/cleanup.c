@@ -113,7 +113,9 @@ static bool needed(const struct settings *s, const struct uuid *id, time_t chang
 		return time(NULL) - changed < YOUNG_S;
 	if (r < 0 || one.driven || !state_finished(one.state) || journal_open(s->journals, id, &j, &err) < 0)
 		return true;
-	r = (int)journal_fact_number(j, "keep_images"); /* the user asked for these */
+	/* The user asked for these; the pager waits there for pages that are still at the source. */
+	r = journal_fact_number(j, "keep_images") ||
+	    (journal_fact_number(j, POSTCOPY_MARK) && !journal_fact_number(j, RESIDENT_MARK) && journal_same_boot(j));
 	journal_free(j);
 	return r;
 }

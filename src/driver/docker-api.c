@@ -133,7 +133,8 @@ static int status_number(long status)
 	}
 }
 
-static int judge(const char *method, const char *path, long status, struct buffer *answer, json_t **ret, struct error *err)
+static int judge(const char *method, const char *path, long status, struct buffer *answer, json_t **ret,
+		 struct error *err)
 {
 	_cleanup_json_ json_t *json = NULL;
 	const char *words;
@@ -142,8 +143,8 @@ static int judge(const char *method, const char *path, long status, struct buffe
 		json = json_loadb((char *)answer->data, answer->length, JSON_DISABLE_EOF_CHECK, NULL);
 	if (status >= 400) {
 		words = docker_json_text(json, "message");
-		return error_set(err, status_number(status), "Docker refused %s %.*s: %.700s", method, (int)strcspn(path, "?"),
-				 path, *words ? words : "it does not say why");
+		return error_set(err, status_number(status), "Docker refused %s %.*s: %.700s", method,
+				 (int)strcspn(path, "?"), path, *words ? words : "it does not say why");
 	}
 	if (ret && answer->length && !json)
 		return error_set(err, EPROTO, "Docker's answer to %s %s is not JSON", method, path);
@@ -153,7 +154,8 @@ static int judge(const char *method, const char *path, long status, struct buffe
 }
 
 /* path: from the root, version included. */
-static int perform(struct docker_api *api, const char *method, const char *path, const char *body, json_t **ret, struct error *err)
+static int perform(struct docker_api *api, const char *method, const char *path, const char *body, json_t **ret,
+		   struct error *err)
 {
 	_cleanup_buffer_ struct buffer answer = { 0 };
 	struct curl_slist *headers = curl_slist_append(NULL, body ? "Content-Type: application/json" : "Content-Type:");
@@ -182,12 +184,14 @@ static int perform(struct docker_api *api, const char *method, const char *path,
 	if (code == CURLE_OK)
 		curl_easy_getinfo(api->curl, CURLINFO_RESPONSE_CODE, &status);
 	if (code != CURLE_OK)
-		return error_set(err, curl_number(code), "cannot speak with the Docker daemon at %s: %s; is it running?",
-				 api->socket, *api->curl_words ? api->curl_words : curl_easy_strerror(code));
+		return error_set(err, curl_number(code),
+				 "cannot speak with the Docker daemon at %s: %s; is it running?", api->socket,
+				 *api->curl_words ? api->curl_words : curl_easy_strerror(code));
 	return judge(method, path, status, &answer, ret, err);
 }
 
-int docker_api_call(struct docker_api *api, const char *method, json_t *body, json_t **ret, struct error *err, const char *fmt, ...)
+int docker_api_call(struct docker_api *api, const char *method, json_t *body, json_t **ret, struct error *err,
+		    const char *fmt, ...)
 {
 	_cleanup_free_ char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
 	char path[2048];
@@ -231,12 +235,14 @@ static int take_version(struct docker_api *api, const json_t *answer, struct err
 	snprintf(api->daemon.version, sizeof(api->daemon.version), "%s", docker_json_text(answer, "Version"));
 	api->daemon.api = MIN(highest, API_HIGHEST);
 	if (highest < API_LOWEST)
-		return error_set(err, EPROTONOSUPPORT, "Docker %s at %s is too old: phaul needs 19.03 or later", api->daemon.version,
-				 api->socket);
+		return error_set(err, EPROTONOSUPPORT, "Docker %s at %s is too old: phaul needs 19.03 or later",
+				 api->daemon.version, api->socket);
 	if (lowest > API_HIGHEST)
-		return error_set(err, EPROTONOSUPPORT, "Docker %s at %s no longer speaks the API that this phaul knows (%u.%u)",
+		return error_set(err, EPROTONOSUPPORT,
+				 "Docker %s at %s no longer speaks the API that this phaul knows (%u.%u)",
 				 api->daemon.version, api->socket, API_HIGHEST / 100, API_HIGHEST % 100);
-	snprintf(api->daemon.api_version, sizeof(api->daemon.api_version), "%u.%u", api->daemon.api / 100, api->daemon.api % 100);
+	snprintf(api->daemon.api_version, sizeof(api->daemon.api_version), "%u.%u", api->daemon.api / 100,
+		 api->daemon.api % 100);
 	return 0;
 }
 
@@ -253,11 +259,13 @@ int docker_api_open(const char *socket, struct docker_api **ret, struct error *e
 	if (!api)
 		return error_set(err, ENOMEM, "no memory to speak with Docker");
 	if (socket[0] != '/' || strlen(socket) >= sizeof(api->socket))
-		return error_set(err, EINVAL, "\"%.128s\" is not the path of Docker's socket (--engine /run/docker.sock)", socket);
+		return error_set(err, EINVAL,
+				 "\"%.128s\" is not the path of Docker's socket (--engine /run/docker.sock)", socket);
 	snprintf(api->socket, sizeof(api->socket), "%s", socket);
 	r = find_listener(api->socket, &api->daemon.pid);
 	if (r < 0)
-		return error_errno(err, -r, "the Docker daemon does not answer at %s; start it, or name its socket (--engine)",
+		return error_errno(err, -r,
+				   "the Docker daemon does not answer at %s; start it, or name its socket (--engine)",
 				   api->socket);
 	api->curl = curl_easy_init();
 	if (!api->curl)
@@ -278,7 +286,8 @@ int docker_api_open_again(const char *socket, struct docker_api **ret, struct er
 	int r;
 
 	/* Nothing tells when a daemon will listen again: its socket may not even exist. */
-	while ((r = docker_api_open(socket, ret, err)) < 0 && r != -EINVAL && r != -EPROTONOSUPPORT && clock_now_ns() < deadline_ns)
+	while ((r = docker_api_open(socket, ret, err)) < 0 && r != -EINVAL && r != -EPROTONOSUPPORT &&
+	       clock_now_ns() < deadline_ns)
 		nanosleep(&pause, NULL);
 	return r;
 }

@@ -52,8 +52,8 @@ static inline void cleanup_json(json_t **j)
  * 0, or by status: -ENOENT (404), -EEXIST (409), -EINVAL (400), otherwise -EIO or curl's; err quotes the daemon's own words.
  * deadline: DOCKER_CALL_MS from now, or what docker_api_patience() has set.
  */
-int docker_api_call(struct docker_api *api, const char *method, json_t *body, json_t **ret, struct error *err, const char *fmt, ...)
-	_printf_(6, 7);
+int docker_api_call(struct docker_api *api, const char *method, json_t *body, json_t **ret, struct error *err,
+		    const char *fmt, ...) _printf_(6, 7);
 
 /* How long the calls from now on may take, in ms; 0: for ever. */
 void docker_api_patience(struct docker_api *api, long ms);

@@ -36,12 +36,14 @@ static int find_ours(struct docker_api *api, const struct driver_place *place, j
 /* Not by inspect: that waits until a start under way has ended. The listing says whether it has. */
 static int find_running(struct docker_api *api, const char *name, pid_t *ret, struct error *err)
 {
-	_cleanup_json_ json_t *wanted = json_pack("{s:[s], s:[s]}", "name", name, "status", "running"), *list = NULL, *one = NULL;
+	_cleanup_json_ json_t *wanted = json_pack("{s:[s], s:[s]}", "name", name, "status", "running"), *list = NULL,
+			      *one = NULL;
 	_cleanup_free_ char *filter = wanted ? json_dumps(wanted, JSON_COMPACT) : NULL;
 	int r = filter ? 0 : error_set(err, ENOMEM, "no memory to ask Docker");
 
 	if (!r)
-		r = docker_api_call(api, "GET", NULL, &list, err, "/containers/json?filters=%s", docker_api_escape(api, filter));
+		r = docker_api_call(api, "GET", NULL, &list, err, "/containers/json?filters=%s",
+				    docker_api_escape(api, filter));
 	if (!r && !json_array_size(list))
 		return -ENOENT;
 	if (!r)
@@ -80,7 +82,8 @@ static int note_volume(const struct driver_place *place, const char *name, struc
 }
 
 /* One that is there may be used: check_target has judged it. */
-static int make_volume(struct docker_api *api, const json_t *volume, const struct driver_place *place, struct error *err)
+static int make_volume(struct docker_api *api, const json_t *volume, const struct driver_place *place,
+		       struct error *err)
 {
 	const char *name = docker_json_text(volume, "name");
 	_cleanup_json_ json_t *body = NULL;
@@ -94,8 +97,8 @@ static int make_volume(struct docker_api *api, const json_t *volume, const struc
 	r = note_volume(place, name, err);
 	if (r < 0)
 		return r;
-	body = json_pack("{s:s, s:s, s:O?, s:O?}", "Name", name, "Driver", docker_json_text(volume, "driver"), "DriverOpts",
-			 json_object_get(volume, "options"), "Labels", json_object_get(volume, "labels"));
+	body = json_pack("{s:s, s:s, s:O?, s:O?}", "Name", name, "Driver", docker_json_text(volume, "driver"),
+			 "DriverOpts", json_object_get(volume, "options"), "Labels", json_object_get(volume, "labels"));
 	return docker_api_call(api, "POST", body, NULL, err, "/volumes/create");
 }
 
@@ -118,7 +121,8 @@ static int connect_networks(struct docker_api *api, const json_t *spec, const ch
 	size_t i;
 	int r = 0;
 
-	json_array_foreach (json_object_get(spec, "networks"), i, one) {
+	json_array_foreach(json_object_get(spec, "networks"), i, one)
+	{
 		_cleanup_json_ json_t *body = NULL;
 
 		if (!i || r < 0)
@@ -130,7 +134,8 @@ static int connect_networks(struct docker_api *api, const json_t *spec, const ch
 	return r;
 }
 
-static int create(struct docker_api *api, const json_t *spec, const struct driver_place *place, json_t **ret, struct error *err)
+static int create(struct docker_api *api, const json_t *spec, const struct driver_place *place, json_t **ret,
+		  struct error *err)
 {
 	_cleanup_json_ json_t *body = NULL, *answer = NULL;
 	const char *image = NULL;
@@ -141,7 +146,8 @@ static int create(struct docker_api *api, const json_t *spec, const struct drive
 		r = docker_spec_body(api, spec, image, &body, err);
 	working_name(place, name, sizeof(name));
 	if (!r)
-		r = docker_api_call(api, "POST", body, &answer, err, "/containers/create?name=%s", docker_api_escape(api, name));
+		r = docker_api_call(api, "POST", body, &answer, err, "/containers/create?name=%s",
+				    docker_api_escape(api, name));
 	if (!r)
 		r = connect_networks(api, spec, docker_json_text(answer, "Id"), err);
 	return r < 0 ? r : find_ours(api, place, ret, err);
@@ -153,7 +159,8 @@ static const char *mount_source(const json_t *inspected, const char *destination
 	json_t *one;
 	size_t i;
 
-	json_array_foreach (json_object_get(inspected, "Mounts"), i, one) {
+	json_array_foreach(json_object_get(inspected, "Mounts"), i, one)
+	{
 		if (!strcmp(docker_json_text(one, "Destination"), destination))
 			return docker_json_text(one, "Source");
 	}
@@ -190,7 +197,8 @@ static int make_binds(const json_t *spec, struct error *err)
 
 	if (strcmp(docker_json_text(spec, "bind_rule"), "bring") != 0)
 		return 0;
-	json_array_foreach (json_object_get(spec, "binds"), i, one) {
+	json_array_foreach(json_object_get(spec, "binds"), i, one)
+	{
 		const char *source = docker_json_text(one, "source");
 		int r = source[0] == '/' ? 0 : -EINVAL;
 
@@ -227,7 +235,8 @@ int docker_prepare(struct workload *w, const struct driver_place *place, struct 
 		r = docker_api_open(place->options->engine, &api, err);
 	if (!r)
 		r = make_binds(spec, err);
-	json_array_foreach (json_object_get(spec, "volumes"), i, one) {
+	json_array_foreach(json_object_get(spec, "volumes"), i, one)
+	{
 		if (!r)
 			r = make_volume(api, one, place, err);
 	}
@@ -235,7 +244,8 @@ int docker_prepare(struct workload *w, const struct driver_place *place, struct 
 	if (!r)
 		r = create(api, spec, place, &inspected, err);
 	if (!r)
-		r = docker_container_directory(api, docker_json_text(inspected, "Id"), directory, sizeof(directory), err);
+		r = docker_container_directory(api, docker_json_text(inspected, "Id"), directory, sizeof(directory),
+					       err);
 	if (!r)
 		r = write_checkpoint(spec, directory, err);
 	for (i = 0; i < w->n_trees && !r; i++)
@@ -243,18 +253,34 @@ int docker_prepare(struct workload *w, const struct driver_place *place, struct 
 	return r;
 }
 
-int docker_restore(const struct workload *w, struct driver_place *place, int stderr_fd, struct process *ret, struct error *err)
+/* Its addresses may be others there: what was connected is restored as closed. The source's dump keeps the connections, for a rollback. */
+static int end_connections(const char *config, struct error *err)
+{
+	static const char line[] = "tcp-close\n";
+	_cleanup_close_ int fd = open(config, O_WRONLY | O_APPEND | O_CLOEXEC);
+	int r = fd < 0 ? -errno : fd_write_full(fd, line, sizeof(line) - 1);
+
+	return r < 0 ? error_errno(err, -r, "cannot write %s", config) : 0;
+}
+
+int docker_restore(const struct workload *w, struct driver_place *place, int stderr_fd, struct process *ret,
+		   struct error *err)
 {
 	const char *socket = place->options->engine ? place->options->engine : "";
 	char name[80];
-	const char *const argv[] = { "/proc/self/exe", DRIVER_HELPER, DOCKER_START, socket, name, DOCKER_CHECKPOINT, NULL };
+	const char *const argv[] = { "/proc/self/exe",	DRIVER_HELPER, DOCKER_START, socket, name,
+				     DOCKER_CHECKPOINT, NULL };
 	struct process_options options = {
 		.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = stderr_fd, .new_session = true
 	};
-	int r = runc_conf_take(place->criu_config, &place->lock, err);
+	_cleanup_json_ json_t *spec = NULL;
+	int r = docker_spec_read(w, &spec, err);
 
-	(void)w;
 	working_name(place, name, sizeof(name));
+	if (!r && !json_is_true(json_object_get(spec, "connections")))
+		r = end_connections(place->criu_config, err);
+	if (!r)
+		r = runc_conf_take(place->criu_config, &place->lock, err);
 	return r < 0 ? r : process_start(&options, ret, err);
 }
 
@@ -305,8 +331,11 @@ int docker_restored(const struct workload *w, const struct driver_place *place, 
 	r = set_policy(api, id, docker_json_at(spec, "host_config.RestartPolicy"), err);
 	if (r < 0)
 		return error_wrap(err, "the container runs, but its restart policy is not set");
-	r = docker_api_call(api, "POST", NULL, NULL, err, "/containers/%s/rename?name=%s", id, docker_api_escape(api, name));
-	return r < 0 ? error_wrap(err, "the container runs, but is still called " DOCKER_NAME_PREFIX "%s", place->id_text) : 0;
+	r = docker_api_call(api, "POST", NULL, NULL, err, "/containers/%s/rename?name=%s", id,
+			    docker_api_escape(api, name));
+	return r < 0 ? error_wrap(err, "the container runs, but is still called " DOCKER_NAME_PREFIX "%s",
+				  place->id_text)
+		     : 0;
 }
 
 /* Those that this migration made, unless somebody uses them by now. */

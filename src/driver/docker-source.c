@@ -29,7 +29,8 @@ static int inspect_running(struct docker_api *api, const char *id, json_t **ret,
 	if (json_is_true(json_object_get(state, "Paused")))
 		return error_set(err, EINVAL, "the container %.64s is paused: docker unpause it first", id);
 	if (!json_is_true(json_object_get(state, "Running")) || json_integer_value(json_object_get(state, "Pid")) <= 0)
-		return error_set(err, EINVAL, "the container %.64s is not running (%s)", id, docker_json_text(state, "Status"));
+		return error_set(err, EINVAL, "the container %.64s is not running (%s)", id,
+				 docker_json_text(state, "Status"));
 	if (!docker_id_valid(docker_json_text(inspected, "Id")))
 		return error_set(err, EPROTO, "Docker did not say the id of the container %.64s", id);
 	*ret = TAKE_PTR(inspected);
@@ -58,7 +59,8 @@ int docker_read_state(const json_t *spec, struct oci_state *ret, struct error *e
 	return oci_state_read(docker_json_text(spec, "state_root"), docker_json_text(spec, "id"), ret, err);
 }
 
-int docker_way(const struct workload *w, const struct driver_options *options, struct checkpoint_way *ret, struct error *err)
+int docker_way(const struct workload *w, const struct driver_options *options, struct checkpoint_way *ret,
+	       struct error *err)
 {
 	_cleanup_oci_ struct oci_state state = { 0 };
 	_cleanup_json_ json_t *spec = NULL;
@@ -90,13 +92,17 @@ static int add_trees(const json_t *inspected, json_t *spec, struct workload *w, 
 	size_t i;
 	int r = *upper ? add_tree(w, "layer", "", upper, err) : 0;
 
-	json_array_foreach (json_object_get(spec, "volumes"), i, one) {
+	json_array_foreach(json_object_get(spec, "volumes"), i, one)
+	{
 		if (!r && json_is_true(json_object_get(one, "brought")))
-			r = add_tree(w, "volume:", docker_json_text(one, "destination"), docker_json_text(one, "source"), err);
+			r = add_tree(w, "volume:", docker_json_text(one, "destination"),
+				     docker_json_text(one, "source"), err);
 	}
-	json_array_foreach (json_object_get(spec, "binds"), i, one) {
+	json_array_foreach(json_object_get(spec, "binds"), i, one)
+	{
 		if (!r && bring)
-			r = add_tree(w, "bind:", docker_json_text(one, "destination"), docker_json_text(one, "source"), err);
+			r = add_tree(w, "bind:", docker_json_text(one, "destination"), docker_json_text(one, "source"),
+				     err);
 	}
 	json_object_set_new(spec, "log", json_boolean(*log && access(log, R_OK) == 0));
 	if (!r && json_is_true(json_object_get(spec, "log")))
@@ -118,7 +124,8 @@ static int add_daemon(struct docker_api *api, json_t *spec, struct error *err)
 	return 0;
 }
 
-static int fill(struct docker_api *api, const json_t *inspected, const char *rule, struct workload *w, struct error *err)
+static int fill(struct docker_api *api, const json_t *inspected, const char *rule, struct workload *w,
+		struct error *err)
 {
 	_cleanup_json_ json_t *spec = NULL;
 	int r = docker_spec_make(api, inspected, rule, &spec, err);
@@ -136,7 +143,8 @@ static int fill(struct docker_api *api, const json_t *inspected, const char *rul
 	if (!w->spec)
 		return error_set(err, ENOMEM, "no memory to describe the container");
 	if (strlen(w->spec) > WORKLOAD_SPEC_MAX)
-		return error_set(err, E2BIG, "the container's configuration is larger than %u bytes", WORKLOAD_SPEC_MAX);
+		return error_set(err, E2BIG, "the container's configuration is larger than %u bytes",
+				 WORKLOAD_SPEC_MAX);
 	return 0;
 }
 

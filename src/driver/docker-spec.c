@@ -40,7 +40,8 @@ static json_t *aliases_of(const json_t *network, const char *id)
 	json_t *aliases = json_array(), *one;
 	size_t i;
 
-	json_array_foreach (json_object_get(network, "Aliases"), i, one) {
+	json_array_foreach(json_object_get(network, "Aliases"), i, one)
+	{
 		const char *text = json_string_value(one);
 
 		if (text && strncmp(text, id, SHORT_ID) != 0)
@@ -51,7 +52,8 @@ static json_t *aliases_of(const json_t *network, const char *id)
 
 static json_t *network_spec(const char *name, const json_t *network, const char *id)
 {
-	const char *address = docker_json_text(network, "IPAddress"), *address6 = docker_json_text(network, "GlobalIPv6Address");
+	const char *address = docker_json_text(network, "IPAddress"),
+		   *address6 = docker_json_text(network, "GlobalIPv6Address");
 	json_t *config = json_object(), *ipam = json_object();
 
 	if (!is_builtin(name)) {
@@ -65,8 +67,8 @@ static json_t *network_spec(const char *name, const json_t *network, const char 
 	json_object_set_new(config, "IPAMConfig", json_object_size(ipam) ? json_incref(ipam) : json_null());
 	json_object_set_new(config, "DriverOpts", copy_of(network, "DriverOpts"));
 	json_decref(ipam);
-	return json_pack("{s:s, s:o, s:s, s:s, s:s}", "name", name, "config", config, "address", address, "address6", address6,
-			 "mac", docker_json_text(network, "MacAddress"));
+	return json_pack("{s:s, s:o, s:s, s:s, s:s}", "name", name, "config", config, "address", address, "address6",
+			 address6, "mac", docker_json_text(network, "MacAddress"));
 }
 
 /* The network that the container is created with comes first. NetworkMode may name it by its id. */
@@ -78,7 +80,8 @@ static int add_networks(const json_t *inspected, json_t *spec)
 
 	if (!strcmp(mode, "default"))
 		mode = "bridge";
-	json_object_foreach (all, name, network) {
+	json_object_foreach(all, name, network)
+	{
 		json_t *one = network_spec(name, network, docker_json_text(inspected, "Id"));
 
 		keeps = keeps && (strcmp(name, "bridge") != 0);
@@ -106,8 +109,8 @@ static int add_volume(struct docker_api *api, const json_t *mount, json_t *spec,
 	local = !strcmp(driver, "local") && !json_object_size(options);
 	named = !(strlen(name) == 64 && strspn(name, "0123456789abcdef") == 64);
 	one = json_pack("{s:s, s:s, s:s, s:o, s:o, s:b, s:b, s:s}", "name", name, "destination",
-			docker_json_text(mount, "Destination"), "driver", driver, "options", copy_of(volume, "Options"), "labels",
-			copy_of(volume, "Labels"), "named", (int)named, "brought", (int)local, "source",
+			docker_json_text(mount, "Destination"), "driver", driver, "options", copy_of(volume, "Options"),
+			"labels", copy_of(volume, "Labels"), "named", (int)named, "brought", (int)local, "source",
 			docker_json_text(mount, "Source"));
 	json_array_append_new(json_object_get(spec, "volumes"), one);
 	return 0;
@@ -119,15 +122,16 @@ static int add_mounts(struct docker_api *api, const json_t *inspected, json_t *s
 	size_t i;
 	int r = 0;
 
-	json_array_foreach (json_object_get(inspected, "Mounts"), i, mount) {
+	json_array_foreach(json_object_get(inspected, "Mounts"), i, mount)
+	{
 		const char *type = docker_json_text(mount, "Type");
 
 		if (!strcmp(type, "volume"))
 			r = add_volume(api, mount, spec, err);
 		else if (!strcmp(type, "bind"))
 			json_array_append_new(json_object_get(spec, "binds"),
-					      json_pack("{s:s, s:s}", "source", docker_json_text(mount, "Source"), "destination",
-							docker_json_text(mount, "Destination")));
+					      json_pack("{s:s, s:s}", "source", docker_json_text(mount, "Source"),
+							"destination", docker_json_text(mount, "Destination")));
 		if (r < 0)
 			return r;
 	}
@@ -137,11 +141,11 @@ static int add_mounts(struct docker_api *api, const json_t *inspected, json_t *s
 int docker_spec_make(struct docker_api *api, const json_t *inspected, const char *rule, json_t **ret, struct error *err)
 {
 	const char *name = docker_json_text(inspected, "Name");
-	_cleanup_json_ json_t *spec =
-		json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:[], s:[], s:s}", "id", docker_json_text(inspected, "Id"), "name",
-			  name + (name[0] == '/'), "image", docker_json_text(inspected, "Image"), "image_name",
-			  docker_json_text(json_object_get(inspected, "Config"), "Image"), "config", copy_of(inspected, "Config"),
-			  "host_config", copy_of(inspected, "HostConfig"), "volumes", "binds", "bind_rule", rule);
+	_cleanup_json_ json_t *spec = json_pack(
+		"{s:s, s:s, s:s, s:s, s:o, s:o, s:[], s:[], s:s}", "id", docker_json_text(inspected, "Id"), "name",
+		name + (name[0] == '/'), "image", docker_json_text(inspected, "Image"), "image_name",
+		docker_json_text(json_object_get(inspected, "Config"), "Image"), "config", copy_of(inspected, "Config"),
+		"host_config", copy_of(inspected, "HostConfig"), "volumes", "binds", "bind_rule", rule);
 	int r;
 
 	if (!spec)
@@ -168,7 +172,8 @@ int docker_spec_read(const struct workload *w, json_t **ret, struct error *err)
 		good = json_is_object(json_object_get(spec, objects[i]));
 	for (size_t i = 0; good && i < ARRAY_SIZE(arrays); i++)
 		good = json_is_array(json_object_get(spec, arrays[i]));
-	if (!good || !docker_id_valid(docker_json_text(spec, "id")) || json_array_size(json_object_get(spec, "stdio")) != DOCKER_STDIO)
+	if (!good || !docker_id_valid(docker_json_text(spec, "id")) ||
+	    json_array_size(json_object_get(spec, "stdio")) != DOCKER_STDIO)
 		return error_set(err, EPROTO, "what the peer says of its Docker container cannot be understood");
 	*ret = TAKE_PTR(spec);
 	return 0;
@@ -190,7 +195,8 @@ static json_t *host_config_of(const json_t *spec)
 
 int docker_spec_body(struct docker_api *api, const json_t *spec, const char *image, json_t **ret, struct error *err)
 {
-	json_t *body = json_deep_copy(json_object_get(spec, "config")), *first = json_array_get(json_object_get(spec, "networks"), 0);
+	json_t *body = json_deep_copy(json_object_get(spec, "config")),
+	       *first = json_array_get(json_object_get(spec, "networks"), 0);
 	const char *mac = docker_json_text(first, "mac"), *name = docker_json_text(first, "name");
 	json_t *endpoint = json_deep_copy(json_object_get(first, "config"));
 
@@ -207,7 +213,8 @@ int docker_spec_body(struct docker_api *api, const json_t *spec, const char *ima
 			json_object_set_new(body, "MacAddress", json_string(mac));
 	}
 	if (first && !is_builtin(name))
-		json_object_set_new(body, "NetworkingConfig", json_pack("{s:{s:O}}", "EndpointsConfig", name, endpoint));
+		json_object_set_new(body, "NetworkingConfig",
+				    json_pack("{s:{s:O}}", "EndpointsConfig", name, endpoint));
 	json_decref(endpoint);
 	*ret = body;
 	return 0;

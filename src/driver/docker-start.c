@@ -15,8 +15,8 @@ static int start(char **argv, struct error *err)
 	if (r < 0)
 		return r;
 	docker_api_patience(api, 0);
-	return docker_api_call(api, "POST", NULL, NULL, err, "/containers/%s/start?checkpoint=%s", docker_api_escape(api, argv[2]),
-			       docker_api_escape(api, argv[3]));
+	return docker_api_call(api, "POST", NULL, NULL, err, "/containers/%s/start?checkpoint=%s",
+			       docker_api_escape(api, argv[2]), docker_api_escape(api, argv[3]));
 }
 
 int docker_start_main(int argc, char **argv)

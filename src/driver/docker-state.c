@@ -37,7 +37,8 @@ int docker_state_root(const json_t *inspected, char *ret, size_t size)
 	char root[1024];
 
 	exec_root_of(inspected, root, sizeof(root));
-	return snprintf(ret, size, "%s/runtime-%s/moby", root, *runtime ? runtime : "runc") < (int)size ? 0 : -ENAMETOOLONG;
+	return snprintf(ret, size, "%s/runtime-%s/moby", root, *runtime ? runtime : "runc") < (int)size ? 0
+													: -ENAMETOOLONG;
 }
 
 int docker_container_directory(struct docker_api *api, const char *id, char *ret, size_t size, struct error *err)
@@ -51,7 +52,9 @@ int docker_container_directory(struct docker_api *api, const char *id, char *ret
 		return error_set(err, EPROTO, "Docker calls a container by an id that is none");
 	snprintf(ret, size, "%s/containers/%s", docker_json_text(info, "DockerRootDir"), id);
 	if (access(ret, F_OK) < 0)
-		return error_errno(err, errno, "cannot find the container's directory %s; is Docker's data root seen from here?", ret);
+		return error_errno(err, errno,
+				   "cannot find the container's directory %s; is Docker's data root seen from here?",
+				   ret);
 	return 0;
 }
 
@@ -68,7 +71,8 @@ static int path_of(int pid, char *ret, size_t size)
 		return r;
 	for (size_t i = 0; i < text.length; i += strnlen((char *)text.data + i, text.length - i) + 1)
 		if (text.length - i > 5 && !strncmp((char *)text.data + i, "PATH=", 5)) {
-			snprintf(ret, size, "%.*s", (int)strnlen((char *)text.data + i + 5, text.length - i - 5), text.data + i + 5);
+			snprintf(ret, size, "%.*s", (int)strnlen((char *)text.data + i + 5, text.length - i - 5),
+				 text.data + i + 5);
 			return 0;
 		}
 	return -ENOENT;
@@ -132,7 +136,8 @@ static int check_version(const char *program, struct obstacles *ret, struct erro
 		(void)sscanf((char *)output.data, "Version: %3u.%2u", &major, &minor);
 	if (major * 100 + minor >= CRIU_LOWEST)
 		return 0;
-	return obstacles_add(ret, OBSTACLE_REFUSES, true, "put CRIU 4.1 or later first on the PATH of containerd and dockerd",
+	return obstacles_add(ret, OBSTACLE_REFUSES, true,
+			     "put CRIU 4.1 or later first on the PATH of containerd and dockerd",
 			     "the CRIU that Docker finds at the target, %s, is not 4.1 or later", program);
 }
 
@@ -144,10 +149,12 @@ int docker_check_criu(const struct docker_daemon *daemon, struct obstacles *ret,
 	if (!pid)
 		pid = daemon->pid;
 	if (!pid || path_of(pid, path, sizeof(path)) < 0)
-		return obstacles_add(ret, OBSTACLE_WARNS, true, NULL, "cannot see whether Docker finds CRIU at the target");
+		return obstacles_add(ret, OBSTACLE_WARNS, true, NULL,
+				     "cannot see whether Docker finds CRIU at the target");
 	if (find_program(path, "criu", program, sizeof(program)))
 		return check_version(program, ret, err);
-	return obstacles_add(ret, OBSTACLE_REFUSES, true,
-			     "install CRIU 4.1 or later in one of these directories, or start the daemon with a PATH that has it",
-			     "Docker finds no CRIU at the target: the PATH of its containerd (process %d) is %.200s", pid, path);
+	return obstacles_add(
+		ret, OBSTACLE_REFUSES, true,
+		"install CRIU 4.1 or later in one of these directories, or start the daemon with a PATH that has it",
+		"Docker finds no CRIU at the target: the PATH of its containerd (process %d) is %.200s", pid, path);
 }

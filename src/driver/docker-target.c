@@ -23,15 +23,18 @@ static int check_daemon(struct docker_api *api, const json_t *spec, struct obsta
 	if (r < 0)
 		return r;
 	if (!json_is_true(json_object_get(info, "ExperimentalBuild")))
-		r = ADD(o, OBSTACLE_REFUSES, "start the daemon with --experimental, or put \"experimental\": true into its daemon.json",
+		r = ADD(o, OBSTACLE_REFUSES,
+			"start the daemon with --experimental, or put \"experimental\": true into its daemon.json",
 			"the Docker daemon at the target does not restore: checkpoints are an experimental feature");
 	if (!r && strcmp(docker_json_text(info, "Driver"), "overlay2") != 0)
-		r = ADD(o, OBSTACLE_REFUSES, "use the storage driver overlay2 there", "Docker's storage driver at the target is %.32s",
-			docker_json_text(info, "Driver"));
+		r = ADD(o, OBSTACLE_REFUSES, "use the storage driver overlay2 there",
+			"Docker's storage driver at the target is %.32s", docker_json_text(info, "Driver"));
 	if (!r && *runtime && !json_object_get(json_object_get(info, "Runtimes"), runtime))
-		r = ADD(o, OBSTACLE_REFUSES, "add it to the daemon's runtimes", "Docker at the target has no runtime %.64s", runtime);
+		r = ADD(o, OBSTACLE_REFUSES, "add it to the daemon's runtimes",
+			"Docker at the target has no runtime %.64s", runtime);
 	if (!r && strcmp(docker_json_text(info, "CgroupVersion"), docker_json_text(spec, "cgroup_version")) != 0)
-		r = ADD(o, OBSTACLE_REFUSES, "boot both hosts with the same version", "control groups are of version %.8s here and %.8s there",
+		r = ADD(o, OBSTACLE_REFUSES, "boot both hosts with the same version",
+			"control groups are of version %.8s here and %.8s there",
 			docker_json_text(spec, "cgroup_version"), docker_json_text(info, "CgroupVersion"));
 	return r;
 }
@@ -82,7 +85,8 @@ static bool has_address(const json_t *network, const char *address)
 	json_t *one;
 	size_t i;
 
-	json_array_foreach (docker_json_at(network, "IPAM.Config"), i, one) {
+	json_array_foreach(docker_json_at(network, "IPAM.Config"), i, one)
+	{
 		if (contains(docker_json_text(one, "Subnet"), address))
 			return true;
 	}
@@ -95,7 +99,8 @@ static const char *who_has(const json_t *network, const char *address)
 	const char *id;
 	json_t *one;
 
-	json_object_foreach (json_object_get(network, "Containers"), id, one) {
+	json_object_foreach(json_object_get(network, "Containers"), id, one)
+	{
 		const char *his = docker_json_text(one, "IPv4Address");
 		size_t n = strlen(address);
 
@@ -115,13 +120,15 @@ static int check_network(struct docker_api *api, const json_t *wanted, struct ob
 		return 0;
 	r = docker_api_call(api, "GET", NULL, &network, err, "/networks/%s", docker_api_escape(api, name));
 	if (r == -ENOENT)
-		return ADD(o, OBSTACLE_REFUSES, "make it there with the same subnet: docker network create --subnet ...",
+		return ADD(o, OBSTACLE_REFUSES,
+			   "make it there with the same subnet: docker network create --subnet ...",
 			   "the target has no Docker network called %.64s", name);
 	if (r < 0 || !*address)
 		return r;
 	if (!has_address(network, address))
 		return ADD(o, OBSTACLE_REFUSES, "give both networks the same subnet",
-			   "the container's address %.46s does not belong to the network %.64s at the target", address, name);
+			   "the container's address %.46s does not belong to the network %.64s at the target", address,
+			   name);
 	holder = who_has(network, address);
 	if (!holder)
 		return 0;
@@ -160,12 +167,12 @@ static int check_volume(struct docker_api *api, const json_t *volume, struct obs
 	json_decref(wanted);
 	if (!filter)
 		return error_set(err, ENOMEM, "no memory to ask Docker");
-	r = docker_api_call(api, "GET", NULL, &users, err, "/containers/json?all=1&filters=%s", docker_api_escape(api, filter));
+	r = docker_api_call(api, "GET", NULL, &users, err, "/containers/json?all=1&filters=%s",
+			    docker_api_escape(api, filter));
 	if (r < 0)
 		return r;
 	free_to_use = json_array_size(users) > 0;
-	json_array_foreach (users, i, user)
-		free_to_use = free_to_use && is_left_behind(user);
+	json_array_foreach(users, i, user) free_to_use = free_to_use && is_left_behind(user);
 	if (free_to_use)
 		return 0;
 	return ADD(o, OBSTACLE_REFUSES, "remove that one if nobody needs it (docker volume rm)",
@@ -179,7 +186,8 @@ static int check_binds(const json_t *spec, struct obstacles *o)
 	size_t i;
 	int r = 0;
 
-	json_array_foreach (json_object_get(spec, "binds"), i, one) {
+	json_array_foreach(json_object_get(spec, "binds"), i, one)
+	{
 		const char *source = docker_json_text(one, "source");
 
 		if (!r && !bring && (source[0] != '/' || access(source, F_OK) < 0))
@@ -190,7 +198,8 @@ static int check_binds(const json_t *spec, struct obstacles *o)
 	return r;
 }
 
-int docker_check_target(const struct workload *w, const struct driver_options *options, struct obstacles *ret, struct error *err)
+int docker_check_target(const struct workload *w, const struct driver_options *options, struct obstacles *ret,
+			struct error *err)
 {
 	_cleanup_docker_api_ struct docker_api *api = NULL;
 	_cleanup_json_ json_t *spec = NULL;
@@ -202,7 +211,8 @@ int docker_check_target(const struct workload *w, const struct driver_options *o
 	if (r < 0)
 		return r;
 	if (docker_api_open(options->engine, &api, &why) < 0)
-		return ADD(ret, OBSTACLE_REFUSES, "start it, or name its socket (--target-engine)", "at the target: %s", why.text);
+		return ADD(ret, OBSTACLE_REFUSES, "start it, or name its socket (--target-engine)", "at the target: %s",
+			   why.text);
 	r = check_daemon(api, spec, ret, err);
 	if (!r)
 		r = docker_check_criu(docker_api_daemon(api), ret, err);
@@ -210,11 +220,13 @@ int docker_check_target(const struct workload *w, const struct driver_options *o
 		r = check_name(api, docker_target_name(spec, options), ret, err);
 	if (!r)
 		r = check_image(api, spec, ret, err);
-	json_array_foreach (json_object_get(spec, "networks"), i, one) {
+	json_array_foreach(json_object_get(spec, "networks"), i, one)
+	{
 		if (!r)
 			r = check_network(api, one, ret, err);
 	}
-	json_array_foreach (json_object_get(spec, "volumes"), i, one) {
+	json_array_foreach(json_object_get(spec, "volumes"), i, one)
+	{
 		if (!r)
 			r = check_volume(api, one, ret, err);
 	}

@@ -23,14 +23,15 @@
 
 extern const struct driver_ops driver_docker;
 
-#define DOCKER_CHECKPOINT "phaul"  /* the name of the checkpoint that the target's daemon is told to start from */
+#define DOCKER_CHECKPOINT "phaul"   /* the name of the checkpoint that the target's daemon is told to start from */
 #define DOCKER_NAME_PREFIX "phaul-" /* + the migration's id: what the container is called until it runs */
 #define DOCKER_STDIO 3
 
 /* -- docker-spec.c */
 
 /* Source: the spec of an inspected container. rule: --bind. */
-int docker_spec_make(struct docker_api *api, const json_t *inspected, const char *rule, json_t **ret, struct error *err);
+int docker_spec_make(struct docker_api *api, const json_t *inspected, const char *rule, json_t **ret,
+		     struct error *err);
 
 /* Either side: the workload's spec, checked in form. *ret is the caller's. */
 int docker_spec_read(const struct workload *w, json_t **ret, struct error *err);
@@ -61,16 +62,20 @@ int docker_read_state(const json_t *spec, struct oci_state *ret, struct error *e
 /* -- docker-source.c, docker-target.c, docker-prepare.c, docker-engine.c: the ops */
 
 int docker_describe(const char *id, const struct driver_options *options, struct workload *ret, struct error *err);
-int docker_check_source(const struct workload *w, const struct driver_options *options, struct obstacles *ret, struct error *err);
-int docker_way(const struct workload *w, const struct driver_options *options, struct checkpoint_way *ret, struct error *err);
+int docker_check_source(const struct workload *w, const struct driver_options *options, struct obstacles *ret,
+			struct error *err);
+int docker_way(const struct workload *w, const struct driver_options *options, struct checkpoint_way *ret,
+	       struct error *err);
 int docker_network(const struct workload *w, const struct driver_place *place, int *ret_fd, struct error *err);
 
-int docker_check_target(const struct workload *w, const struct driver_options *options, struct obstacles *ret, struct error *err);
+int docker_check_target(const struct workload *w, const struct driver_options *options, struct obstacles *ret,
+			struct error *err);
 
 int docker_prepare(struct workload *w, const struct driver_place *place, struct error *err);
 /* The root task, once the daemon has it; -ENOENT before: Docker makes the network only when CRIU has made the root task. */
 int docker_target_pid(const struct workload *w, const struct driver_place *place, pid_t *ret, struct error *err);
-int docker_restore(const struct workload *w, struct driver_place *place, int stderr_fd, struct process *ret, struct error *err);
+int docker_restore(const struct workload *w, struct driver_place *place, int stderr_fd, struct process *ret,
+		   struct error *err);
 void docker_restore_begun(struct driver_place *place);
 int docker_restored(const struct workload *w, const struct driver_place *place, struct error *err);
 int docker_forget(const struct workload *w, const struct driver_place *place, struct error *err);

@@ -20,9 +20,13 @@ struct pager {
 	struct pager_state *state;
 	char socket_name[108]; /* in the directory */
 	bool gone;	       /* the supervisor closed its end */
+	bool adopted;	       /* another client started it, and is gone: nobody tells us anything */
 };
 
 /* pager-remote.c: what post-copy needs beside. */
 struct pager_space;
 int pager_remote_open(struct pager *p, const struct pager_space *spaces, size_t n_spaces, struct error *err);
 void pager_remote_close(struct pager *p);
+
+/* pager-adopt.c: whether neither of both processes is left. */
+bool pager_processes_gone(const struct pager *p);

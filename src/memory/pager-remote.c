@@ -71,14 +71,12 @@ void pager_relink(struct pager *p)
 	eventfd_write(p->arrival_fd, 1);
 }
 
-static struct pager_space_state *find_space(const struct pager *p, uint32_t space, uint32_t *ret)
+static bool find_space(const struct pager *p, uint32_t space, uint32_t *ret)
 {
-	for (uint32_t i = 0; i < p->state->n_spaces; i++)
-		if (state_space(p->state, i)->space == space) {
-			*ret = i;
-			return state_space(p->state, i);
-		}
-	return NULL;
+	for (*ret = 0; *ret < p->state->n_spaces; (*ret)++)
+		if (state_space(p->state, *ret)->space == space)
+			return true;
+	return false;
 }
 
 static int write_full(int fd, const uint8_t *data, size_t length, uint64_t at)
@@ -97,35 +95,46 @@ static int write_full(int fd, const uint8_t *data, size_t length, uint64_t at)
 	return 0;
 }
 
-int pager_put(struct pager *p, uint32_t space, uint64_t address, uint32_t pages, enum page_encoding encoding,
-	      const uint8_t *payload, size_t payload_bytes, uint8_t *scratch, struct error *err)
+/* data: of the pages; NULL: they are zeros, and stay a hole, for nothing else was ever written there. */
+static int put_missing(struct pager *p, uint32_t i, const struct pager_place *place, const uint8_t *data)
 {
-	uint32_t i;
-	struct pager_space_state *sp = find_space(p, space, &i);
-	const uint8_t *data = payload;
+	struct pager_space_state *sp = state_space(p->state, i);
+	int r = 0;
 
-	if (!sp || p->store_fds[i] < 0)
-		return error_set(err, EPROTO, "the source sent pages of space %u, of which none are missing", space);
-	if (encoding != ENCODING_ZERO && encoding != ENCODING_RAW) {
-		if (codec_decode(encoding, payload, payload_bytes, pages, scratch) < 0)
-			return error_set(err, EBADMSG, "the source sent %u pages of space %u that do not unpack", pages,
-					 space);
-		data = scratch;
-	}
-	for (uint64_t done = 0, n; done < pages; done += n) {
-		uint64_t at = address + done * PAGE_BYTES;
+	for (uint64_t done = 0, n; done < place->pages && !r; done += n) {
+		uint64_t at = place->address + done * PAGE_BYTES;
 		bool missing;
-		int r = 0;
 
-		n = pager_missing_part(p->state, sp, at, pages - done, &missing);
-		/* Zeros stay a hole: nothing else was ever written there. */
-		if (missing && encoding != ENCODING_ZERO)
+		n = pager_missing_part(p->state, sp, at, place->pages - done, &missing);
+		if (missing && data)
 			r = write_full(p->store_fds[i], data + done * PAGE_BYTES, n * PAGE_BYTES, at);
-		if (r < 0)
-			return error_errno(err, -r, "cannot store %u pages of space %u", pages, space);
-		if (missing)
+		if (missing && !r)
 			pager_missing_arrived(p->state, sp, at, n);
 	}
+	return r;
+}
+
+int pager_put(struct pager *p, const struct pager_pages *pages, uint8_t *scratch, struct error *err)
+{
+	const struct pager_place *place = &pages->place;
+	const uint8_t *data = pages->encoding == ENCODING_ZERO ? NULL : pages->payload;
+	uint32_t i;
+	int r;
+
+	if (!find_space(p, place->space, &i) || p->store_fds[i] < 0)
+		return error_set(err, EPROTO, "the source sent pages of space %u, of which none are missing",
+				 place->space);
+	if (data && pages->encoding != ENCODING_RAW) {
+		r = codec_decode(pages->encoding, pages->payload, pages->payload_bytes, (uint32_t)place->pages,
+				 scratch);
+		if (r < 0)
+			return error_set(err, EBADMSG, "the source sent pages of space %u that do not unpack",
+					 place->space);
+		data = scratch;
+	}
+	r = put_missing(p, i, place, data);
+	if (r < 0)
+		return error_errno(err, -r, "cannot store pages of space %u", place->space);
 	eventfd_write(p->arrival_fd, 1);
 	return 0;
 }

@@ -58,7 +58,7 @@ static int collect(struct pager_server *srv, struct poll_set *set)
 	set->n = 0;
 	r = poll_add(set, s->released ? -1 : s->control_fd, UINT32_MAX);
 	if (!r)
-		r = poll_add(set, s->criu_fd ? s->criu_fd : s->listen_fd, UINT32_MAX);
+		r = poll_add(set, s->criu_fd > 0 ? s->criu_fd : s->listen_fd, UINT32_MAX);
 	if (!r)
 		r = poll_add(set, s->arrival_fd, UINT32_MAX);
 	for (uint32_t i = 0; i < s->n_members && !r; i++)
@@ -108,8 +108,10 @@ static int hear_all(struct pager_server *srv, const struct poll_set *set)
 	srv->deferred = srv->memory_short = false;
 	if (set->fds[0].revents)
 		hear_client(s);
-	if (set->fds[1].revents && s->criu_fd)
+	if (set->fds[1].revents && s->criu_fd > 0)
 		r = pager_connect_receive(srv);
+	else if (set->fds[1].revents && s->criu_fd < 0)
+		pager_adopt_offer(s);
 	else if (set->fds[1].revents)
 		r = pager_connect_accept(srv);
 	if (set->fds[2].revents) {

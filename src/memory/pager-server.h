@@ -51,6 +51,9 @@ int pager_connect_accept(struct pager_server *srv);
 int pager_connect_receive(struct pager_server *srv);
 int pager_connect_recover(struct pager_server *srv);
 
+/* pager-adopt.c: somebody connected after CRIU had gone. */
+void pager_adopt_offer(struct pager_state *s);
+
 /* pager-runs.c: finds what each store holds; once. */
 int pager_runs_build(struct pager_state *s);
 

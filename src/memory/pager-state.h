@@ -55,7 +55,7 @@ struct pager_request {
 	uint64_t source;
 };
 
-#define PAGER_REQUESTS 1024	/* in the ring, a power of two */
+#define PAGER_REQUESTS 1024	  /* in the ring, a power of two */
 #define PAGER_LATENCY_BUCKETS 128 /* pager-latency.c */
 
 struct pager_table {

@@ -23,6 +23,7 @@
 
 #define START_TIMEOUT_MS 10000
 #define END_TIMEOUT_MS 5000
+#define ADOPTED_LOOK_MS 20
 
 /* Binds in the directory by descriptor, because a socket's path is limited to 107 bytes and a work directory's is not. */
 static int listen_at(struct pager *p, const char *path, int *ret, struct error *err)
@@ -196,6 +197,10 @@ static void hear_supervisor(struct pager *p)
 	char bytes[64];
 	ssize_t n;
 
+	if (p->adopted) {
+		p->gone = pager_processes_gone(p);
+		return;
+	}
 	do {
 		n = recv(p->control_fd, bytes, sizeof(bytes), MSG_DONTWAIT);
 	} while (n > 0 || (n < 0 && errno == EINTR));
@@ -248,10 +253,11 @@ int pager_wait(struct pager *p, uint64_t deadline_ns, struct error *err)
 
 		if (r)
 			return r;
-		r = fd_wait(p->control_fd, POLLIN, deadline_ns);
+		r = p->adopted ? fd_wait(-1, 0, MIN(deadline_ns, deadline_in_ms(ADOPTED_LOOK_MS)))
+			       : fd_wait(p->control_fd, POLLIN, deadline_ns);
 		if (r < 0)
 			return error_errno(err, -r, "cannot wait for the pager");
-		if (!r)
+		if (!r && clock_now_ns() >= deadline_ns)
 			return 0;
 	}
 }
@@ -271,26 +277,37 @@ static void pager_end(struct pager *p)
 		kill(pager, SIGKILL);
 }
 
-void pager_free(struct pager *p)
+static void release_handle(struct pager *p)
 {
-	if (!p)
-		return;
-	if (!p->state || !p->state->released) {
-		pager_end(p);
-	} else if (p->state->finished) {
-		process_wait(&p->supervisor, deadline_in_ms(END_TIMEOUT_MS));
-	}
 	/* What runs on for the sake of the workload is nobody's child to kill. */
 	p->supervisor.pid = 0;
 	process_free(&p->supervisor);
-	if (p->socket_name[0])
-		unlinkat(p->directory_fd, p->socket_name, 0);
 	close_fd(&p->control_fd);
 	close_fd(&p->directory_fd);
 	close_fd(&p->state_fd);
 	pager_remote_close(p);
 	pager_state_unmap(p->state);
 	free(p);
+}
+
+void pager_leave(struct pager *p)
+{
+	if (p)
+		release_handle(p);
+}
+
+void pager_free(struct pager *p)
+{
+	if (!p)
+		return;
+	if (!p->state || !p->state->released) {
+		pager_end(p);
+	} else if (p->state->finished && p->supervisor.pid) {
+		process_wait(&p->supervisor, deadline_in_ms(END_TIMEOUT_MS));
+	}
+	if (p->socket_name[0])
+		unlinkat(p->directory_fd, p->socket_name, 0);
+	release_handle(p);
 }
 
 pid_t pager_pid(struct pager *p)

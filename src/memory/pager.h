@@ -17,7 +17,8 @@ struct pager_space {
 	int32_t image_pid; /* what CRIU will call the process in its handshake */
 	int store_fd;
 	const struct range_set *present;
-	const struct range_set *missing; /* within present: still at the source, to come by pager_put(); NULL: none. Needs a store */
+	const struct range_set
+		*missing; /* within present: still at the source, to come by pager_put(); NULL: none. Needs a store */
 };
 
 struct pager;
@@ -30,12 +31,12 @@ struct pager_status {
 	uint64_t pages_copied; /* in all, faults included */
 	uint64_t pages_zero;
 	uint64_t pages_left;
-	uint32_t replaced;     /* how often the pager had to be started again */
-	uint64_t fault_ns_max; /* longest time from reading a fault to its answer */
+	uint32_t replaced;		     /* how often the pager had to be started again */
+	uint64_t fault_ns_max;		     /* longest time from reading a fault to its answer */
 	uint64_t fault_ns_p50, fault_ns_p99; /* of those answered from the store */
 	uint64_t faults_remote;		     /* that waited for the source */
 	uint64_t remote_ns_p50, remote_ns_p99;
-	int32_t failed;	       /* 0, or an errno after which the pager could not go on */
+	int32_t failed; /* 0, or an errno after which the pager could not go on */
 };
 
 /* Listens on socket_path (CRIU's work directory, "lazy-pages.socket") and returns when it does. The background fill starts
@@ -68,13 +69,26 @@ size_t pager_requests(struct pager *p, struct pager_place *ret, size_t max);
 /* A new link to the source: what was asked for over the old one is asked for again. */
 void pager_relink(struct pager *p);
 
-/* Pages from the source, as a PAGES frame has them. Those that were not missing are ignored. */
-int pager_put(struct pager *p, uint32_t space, uint64_t address, uint32_t pages, enum page_encoding encoding,
-	      const uint8_t *payload, size_t payload_bytes, uint8_t *scratch, struct error *err);
+/* Pages from the source, as a PAGES frame has them. Those that were not missing are ignored. scratch: CODEC_PIECE_PAGES pages, for those
+ * that must be unpacked. */
+struct pager_pages {
+	struct pager_place place;
+	enum page_encoding encoding;
+	const uint8_t *payload;
+	size_t payload_bytes;
+};
+
+int pager_put(struct pager *p, const struct pager_pages *pages, uint8_t *scratch, struct error *err);
 
 /* How many are still missing; the next of them at or after *at (false: none). Begin with an empty place. */
 uint64_t pager_missing(const struct pager *p);
 bool pager_missing_from(const struct pager *p, const struct pager_place *at, struct pager_place *ret);
+
+/* Lets go of the handle, whatever is missing; the pager goes on, and pager_adopt() finds it at the same path. */
+void pager_leave(struct pager *p);
+
+/* Takes the place of a client that has ended, after pager_release(). -ECONNREFUSED, -ENOENT: there is no pager any more. */
+int pager_adopt(const char *socket_path, struct pager **ret, struct error *err);
 
 /* Waits until finished; 1 finished, 0 deadline, negative errno (the pager failed: err says why). */
 int pager_wait(struct pager *p, uint64_t deadline_ns, struct error *err);

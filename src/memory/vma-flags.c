@@ -67,9 +67,9 @@ static int find_offsets(struct offsets *o)
 		const char *structure, *member;
 		uint32_t *ret_offset;
 	} wanted[] = {
-		{ "bpf_iter__task_vma", "meta", &o->meta },   { "bpf_iter__task_vma", "vma", &o->vma },
-		{ "bpf_iter_meta", "seq", &o->seq },	      { "vm_area_struct", "vm_start", &o->start },
-		{ "vm_area_struct", "vm_end", &o->end },      { "vm_area_struct", "vm_flags", &o->word },
+		{ "bpf_iter__task_vma", "meta", &o->meta }, { "bpf_iter__task_vma", "vma", &o->vma },
+		{ "bpf_iter_meta", "seq", &o->seq },	    { "vm_area_struct", "vm_start", &o->start },
+		{ "vm_area_struct", "vm_end", &o->end },    { "vm_area_struct", "vm_flags", &o->word },
 	};
 	struct btf btf;
 	int r = btf_read(KERNEL_BTF, &btf);

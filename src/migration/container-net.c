@@ -102,7 +102,10 @@ int container_net_arm(struct container_net *n, const char *id, struct error *err
 	if (!n->known || n->hold)
 		return 0;
 	r = net_mute(id, &n->place, err);
-	return r < 0 ? r : net_hold_install(id, &n->place, NULL, 0, &n->hold, err);
+	if (!r)
+		r = net_hold_install(id, &n->place, NULL, 0, &n->hold, err);
+	/* Long before it has something to say: a link that has just come up loses its first frames. */
+	return r < 0 ? r : plug(n, true, err);
 }
 
 int container_net_take(struct container_net *n, const char *id, struct error *err)

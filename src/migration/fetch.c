@@ -36,8 +36,9 @@ struct fetch {
 static int receive_pages(struct link *l, struct error *err)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES], fixed[FRAME_PAGES_BYTES];
-	struct frame_header header;
-	struct frame_pages p;
+	struct frame_header header = { 0 };
+	struct frame_pages p = { 0 };
+	struct pager_pages pages;
 	int r = channel_read(l->channel, bytes, sizeof(bytes), err);
 
 	if (!r)
@@ -51,9 +52,11 @@ static int receive_pages(struct link *l, struct error *err)
 		r = frame_decode_pages(fixed, header.length, &p, err);
 	if (!r)
 		r = channel_read(l->channel, l->payload, header.length - FRAME_PAGES_BYTES, err);
-	return r < 0 ? r
-		     : pager_put(l->fetch->pager, p.space, p.address, p.pages, (enum page_encoding)p.encoding,
-				 l->payload, header.length - FRAME_PAGES_BYTES, l->scratch, err);
+	pages = (struct pager_pages){ .place = { p.space, p.address, p.pages },
+				      .encoding = (enum page_encoding)p.encoding,
+				      .payload = l->payload,
+				      .payload_bytes = header.length - FRAME_PAGES_BYTES };
+	return r < 0 ? r : pager_put(l->fetch->pager, &pages, l->scratch, err);
 }
 
 static int send_places(struct link *l, const struct pager_place *places, size_t n, struct error *err)

@@ -114,12 +114,12 @@ struct migration_result {
 	uint32_t pager_replaced;
 	uint64_t fault_ns_p50, fault_ns_p99; /* of faults that were answered from what was at the target */
 	/* post-copy */
-	uint64_t postcopy_pages;	 /* that stayed at the source at the handover; 0: none was done */
-	uint64_t postcopy_pages_urgent;	 /* of them, those that were asked for */
-	uint64_t postcopy_ns;		 /* from the handover until the target had all of them */
+	uint64_t postcopy_pages;	/* that stayed at the source at the handover; 0: none was done */
+	uint64_t postcopy_pages_urgent; /* of them, those that were asked for */
+	uint64_t postcopy_ns;		/* from the handover until the target had all of them */
 	uint32_t postcopy_reconnects;
 	uint64_t faults_remote, remote_ns_p50, remote_ns_p99; /* faults that waited for the source */
-	uint32_t reconnects; /* before the freeze */
+	uint32_t reconnects;				      /* before the freeze */
 	uint64_t restore_ns, resume_ns, dump_ns;
 	bool held; /* packets waited at the target, held_packets of them, instead of being dropped */
 	uint64_t held_packets;

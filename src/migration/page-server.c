@@ -338,10 +338,10 @@ static void end_lanes(struct page_server *s)
 
 		if (l->channel)
 			s->counters.bytes_out += channel_bytes_out(l->channel);
-		channel_free(l->channel);
-		codec_free(l->codec);
-		free(l->pages);
-		*l = (struct lane){ 0 };
+		channel_free(TAKE_PTR(l->channel));
+		codec_free(TAKE_PTR(l->codec));
+		free(TAKE_PTR(l->pages));
+		l->started = false;
 	}
 	page_bits_free(TAKE_PTR(s->sent));
 	s->n_list = s->cursor = 0;

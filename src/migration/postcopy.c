@@ -38,6 +38,8 @@ static int dial(const struct postcopy *p, uint32_t index, struct channel **ret, 
 
 	if (r < 0)
 		return r;
+	if (index)
+		channel_set_pacer(*ret, p->pacer);
 	frame_encode_channel(frame, CHANNEL_KIND_PAGES, index);
 	return channel_write(*ret, frame, sizeof(frame), err);
 }
@@ -51,7 +53,6 @@ int postcopy_open(struct postcopy *p, struct error *err)
 		r = dial(p, 1, &others, err);
 	if (r < 0)
 		return r;
-	channel_set_pacer(others, p->pacer);
 	return page_server_attach(p->server, TAKE_PTR(urgent), TAKE_PTR(others),
 				  p->window_bytes ? p->window_bytes : POSTCOPY_WINDOW_BYTES, err);
 }
@@ -90,6 +91,23 @@ static int link_lost(struct postcopy *p, const struct error *why)
 	return 0;
 }
 
+/* While there is no link. 0: none was given. */
+static int operators_word(struct postcopy *p, struct error *err)
+{
+	switch (journal_word(p->link.journals, &p->link.id)) {
+	case SIDE_TARGET:
+		log_warning("the operator keeps the target's copy, which lacks %" PRIu64 " pages", p->missing);
+		return 1;
+	case SIDE_SOURCE:
+		p->keep_source = true;
+		return error_set(err, ECONNABORTED, "the operator says that the target's copy is dead");
+	case SIDE_INVALID:
+	case SIDE_MAX:
+		break;
+	}
+	return 0;
+}
+
 int postcopy_step(struct postcopy *p, struct error *err)
 {
 	int r = p->lost_ns ? 0 : page_server_failure(p->server, err);
@@ -114,6 +132,9 @@ int postcopy_step(struct postcopy *p, struct error *err)
 					  p->missing)
 			      : 0;
 	}
+	r = operators_word(p, err);
+	if (r)
+		return r;
 	r = rejoin(p, err);
 	if (!r) {
 		log_info("the link is back; the target lacks %" PRIu64 " pages", p->missing);

@@ -23,6 +23,7 @@ struct postcopy {
 	uint64_t faults;  /* that waited for us, so far */
 	uint32_t reconnects;
 	uint64_t lost_ns; /* since when there is no link; 0: there is one */
+	bool keep_source; /* the operator says that the target's copy is dead */
 };
 
 #define POSTCOPY_WINDOW_BYTES (128U << 10)
@@ -33,6 +34,6 @@ uint32_t postcopy_window(uint64_t bytes_per_second, uint64_t round_trip_ns);
 /* Dials both page channels and gives them to the server. */
 int postcopy_open(struct postcopy *p, struct error *err);
 
-/* 1: the target has everything; 0: not yet, call again; negative: it was out of reach for too long, or canceled. Blocks for up to
+/* 1: the target has everything, or the operator says that it needs nothing more; 0: not yet, call again; negative: it was out of reach for too long, or canceled. Blocks for up to
  * POSTCOPY_LOOK_MS, longer while the link is broken. */
 int postcopy_step(struct postcopy *p, struct error *err);

@@ -34,12 +34,11 @@ static int parse_spaces(const char *text, struct page_server_space **ret, size_t
 }
 
 int recover_serve_pages(const struct journal *j, const struct handover_link *link, int64_t reconnect_ms,
-			struct error *err)
+			struct session *session, struct error *err)
 {
 	_cleanup_free_ struct page_server_space *spaces = NULL;
-	struct session session = { 0 };
 	/* Without a session the first step makes one, and both page channels. */
-	struct postcopy p = { .link = *link, .session = &session, .reconnect_ms = reconnect_ms };
+	struct postcopy p = { .link = *link, .session = session, .reconnect_ms = reconnect_ms };
 	size_t n;
 	int r = parse_spaces(journal_fact(j, RECOVER_SPACES), &spaces, &n, err);
 
@@ -50,6 +49,5 @@ int recover_serve_pages(const struct journal *j, const struct handover_link *lin
 	while (!r)
 		r = postcopy_step(&p, err);
 	page_server_free(p.server);
-	session_free(&session);
 	return r < 0 ? error_wrap(err, "the workload runs at the target and waits there for what is left here") : 0;
 }

@@ -31,7 +31,7 @@ static void remove_criu_table(const struct journal *j)
 	snprintf(log, sizeof(log), "%s/dump.log", journal_fact(j, "work_directory"));
 	if (!table[0] && criu_network_table(log, table, sizeof(table)) < 0)
 		return;
-	if (net_criu_table_remove_of(noted_process_alive(j, "root"), table, &err) < 0)
+	if (net_criu_table_remove_everywhere(table, &err) < 0)
 		log_warning("%s", err.text);
 }
 
@@ -69,10 +69,10 @@ static int take_back(struct journal *j, const struct noted_tasks *tasks, const c
 		if (root) /* a CRIU that was killed leaves connections under repair */
 			criu_end_tcp_repair(root);
 		return_addresses(j);
+		remove_criu_table(j);
 		return_network(j, root);
 		if (net_leftovers_remove(journal_id(j), true, err) < 0)
 			log_warning("%s", err->text);
-		remove_criu_table(j);
 		noted_tasks_continue(tasks);
 	}
 	subject_disarm(j);
@@ -154,7 +154,7 @@ static enum handover_verdict ask(struct journal *j, const struct recover_options
 }
 
 /* It runs there, and may still need what is here. */
-static int serve_rest(struct journal *j, const struct recover_options *o, struct error *err)
+static int serve_rest(struct journal *j, const struct recover_options *o, struct session *session, struct error *err)
 {
 	struct handover_link link = { 0 };
 	int r;
@@ -163,15 +163,27 @@ static int serve_rest(struct journal *j, const struct recover_options *o, struct
 		return 0;
 	r = make_link(j, o, &link, err);
 	if (!r)
-		r = recover_serve_pages(j, &link, o->reconnect_ms, err);
+		r = recover_serve_pages(j, &link, o->reconnect_ms, session, err);
 	tls_identity_free(link.identity);
 	return r;
+}
+
+/* The target drops what it kept for us. If it does not hear of it, it does so after a while. */
+static void say_done(struct session *session)
+{
+	Phaul__Wire__Done done = PHAUL__WIRE__DONE__INIT;
+	CONTROL_OF(request, done, DONE, &done);
+
+	if (session->control)
+		(void)session_send(session, &request, NULL);
+	session_free(session);
 }
 
 static int end_committed(struct journal *j, const struct recover_options *o, const struct noted_tasks *tasks,
 			 enum migration_outcome *ret, struct error *err)
 {
 	enum handover_verdict verdict;
+	struct session session = { 0 };
 	int r;
 
 	noted_process_await(j, "criu", deadline_in_ms(CRIU_MS));
@@ -189,11 +201,15 @@ static int end_committed(struct journal *j, const struct recover_options *o, con
 	switch (verdict) {
 	case HANDOVER_RUNNING:
 		*ret = OUTCOME_UNKNOWN;
-		r = o->keep == SIDE_TARGET ? 0 : serve_rest(j, o, err);
-		if (r < 0)
-			return r;
-		*ret = OUTCOME_MIGRATED;
-		return settle(j, tasks, o->keep ? "the operator keeps the target's copy" : NULL, err);
+		r = o->keep == SIDE_TARGET ? 0 : serve_rest(j, o, &session, err);
+		if (!r) {
+			*ret = OUTCOME_MIGRATED;
+			r = settle(j, tasks, o->keep ? "the operator keeps the target's copy" : NULL, err);
+		}
+		if (!r)
+			say_done(&session);
+		session_free(&session);
+		return r;
 	case HANDOVER_ABORTED:
 	case HANDOVER_KEEP_SOURCE:
 		*ret = OUTCOME_ABORTED;

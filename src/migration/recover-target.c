@@ -209,12 +209,13 @@ int recover_target(struct journal *j, enum migration_side keep, enum migration_o
 	return error_set(err, EINVAL, "the journal of migration %s is not a target's", journal_id(j));
 }
 
-/* It ran already when its worker crashed. */
+/* It ran already when its worker crashed. Pages that are still at the source come through the pager's socket, among these files. */
 static void forget_running(const struct journal *j)
 {
 	struct error err = { 0 };
 
-	recover_remove_files(j);
+	if (!journal_same_boot(j) || !journal_fact_number(j, POSTCOPY_MARK) || journal_fact_number(j, RESIDENT_MARK))
+		recover_remove_files(j);
 	if (journal_same_boot(j) && net_hold_remove(journal_id(j), NULL, &err) < 0)
 		log_warning("%s", err.text);
 }

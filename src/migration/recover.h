@@ -11,6 +11,10 @@
 #include "migration/migration.h"
 #include "net/net.h"
 
+/* At the target, in `running`: pages were still at the source; and: all have come. */
+#define POSTCOPY_MARK "postcopy"
+#define RESIDENT_MARK "resident"
+
 /* The fact that says that pages stayed at the source, and whose: "SPACE:PID ...". */
 #define RECOVER_SPACES "postcopy_spaces"
 
@@ -35,9 +39,10 @@ size_t recover_addresses(const struct journal *j, struct net_address ret[MIGRATI
 int recover_source(struct journal *j, const struct recover_options *options, enum migration_outcome *ret,
 		   struct error *err);
 
-/* Pages that stayed at the source (RECOVER_SPACES), given out until the target has all of them. Negative: it was out of reach for too long. */
-struct handover_link;
-int recover_serve_pages(const struct journal *j, const struct handover_link *link, int64_t reconnect_ms, struct error *err);
+/* Pages that stayed at the source (RECOVER_SPACES), given out until the target has all of them. The session with it stays open, for
+ * DONE. Negative: it was out of reach for too long. */
+int recover_serve_pages(const struct journal *j, const struct handover_link *link, int64_t reconnect_ms,
+			struct session *session, struct error *err);
 
 /* The target's half: what was not handed over is forgotten, what runs is acknowledged. OUTCOME_UNKNOWN: as above. */
 int recover_target(struct journal *j, enum migration_side keep, enum migration_outcome *ret, struct error *err);

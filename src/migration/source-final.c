@@ -278,7 +278,7 @@ static int answer_criu(struct source *s, int fd, struct error *err)
 	if (s->flags && !r)
 		source_flags_answer(s, fd, tree.pids, tree.n);
 	if (s->flags)
-		close(fd); /* CRIU goes on */
+		close_fd(&fd); /* CRIU goes on */
 	if (!r)
 		r = take_final(s, &tree, err);
 	if (s->flags)
@@ -287,7 +287,7 @@ static int answer_criu(struct source *s, int fd, struct error *err)
 		return r;
 	if (!r)
 		r = write_hidden(s, fd, err);
-	close(fd);
+	close_fd(&fd);
 	s->hidden = !r;
 	return r ? r : source_early_send(s, err);
 }

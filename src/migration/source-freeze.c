@@ -126,8 +126,9 @@ static void remove_criu_table(struct source *s)
 	struct error err = { 0 };
 	char table[64];
 
+	/* In the namespace of its own that a container has, if it has one. */
 	if (criu_network_table(criu_log_path(s->criu), table, sizeof(table)) == 0 &&
-	    net_criu_table_remove_of(s->workload.root_pid, table, &err) < 0)
+	    net_criu_table_remove(table, &s->net.place, &err) < 0)
 		log_warning("%s", err.text);
 }
 
@@ -145,6 +146,7 @@ void source_undo_freeze(struct source *s)
 		log_error("%s", err.text);
 	s->firmly_stopped = false;
 	remove_criu_table(s);
+	source_return_network(s);
 	criu_free(TAKE_PTR(s->criu));
 }
 

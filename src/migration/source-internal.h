@@ -136,7 +136,7 @@ struct source {
 	bool timed_out; /* the round under way was cut short */
 
 	/* post-copy (source-postcopy.c) */
-	struct postcopy postcopy; /* its server is there from `arm` on */
+	struct postcopy postcopy;	/* its server is there from `arm` on */
 	struct range_set *missing_sets; /* one per entry of present.parts */
 
 	/* the final pass (source-final.c) */
@@ -194,6 +194,7 @@ void source_undo_freeze(struct source *s);
 int source_net_arm(struct source *s, struct error *err);
 int source_give_addresses(struct source *s, struct error *err);
 void source_return_addresses(struct source *s);
+void source_return_network(struct source *s); /* a container's, once CRIU's lock is off it */
 void source_net_gone(struct source *s); /* the tasks are dead: a namespace that outlives them is silent for good */
 
 /* The channels are there, for the first time or anew: what they may send is limited. */

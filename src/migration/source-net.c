@@ -51,9 +51,15 @@ void source_return_addresses(struct source *s)
 		if (net_address_add(&s->options->addresses[i], &err) < 0 ||
 		    net_address_announce(&s->options->addresses[i], &err) < 0)
 			log_error("%s", err.text);
+	s->addresses_given = false;
+}
+
+void source_return_network(struct source *s)
+{
+	struct error err = { 0 };
+
 	if (container_net_return(&s->net, s->id_text, &err) < 0)
 		log_error("%s", err.text);
-	s->addresses_given = false;
 }
 
 void source_net_gone(struct source *s)

@@ -193,7 +193,9 @@ int target_hold(struct target *t, struct error *err)
 		target_rejoin(t);
 		return 0;
 	}
-	if (running && (p[1].revents || (clock_now_ns() >= t->hold_until_ns && !target_lacks_pages(t)))) {
+	/* Without the route nobody could bring pages to us any more: another worker will adopt the pager. */
+	if (running && (p[1].revents || (t->route_gone && target_lacks_pages(t)) ||
+			(clock_now_ns() >= t->hold_until_ns && !target_lacks_pages(t)))) {
 		log_warning("the source did not come back; the workload runs here");
 		t->finished = true;
 		return 0;
@@ -307,6 +309,14 @@ static int answer_by_journal(struct target *t, struct error *err)
 		t->finished = false;
 		t->by_word = true;
 		return send_state(t, STATE(PREPARED), true, "", err);
+	}
+	if (s.state == STATE_RUNNING && !s.driven && journal_open(t->journals, &t->id, &j, &why) == 0) {
+		bool lacks = journal_fact_number(j, POSTCOPY_MARK) && !journal_fact_number(j, RESIDENT_MARK) &&
+			     journal_same_boot(j) && target_adopt_pager(t, &j, &why) == 0;
+
+		journal_free(j);
+		t->finished = !lacks;
+		return send_state(t, STATE(RUNNING), lacks, why.text, err);
 	}
 	if (!state_finished(s.state) && journal_open(t->journals, &t->id, &j, &why) == 0) {
 		if (recover_target(j, SIDE_INVALID, &outcome, &why) < 0)

@@ -120,6 +120,8 @@ int target_take_page_channels(struct target *t, uint32_t n, struct error *err);
 int target_apply_missing(struct target *t, uint32_t space, const struct range_set *present,
 			 const struct range_set *missing, struct error *err);
 int target_start_fetch(struct target *t, struct error *err);
+/* After the death of the worker that did it; on success the journal is ours. */
+int target_adopt_pager(struct target *t, struct journal **j, struct error *err);
 bool target_lacks_pages(const struct target *t);
 void target_end_fetch(struct target *t); /* idempotent */
 

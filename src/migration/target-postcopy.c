@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "migration/recover.h"
 #include "migration/target-internal.h"
 
 #define CHANNEL_TIMEOUT_MS 20000
@@ -83,7 +84,10 @@ int target_start_fetch(struct target *t, struct error *err)
 
 	if (!t->page_channels[0])
 		return 0;
-	r = fetch_new(t->pager, &t->fetch, err);
+	/* Whoever finds this journal in `running` knows that the pager may still wait for pages. */
+	r = journal_mark(t->journal, POSTCOPY_MARK, err);
+	if (!r)
+		r = fetch_new(t->pager, &t->fetch, err);
 	for (uint32_t i = 0; i < PAGE_CHANNELS && !r; i++)
 		r = fetch_attach(t->fetch, i, TAKE_PTR(t->page_channels[i]), err);
 	return r;
@@ -92,6 +96,26 @@ int target_start_fetch(struct target *t, struct error *err)
 bool target_lacks_pages(const struct target *t)
 {
 	return t->fetch && pager_missing(t->pager);
+}
+
+int target_adopt_pager(struct target *t, struct journal **j, struct error *err)
+{
+	char path[4200];
+	int r;
+
+	snprintf(path, sizeof(path), "%s/lazy-pages.socket", journal_fact(*j, "work_directory"));
+	r = pager_adopt(path, &t->pager, err);
+	if (!r)
+		r = fetch_new(t->pager, &t->fetch, err);
+	if (r < 0)
+		return r;
+	log_info("takes the place of the phaul that brought pages in; %llu are missing",
+		 (unsigned long long)pager_missing(t->pager));
+	snprintf(t->work_directory, sizeof(t->work_directory), "%.511s", journal_fact(*j, "work_directory"));
+	t->keep_images = journal_fact_number(*j, "keep_images");
+	t->resumed_at_ns = clock_now_ns();
+	t->journal = TAKE_PTR(*j);
+	return 0;
 }
 
 int target_on_missing(struct target *t, const Phaul__Wire__Control *m, struct error *err)

@@ -345,6 +345,8 @@ int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error
 	r = pager_wait(t->pager, DEADLINE_NEVER, err);
 	if (r >= 0)
 		r = pager_status(t->pager, &status, err);
+	if (r >= 0)
+		r = journal_mark(t->journal, RESIDENT_MARK, err);
 	if (r < 0)
 		return r;
 	part.faults = status.faults;

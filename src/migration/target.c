@@ -191,7 +191,13 @@ static void fail(struct target *t, const struct error *failure)
 
 static void target_free(struct target *t)
 {
+	bool lacks_pages = target_lacks_pages(t);
+
 	target_end_fetch(t);
+	if (lacks_pages) { /* another worker finds it, and what it needs beside */
+		pager_leave(TAKE_PTR(t->pager));
+		t->keep_images = true;
+	}
 	restorer_free(t->restorer);
 	net_hold_free(t->hold);
 	pager_free(t->pager);
@@ -214,7 +220,9 @@ static void target_free(struct target *t)
 int target_run(struct channel *control, struct route *route, const uint8_t route_id[ROUTE_BYTES],
 	       const struct target_options *options, struct error *err)
 {
-	struct target t = { .options = options, .session = { .control = control }, .route = route, .net = CONTAINER_NET_NONE };
+	struct target t = {
+		.options = options, .session = { .control = control }, .route = route, .net = CONTAINER_NET_NONE
+	};
 	int r = 0;
 
 	memcpy(t.route_id, route_id, ROUTE_BYTES);

@@ -191,3 +191,14 @@ int net_leftovers_remove(const char *id, bool speaks, struct error *err)
 	}
 	return r;
 }
+
+static int remove_criu_there(void *context, const struct net_place *place, const char *where, struct error *err)
+{
+	(void)where;
+	return net_criu_table_remove(context, place, err);
+}
+
+int net_criu_table_remove_everywhere(const char *table, struct error *err)
+{
+	return net_place_each(remove_criu_there, (void *)table, err);
+}

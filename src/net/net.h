@@ -37,9 +37,8 @@ int net_address_remove(const struct net_address *a, struct error *err);
 /* Tells the neighbours: gratuitous ARP (request and reply), unsolicited neighbour advertisement with override. */
 int net_address_announce(const struct net_address *a, struct error *err);
 
-/* What CRIU leaves behind (engines.md, Network): removes its table `inet CRIU-...`, which criu/ names from the run's log
- * (criu_network_table()). -EINVAL: that is no name CRIU gives. Fine if there is none. */
-int net_criu_table_remove(const char *table, struct error *err);
+struct net_place;
 
-/* The same in the namespace of a process, a container's first one; when that has ended, its namespace has gone too, and it is the caller's own. */
-int net_criu_table_remove_of(pid_t pid, const char *table, struct error *err);
+/* What CRIU leaves behind (engines.md, Network): removes its table `inet CRIU-...`, which criu/ names from the run's log
+ * (criu_network_table()), from that namespace; NULL: the caller's. -EINVAL: that is no name CRIU gives. Fine if there is none. */
+int net_criu_table_remove(const char *table, const struct net_place *place, struct error *err);

@@ -1,7 +1,7 @@
 """A small root file system for containers, and an image of it, made without any network.
 
-It holds busybox with its names, the workloads of tests/workload, and whatever else is named, each with the libraries that
-it needs. As a tar (Rootfs.tar) it unpacks into a bundle or a container's directory; as an archive of an image (image_archive)
+It holds busybox with its names, the workloads of tests/workload, Redis, and whatever else is named, each with the libraries
+that it needs. As a tar (Rootfs.tar) it unpacks into a bundle or a container's directory; as an archive of an image (image_archive)
 `docker load` and `podman load` take it, and give it the same id everywhere, for nothing in it depends on when or where it was made.
 """
 
@@ -17,7 +17,8 @@ import tarfile
 from field import WORKLOADS, FieldError
 
 BUSYBOX_NAMES = ("sh", "cat", "ls", "mkdir", "rm", "sleep", "true", "touch", "kill", "ps", "dd", "mount", "wc", "env", "id", "ip", "nc")
-WORKLOAD_NAMES = ("memtoucher", "heartbeat", "tcpecho", "busytree", "redisload", "ask")
+WORKLOAD_NAMES = ("memtoucher", "heartbeat", "tcpecho", "busytree", "pagetouch", "redisload", "ask")
+PROGRAMS = ("redis-server", "redis-cli")
 DIRECTORIES = ("bin", "dev", "etc", "lib64", "proc", "run", "srv", "sys", "tmp", "usr", "var")
 PASSWD = "root:x:0:0:root:/:/bin/sh\nredis:x:999:999:redis:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
 GROUP = "root:x:0:\nredis:x:999:\nnogroup:x:65534:\n"
@@ -50,7 +51,7 @@ class Rootfs:
                 self._link(f"bin/{name}", "busybox")
             for name in WORKLOAD_NAMES:
                 self._program(os.path.join(WORKLOADS, name), f"bin/{name}")
-            for name in programs:
+            for name in (*PROGRAMS, *programs):
                 self._program(program_path(name), f"bin/{name}")
             for name, text in (("etc/passwd", PASSWD), ("etc/group", GROUP), *files):
                 self._parents(name)

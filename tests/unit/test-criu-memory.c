@@ -172,7 +172,8 @@ static void test_flags(void **state)
 
 		unlink(FLAGS);
 		if (turn == 2) /* without the first mapping */
-			assert_int_equal(fd_write_file(AT_FDCWD, FLAGS, text.data + first, text.length - first, 0600), 0);
+			assert_int_equal(fd_write_file(AT_FDCWD, FLAGS, text.data + first, text.length - first, 0600),
+					 0);
 		else if (use)
 			assert_int_equal(fd_write_file(AT_FDCWD, FLAGS, text.data, text.length, 0600), 0);
 		job = dump_held(&o, &w);
@@ -313,6 +314,23 @@ static void test_timer_mended_goes_on(void **state)
 	timer_move(true);
 }
 
+/* What phaul says of the mappings, as far as this kernel tells it. */
+static void write_flags(const struct workload *w)
+{
+	struct buffer text = { 0 };
+	struct vma_flags *f = NULL;
+	struct error err = { 0 };
+
+	unlink(FLAGS);
+	if (vma_flags_new(&f, &err) < 0)
+		return;
+	assert_ok(vma_flags_learn(f, w->pid, &err), &err);
+	assert_ok(vma_flags_print(f, w->pid, &text, &err), &err);
+	assert_int_equal(fd_write_file(AT_FDCWD, FLAGS, text.data, text.length, 0600), 0);
+	buffer_free(&text);
+	vma_flags_free(f);
+}
+
 static void measure(size_t mib, bool hide)
 {
 	struct criu_options o = fresh_options();
@@ -323,6 +341,7 @@ static void measure(size_t mib, bool hide)
 
 	workload_start(WORKLOAD_PLAIN, mib * MIB, &w);
 	write_hidden(&w);
+	write_flags(&w);
 	o.hidden_ranges = hide ? RANGES : NULL;
 	for (int i = 0; i < 5; i++) {
 		job_start(&o, &job);
@@ -335,6 +354,7 @@ static void measure(size_t mib, bool hide)
 		print_message("# %zu MiB, %s: held after %.1f ms, rolled back after %.1f ms\n", mib,
 			      hide ? "hidden" : "plain", (double)(t[1] - t[0]) / 1e6, (double)(t[2] - t[1]) / 1e6);
 	}
+	unlink(FLAGS);
 	workload_end(&w);
 }
 

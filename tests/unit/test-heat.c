@@ -26,16 +26,24 @@ static void add(struct page_runs *runs, uint64_t first, uint64_t pages)
 	assert_int_equal(page_runs_add(runs, &run), 0);
 }
 
+static uint64_t random_next(uint64_t *seed)
+{
+	*seed ^= *seed << 13;
+	*seed ^= *seed >> 7;
+	*seed ^= *seed << 17;
+	return *seed;
+}
+
 static void test_set_against_model(void **state)
 {
 	_cleanup_page_bits_ struct page_bits *b = NULL;
 	uint8_t *model = calloc(1, MODEL_PAGES);
+	uint64_t seed = 5;
 
 	(void)state;
-	srand(5);
 	assert_int_equal(page_bits_new(&b), 0);
 	for (int i = 0; i < 300; i++) {
-		uint64_t first = (uint64_t)rand() % (MODEL_PAGES - 500), n = 1 + (uint64_t)rand() % 300;
+		uint64_t first = random_next(&seed) % (MODEL_PAGES - 500), n = 1 + random_next(&seed) % 300;
 
 		assert_int_equal(page_bits_set(b, 3, first * P, n), 0);
 		memset(model + first, 1, n);

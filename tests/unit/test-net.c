@@ -93,17 +93,17 @@ static void test_criu_tables(void **state)
 		assert_int_equal(process_run(argv, NULL, deadline_in_ms(RIG_ANSWER_MS), &err), 0);
 		assert_true(net_rig_table_exists("inet", names[i]));
 	}
-	assert_int_equal(net_criu_table_remove("CRIU-4712", &err), 0);
+	assert_int_equal(net_criu_table_remove("CRIU-4712", NULL, &err), 0);
 	assert_true(net_rig_table_exists("inet", names[0]));
 	for (int again = 0; again < 2; again++) {
 		for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-			assert_int_equal(net_criu_table_remove(names[i], &err), 0);
+			assert_int_equal(net_criu_table_remove(names[i], NULL, &err), 0);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		assert_false(net_rig_table_exists("inet", names[i]));
-	assert_int_equal(net_criu_table_remove("phaul-4711", &err), -EINVAL);
-	assert_int_equal(net_criu_table_remove("CRIU-x; flush ruleset", &err), -EINVAL);
-	assert_int_equal(net_criu_table_remove("", &err), -EINVAL);
+	assert_int_equal(net_criu_table_remove("phaul-4711", NULL, &err), -EINVAL);
+	assert_int_equal(net_criu_table_remove("CRIU-x; flush ruleset", NULL, &err), -EINVAL);
+	assert_int_equal(net_criu_table_remove("", NULL, &err), -EINVAL);
 }
 
 /* Packets of that protocol that say "address is here", as the neighbour sees them, in a moment of listening. */

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
@@ -40,18 +41,28 @@ static void test_turns(void **state)
 	pacer_destroy(&p);
 }
 
+static struct channel *open_channel(int *ret_peer)
+{
+	struct channel *c;
+	int pair[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	if (channel_new_plain(pair[0], pair[0], "peer", &c, NULL) < 0)
+		abort();
+	*ret_peer = pair[1];
+	return c;
+}
+
 static void test_channel_waits(void **state)
 {
-	struct channel *c = NULL;
+	int peer, cancel = eventfd(0, EFD_CLOEXEC);
+	struct channel *c = open_channel(&peer);
 	uint8_t data[20000] = { 0 };
 	struct error err = { 0 };
 	struct pacer p;
 	uint64_t before;
-	int pair[2], cancel = eventfd(0, EFD_CLOEXEC);
 
 	(void)state;
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	assert_int_equal(channel_new_plain(pair[0], pair[0], "peer", &c, &err), 0);
 	pacer_init(&p, RATE / 10);
 	channel_set_pacer(c, &p);
 	channel_set_cancel_fd(c, cancel);
@@ -67,7 +78,7 @@ static void test_channel_waits(void **state)
 	channel_set_pacer(c, NULL);
 	assert_int_equal(channel_write(c, data, 1, &err), 0);
 	channel_free(c);
-	close(pair[1]);
+	close(peer);
 	close(cancel);
 	pacer_destroy(&p);
 }

@@ -50,8 +50,12 @@ static void put(struct source *s, uint64_t address, uint64_t pages)
 		n = MIN(pages - at, (uint64_t)CODEC_PIECE_PAGES);
 		for (uint64_t i = 0; i < n * PAGE_BYTES / 8; i++)
 			data[i] = page_word(first + at + i / 512, i % 512);
-		if (pager_put(s->rig->pager, 1, address + at * PAGE_BYTES, (uint32_t)n, ENCODING_RAW, (uint8_t *)data,
-			      n * PAGE_BYTES, NULL, NULL) < 0)
+		if (pager_put(s->rig->pager,
+			      &(struct pager_pages){ .place = { 1, address + at * PAGE_BYTES, n },
+						     .encoding = ENCODING_RAW,
+						     .payload = (uint8_t *)data,
+						     .payload_bytes = n * PAGE_BYTES },
+			      NULL, NULL) < 0)
 			s->failed = true;
 	}
 }

@@ -37,8 +37,9 @@ static int mapper(int fd, void *argument)
 	for (int i = 0; i <= ADVICE_MAX; i++)
 		areas[i] = mmap(NULL, AREA_PAGES * PAGE_BYTES, i % 2 ? PROT_READ | PROT_WRITE : PROT_READ,
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	mmap(NULL, PAGE_BYTES, PROT_READ, MAP_SHARED, file, 0);
-	mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (mmap(NULL, PAGE_BYTES, PROT_READ, MAP_SHARED, file, 0) == MAP_FAILED ||
+	    mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
+		return 1;
 	mlock(areas[ADVICE_MAX], PAGE_BYTES);
 	child_send(fd, 0);
 	for (int i = 0; i < ADVICE_MAX; i++) {
@@ -157,11 +158,34 @@ static void test_btf(void **state)
 {
 	static const char strings[] = "\0int\0s\0a\0b";
 	const uint32_t words[] = {
-		/* header */ 0x0001eb9f, 24, 0, 88, 88, sizeof(strings),
-		/* 1: int */ 1, 0x01000000, 4, 32,
-		/* 2: struct { int b } */ 0, 0x04000001, 4, 9, 1, 0,
-		/* 3: struct s */ 5, 0x04000002, 8, 7, 1, 0, 0, 2, 32,
-		/* 4: function s, of nothing */ 5, 0x0c000000, 0,
+		/* header */ 0x0001eb9f,
+		24,
+		0,
+		88,
+		88,
+		sizeof(strings),
+		/* 1: int */ 1,
+		0x01000000,
+		4,
+		32,
+		/* 2: struct { int b } */ 0,
+		0x04000001,
+		4,
+		9,
+		1,
+		0,
+		/* 3: struct s */ 5,
+		0x04000002,
+		8,
+		7,
+		1,
+		0,
+		0,
+		2,
+		32,
+		/* 4: function s, of nothing */ 5,
+		0x0c000000,
+		0,
 	};
 	uint8_t file[sizeof(words) + sizeof(strings)];
 	struct btf b = { 0 };

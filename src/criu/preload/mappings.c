@@ -102,7 +102,8 @@ static void load(void)
 			return;
 		e.flags = line + used;
 		if (n == allocated) {
-			struct entry *grown = reallocarray(entries, allocated = allocated ? allocated * 2 : 256, sizeof(e));
+			struct entry *grown =
+				reallocarray(entries, allocated = allocated ? allocated * 2 : 256, sizeof(e));
 
 			if (!grown)
 				return;
