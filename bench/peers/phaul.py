@@ -51,6 +51,8 @@ class Phaul(Subject):
 
     def move(self, workload):
         options = [*self.options] + [option for path in workload.paths for option in ("--sync", path)]
+        if self.kind in ("docker", "podman"):
+            options += ["--source", "remove"]  # or it would stay, stopped and under another name
         if workload.service:
             options += ["--move-address", f"{workload.service}/24@eth0"]
         what = self.tree.pid if self.kind == "pid" else ident
