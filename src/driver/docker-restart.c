@@ -20,7 +20,8 @@ int docker_stop(const struct workload *w, const struct driver_options *options, 
 		return r;
 	docker_api_patience(api, STOP_MS);
 	/* 304, it is stopped already, counts as success. */
-	r = docker_api_call(api, "POST", NULL, NULL, err, "/containers/%s/stop?t=%d", docker_json_text(spec, "id"), STOP_S);
+	r = docker_api_call(api, "POST", NULL, NULL, err, "/containers/%s/stop?t=%d", docker_json_text(spec, "id"),
+			    STOP_S);
 	return r < 0 ? error_wrap(err, "cannot stop container %.64s", w->id) : 0;
 }
 
