@@ -34,7 +34,7 @@ struct settings {
 	const char *bridges[MIGRATION_BRIDGES_MAX + 1];
 	const char *runtime, *engine, *target_engine, *dst_id, *target_bundle, *source, *bind;
 	bool json, keep_images, shell_job, force, skip_cpu_check, skip_criu_check, pre_copy, compress, auto_converge,
-		postcopy;
+		postcopy, no_start;
 };
 
 #define AT(member) offsetof(struct settings, member)
@@ -42,7 +42,8 @@ struct settings {
 static const struct option_entry entries[] = {
 	{ "to", 't', OPTION_TEXT, "TARGET", AT(to), 0, 0,
 	  "HOST[:PORT], [V6]:PORT (TLS, to a phaul serve there) or\nssh://[USER@]HOST[:PORT]; must be given" },
-	{ "mode", 0, OPTION_TEXT, "MODE", AT(mode), 0, 0, "live: it keeps running (default)" },
+	{ "mode", 0, OPTION_TEXT, "MODE", AT(mode), 0, 0, "live: it keeps running (default); restart: only its files are copied\nwhile it runs, then it is stopped here and started there" },
+	{ "nostart", 0, OPTION_SET, NULL, AT(no_start), 0, 0, "restart mode: prepare it at the target, but do not start it" },
 	{ "max-downtime", 0, OPTION_NUMBER, "MS", AT(max_downtime), 1, DOWNTIME_MAX_MS,
 	  "how long the freeze may last; it decides when copying ends\n(default 100); given, nothing that would take "
 	  "longer is begun" },
@@ -216,15 +217,17 @@ static int check_words(const struct settings *s, struct error *err)
 	if (!known)
 		return error_set(err, EINVAL, "--tracker: '%.40s' is not one of auto, write-protect, soft-dirty, none",
 				 s->tracker);
-	if (!strcmp(s->mode, "restart"))
-		return error_set(err, EINVAL, "--mode restart: a pid cannot be moved by restarting it, only live");
 	if (s->bind && strcmp(s->bind, "present") != 0 && strcmp(s->bind, "bring") != 0 &&
 	    strcmp(s->bind, "refuse") != 0)
 		return error_set(err, EINVAL, "--bind: '%.40s' is not present, bring or refuse", s->bind);
 	if (s->source && strcmp(s->source, "keep") != 0 && strcmp(s->source, "remove") != 0)
 		return error_set(err, EINVAL, "--source: '%.40s' is neither keep nor remove", s->source);
-	if (strcmp(s->mode, "live") != 0)
-		return error_set(err, EINVAL, "--mode: '%.40s' is not a mode (live)", s->mode);
+	if (strcmp(s->mode, "live") != 0 && strcmp(s->mode, "restart") != 0)
+		return error_set(err, EINVAL, "--mode: '%.40s' is not a mode (live, restart)", s->mode);
+	if (!strcmp(s->mode, "restart") && s->addresses[0])
+		return error_set(err, EINVAL, "--move-address needs --mode live: what is started anew gets its address from its engine");
+	if (s->no_start && strcmp(s->mode, "restart") != 0)
+		return error_set(err, EINVAL, "--nostart needs --mode restart: what moves live runs at the target");
 	if (!s->to)
 		return error_set(err, EINVAL, "--to TARGET is missing");
 	return 0;
@@ -238,6 +241,10 @@ static int make_options(const struct settings *s, struct migration_options *o, s
 		r = make_convergence(s, o, err);
 	if (!r)
 		r = cli_check_workload(o->type, o->id, err);
+	o->restart = !strcmp(s->mode, "restart");
+	o->no_start = s->no_start;
+	if (!r && o->restart && !driver_find(o->type)->stop)
+		r = error_set(err, EINVAL, "--mode restart: a %s cannot be moved by restarting it, only live", o->type);
 	if (!r && endpoint_parse(s->to, &o->target, err) < 0)
 		r = error_wrap(err, "--to");
 	for (; !r && s->addresses[o->n_addresses]; o->n_addresses++)

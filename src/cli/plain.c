@@ -22,6 +22,8 @@ const char *plain_phase(const char *phase)
 		{ "begin", "opening the channels" },
 		{ "files", "bringing files over" },
 		{ "copy", "copying memory while it runs" },
+		{ "again", "bringing over what changed" },
+		{ "stop", "stopping it" },
 		{ "arm", "preparing the freeze" },
 		{ "freeze", "freezing" },
 		{ "finish", "sending what is left" },

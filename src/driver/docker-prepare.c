@@ -25,7 +25,7 @@ static void working_name(const struct driver_place *place, char *ret, size_t siz
 	snprintf(ret, size, DOCKER_NAME_PREFIX "%s", place->id_text);
 }
 
-static int find_ours(struct docker_api *api, const struct driver_place *place, json_t **ret, struct error *err)
+int docker_find_ours(struct docker_api *api, const struct driver_place *place, json_t **ret, struct error *err)
 {
 	char name[80];
 
@@ -150,7 +150,7 @@ static int create(struct docker_api *api, const json_t *spec, const struct drive
 				    docker_api_escape(api, name));
 	if (!r)
 		r = connect_networks(api, spec, docker_json_text(answer, "Id"), err);
-	return r < 0 ? r : find_ours(api, place, ret, err);
+	return r < 0 ? r : docker_find_ours(api, place, ret, err);
 }
 
 /* Where Docker has put what is mounted there. */
@@ -322,7 +322,7 @@ int docker_restored(const struct workload *w, const struct driver_place *place, 
 	if (!r)
 		r = docker_api_open_again(place->options->engine, &api, err);
 	if (!r)
-		r = find_ours(api, place, &inspected, err);
+		r = docker_find_ours(api, place, &inspected, err);
 	if (r < 0)
 		return r == -ENOENT && spec ? 0 : r; /* it has its name already */
 	id = docker_json_text(inspected, "Id");

@@ -214,7 +214,7 @@ int docker_check_target(const struct workload *w, const struct driver_options *o
 		return ADD(ret, OBSTACLE_REFUSES, "start it, or name its socket (--target-engine)", "at the target: %s",
 			   why.text);
 	r = check_daemon(api, spec, ret, err);
-	if (!r)
+	if (!r && !options->restart)
 		r = docker_check_criu(docker_api_daemon(api), ret, err);
 	if (!r)
 		r = check_name(api, docker_target_name(spec, options), ret, err);

@@ -80,6 +80,13 @@ void docker_restore_begun(struct driver_place *place);
 int docker_restored(const struct workload *w, const struct driver_place *place, struct error *err);
 int docker_forget(const struct workload *w, const struct driver_place *place, struct error *err);
 
+int docker_stop(const struct workload *w, const struct driver_options *options, struct error *err);
+int docker_start_again(const struct workload *w, const struct driver_options *options, const struct driver_place *place,
+		       struct error *err);
+
+/* Target: the container that this migration made, as inspect shows it; -ENOENT. */
+int docker_find_ours(struct docker_api *api, const struct driver_place *place, json_t **ret, struct error *err);
+
 int docker_arm(const struct workload *w, const struct driver_options *options, struct error *err);
 int docker_disarm(const struct workload *w, const struct driver_options *options, struct error *err);
 int docker_moved(const struct workload *w, const struct driver_options *options, struct error *err);

@@ -6,6 +6,7 @@
  * its configuration (criu/held.h). A driver without `restore` has migration/ run CRIU there as well.
  *
  * The order at the source: describe, check_source, way, arm, [freeze] processes, stop_firmly, [commit] moved; on a rollback unstop, disarm.
+ * In restart mode: describe, arm, stop, [commit] moved; on a rollback start, disarm; at the target prepare, [file passes], [commit] start.
  * At the target: check_target, prepare, [file passes], restore, [commit] restored; on an abort forget.
  *
  * Every op: which side, the state the workload is in, whether it may be repeated, and whether it blocks is said beside it.
@@ -32,6 +33,7 @@ struct driver_options {
 	const char *target_bundle; /* --target-bundle (runc): where the bundle is there; NULL: the same path */
 	const char *const *bridges; /* --bridge: "SRC=DST" each, NULL-terminated: what bridges are called at the target; NULL: none */
 	const char *bind_rule;	   /* --bind: refuse, present or bring host directories that a container has mounted; NULL: present */
+	bool restart;		   /* --mode restart: CRIU has no part in it */
 	bool remove_source;	   /* --source remove: delete the source's container instead of renaming it */
 };
 
@@ -108,6 +110,15 @@ struct driver_ops {
 	/* Source; the tasks are dead, the workload runs at the target; repeatable, also by another process after a crash. The engine's
 	 * container is left stopped and renamed, or removed, so that nobody starts it by accident. A failure is only told. */
 	int (*moved)(const struct workload *w, const struct driver_options *options, struct error *err);
+
+	/* Source; running; restart mode. Ends the workload as its engine does, gently first; its files are complete on return. Repeatable. NULL:
+	 * it cannot be moved by starting it anew. */
+	int (*stop)(const struct workload *w, const struct driver_options *options, struct error *err);
+
+	/* Source, place NULL: starts again what stop() ended; also by another process after a crash. Target: starts what prepare() made, and
+	 * tells the engine what restored() would. One that runs is no failure. Blocks. */
+	int (*start)(const struct workload *w, const struct driver_options *options, const struct driver_place *place,
+		     struct error *err);
 
 	/* Either; running at the source, armed at the target; repeatable. Whose network namespace moves with it: an open descriptor of it.
 	 * -ENOENT: the workload has none of its own. */

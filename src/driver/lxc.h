@@ -26,6 +26,10 @@ int lxc_arm(const struct workload *w, const struct driver_options *options, stru
 int lxc_disarm(const struct workload *w, const struct driver_options *options, struct error *err);
 int lxc_moved(const struct workload *w, const struct driver_options *options, struct error *err);
 
+int lxc_stop(const struct workload *w, const struct driver_options *options, struct error *err);
+int lxc_start_again(const struct workload *w, const struct driver_options *options, const struct driver_place *place,
+		    struct error *err);
+
 /* Settings that cannot go along, each an obstacle; on both sides, over the container's own configuration. */
 int lxc_check_config(const struct lxc_spec *s, bool at_target, struct obstacles *ret);
 

@@ -82,7 +82,7 @@ void oci_state_free(struct oci_state *s)
 }
 
 /* The state file outlives the process: the pid may be gone, or somebody else's. */
-static bool runs(const struct oci_state *s)
+bool oci_runs(const struct oci_state *s)
 {
 	json_int_t started = json_integer_value(json_object_get(s->json, "init_process_start"));
 	uint64_t ticks = process_start_ticks(s->pid);
@@ -92,7 +92,7 @@ static bool runs(const struct oci_state *s)
 
 int oci_describe(const struct oci_state *s, struct workload *ret, struct error *err)
 {
-	if (!runs(s))
+	if (!oci_runs(s))
 		return error_set(err, ESRCH, "container %s does not run", s->id);
 	return pid_describe_tree(s->pid, false, ret, err);
 }

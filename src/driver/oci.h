@@ -32,6 +32,9 @@ void oci_state_free(struct oci_state *s);
 /* Whether an id is one that a directory may have: no slash, no leading dot, up to 255 bytes. */
 bool oci_id_valid(const char *id);
 
+/* Whether the process of that state is still there: the file outlives it. */
+bool oci_runs(const struct oci_state *s);
+
 /* Fills processes, memory and terminal of the tree below the container's first process, and root_pid. -ESRCH: it does not run. */
 int oci_describe(const struct oci_state *s, struct workload *ret, struct error *err);
 

@@ -21,4 +21,12 @@ int runc_restore(const struct workload *w, struct driver_place *place, int stder
 void runc_restore_begun(struct driver_place *place);
 int runc_restored(const struct workload *w, const struct driver_place *place, struct error *err);
 int runc_forget(const struct workload *w, const struct driver_place *place, struct error *err);
+int runc_stop(const struct workload *w, const struct driver_options *options, struct error *err);
+int runc_start(const struct workload *w, const struct driver_options *options, const struct driver_place *place,
+	       struct error *err);
+int runc_target_start(const struct workload *w, const struct driver_place *place, struct error *err);
+
+/* `runc run --detach`; output_fd: what the container's output goes to, -1: nowhere. */
+int runc_run(const struct driver_options *options, const char *bundle, const char *id, int output_fd, struct error *err);
+
 int runc_target_network(const struct workload *w, int *ret_fd, struct error *err);

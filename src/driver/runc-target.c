@@ -294,6 +294,19 @@ int runc_restore(const struct workload *w, struct driver_place *place, int stder
 	return r < 0 ? r : process_start(&options, ret, err);
 }
 
+int runc_target_start(const struct workload *w, const struct driver_place *place, struct error *err)
+{
+	_cleanup_spec_ struct spec s = { 0 };
+	_cleanup_close_ int output = -1;
+	int r = spec_read(w, place->options, &s, err);
+
+	if (!r && has_pipes(&s))
+		r = start_output(&s, &output, err);
+	if (!r)
+		r = runc_run(place->options, s.bundle, s.id, output, err);
+	return r < 0 ? r : runc_restored(w, place, err);
+}
+
 void runc_restore_begun(struct driver_place *place)
 {
 	runc_conf_give_back(&place->lock);

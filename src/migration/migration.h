@@ -38,6 +38,7 @@ struct migration_options {
 	const char *bridges[MIGRATION_BRIDGES_MAX + 1]; /* driver_options.bridges */
 	const char *bind_rule;
 	bool remove_source;
+	bool restart, no_start; /* --mode restart, --nostart */
 	bool pre_copy; /* false: everything is copied in the freeze */
 	uint64_t max_downtime_ms;
 	uint32_t max_rounds;

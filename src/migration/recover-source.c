@@ -75,6 +75,7 @@ static int take_back(struct journal *j, const struct noted_tasks *tasks, const c
 			log_warning("%s", err->text);
 		noted_tasks_continue(tasks);
 	}
+	subject_restart(j);
 	subject_disarm(j);
 	recover_remove_files(j);
 	return journal_enter(j, STATE_ABORTED, reason, err);

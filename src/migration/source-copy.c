@@ -93,6 +93,7 @@ int source_stage_begin(struct source *s, struct error *err)
 		return r;
 	begin.data_channels = s->options->channels;
 	begin.fs_channels = (uint32_t)s->n_trees;
+	begin.no_start = s->options->no_start;
 	begin.keep_images = s->options->keep_images;
 	begin.reconnect_ms = (uint32_t)s->options->reconnect_ms;
 	s->begun = true;

@@ -239,7 +239,7 @@ int source_stage_commit(struct source *s, struct error *err)
 }
 
 /* The move is done whatever the engine says to it. */
-static void tell_engine(struct source *s)
+void source_tell_engine(struct source *s)
 {
 	struct error err = { 0 };
 
@@ -275,7 +275,7 @@ int source_stage_settle(struct source *s, struct error *err)
 	tracker_free(TAKE_PTR(s->tracker));
 	if (!r)
 		r = session_send(&s->session, &request, err);
-	tell_engine(s);
+	source_tell_engine(s);
 	/* Should we be killed now, nothing is left here. */
 	if (!s->options->keep_images)
 		dir_remove(s->work_directory);

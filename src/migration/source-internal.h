@@ -23,6 +23,7 @@
 #include "migration/postcopy.h"
 #include "migration/sender.h"
 #include "migration/session.h"
+#include "migration/subject.h"
 #include "migration/throttle.h"
 #include "transport/pacer.h"
 
@@ -65,13 +66,16 @@ struct source_progress {
 	uint64_t pages_left;
 };
 
+struct stage;
+
 struct source {
 	const struct migration_options *options;
 	struct migration_result result;
 	char id_text[UUID_TEXT_SIZE];
 
 	/* how far it is */
-	size_t stage;
+	const struct stage *stages; /* of the mode; source.c */
+	size_t n_stages, stage;
 	bool finished, undone;
 	bool stage_again; /* the stage asked to be called again */
 	uint64_t started_ns, stage_started_ns;
@@ -160,6 +164,7 @@ struct source {
 	struct container_net net;
 	bool addresses_given; /* removed here */
 	bool firmly_stopped;
+	bool stopped; /* restart mode: by its engine */
 	bool engine_armed; /* driver->arm() was called */
 	bool outcome_unknown;
 	struct image_counters images;
@@ -184,6 +189,17 @@ int source_stage_commit(struct source *s, struct error *err);
 int source_stage_postcopy(struct source *s, struct error *err);
 int source_stage_settle(struct source *s, struct error *err);
 int source_stage_fill(struct source *s, struct error *err);
+
+/* Restart mode (source-restart.c). */
+int source_restart_again(struct source *s, struct error *err);
+int source_restart_stop(struct source *s, struct error *err);
+int source_restart_finish(struct source *s, struct error *err);
+int source_restart_commit(struct source *s, struct error *err);
+int source_restart_settle(struct source *s, struct error *err);
+void source_restart_undo_stop(struct source *s);
+
+/* It runs at the target: what is left here is told so. */
+void source_tell_engine(struct source *s);
 
 /* Each: idempotent, best effort; failures are logged. */
 void source_undo_connect(struct source *s);

@@ -92,7 +92,7 @@ static int say_hello(struct source *s, struct error *err)
 				     "the target is a %s machine with pages of %u bytes, this one is %s with %llu",
 				     reply->hello_reply->machine, reply->hello_reply->page_bytes, name.machine,
 				     PAGE_BYTES);
-	if (reply->hello_reply->criu_problem[0] && !s->options->skip_criu_check)
+	if (reply->hello_reply->criu_problem[0] && !s->options->skip_criu_check && !s->options->restart)
 		return obstacles_add(&s->obstacles, OBSTACLE_REFUSES, true,
 				     "install CRIU 4.1 or later there (scripts/setup)", "at the target: %s",
 				     reply->hello_reply->criu_problem);
@@ -111,6 +111,8 @@ static int check_criu_here(struct source *s, struct error *err)
 	struct error why = { 0 };
 	int r = criu_version(&s->criu_version, &why);
 
+	if (s->options->restart)
+		return 0;
 	if (!r && s->criu_version < CRIU_VERSION_MINIMUM)
 		r = error_set(&why, ENOTSUP, "CRIU %d.%d.%d is too old, 4.1 is needed", s->criu_version / 10000,
 			      s->criu_version / 100 % 100, s->criu_version % 100);
@@ -228,6 +230,7 @@ static int ask_target(struct source *s, struct error *err)
 	engine.id = (char *)text_or_empty(s->options->target_id);
 	engine.bundle = (char *)text_or_empty(s->options->target_bundle);
 	plan.engine = &engine;
+	plan.restart = s->options->restart;
 	if (!s->options->skip_cpu_check && s->criu_version)
 		r = read_cpuinfo(s, &cpuinfo, err);
 	plan.cpuinfo.data = cpuinfo.data;
@@ -281,7 +284,7 @@ static int check_tracking(struct source *s, struct error *err)
 {
 	struct error why = { 0 };
 
-	if (!s->options->pre_copy || tracker_probe(&why) != TRACKER_NONE)
+	if (!s->options->pre_copy || s->options->restart || tracker_probe(&why) != TRACKER_NONE)
 		return 0;
 	if (obstacles_add(&s->obstacles, OBSTACLE_WARNS, false, "use a kernel from 6.7 on, or one with soft-dirty",
 			  "this kernel cannot track written pages (%s): all %llu MiB are copied in the freeze",
@@ -321,7 +324,7 @@ static int make_plan(struct source *s, struct error *err)
 
 	if (!r)
 		r = source_sync_trees(s, err);
-	if (!r)
+	if (!r && !s->options->restart) /* those are obstacles of CRIU's dump */
 		r = s->driver->check_source(&s->workload, &s->driver_options, &s->obstacles, err);
 	if (!r)
 		r = check_addresses(s, err);
@@ -333,7 +336,7 @@ static int make_plan(struct source *s, struct error *err)
 		r = ask_target(s, err);
 	if (!r)
 		r = find_shared(s, err);
-	return r < 0 ? r : s->driver->way(&s->workload, &s->driver_options, &s->way, err);
+	return r < 0 || s->options->restart ? r : s->driver->way(&s->workload, &s->driver_options, &s->way, err);
 }
 
 /* Tells the obstacles one by one, then goes on or refuses. */

@@ -310,7 +310,7 @@ int source_sync_final_begin(struct source *s, struct error *err)
 	if (s->sync_final_at_ns || !s->n_trees)
 		return 0;
 	s->sync_final_at_ns = clock_now_ns();
-	r = source_touch_mapped(s, err);
+	r = s->options->restart ? 0 : source_touch_mapped(s, err);
 	log_debug("mapped files touched after %.1f ms",
 		  (double)(clock_now_ns() - s->sync_final_at_ns) / (double)NS_PER_MS);
 	for (uint32_t i = 0; i < s->n_trees && !r; i++)

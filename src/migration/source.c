@@ -18,12 +18,14 @@
 #define REASON_MS 1000
 
 /* The source's half of the handover; the target's half is the table in target.c. */
-static const struct stage {
+struct stage {
 	const char *name;
 	int (*run)(struct source *s, struct error *err);
 	void (*undo)(struct source *s);
 	bool mends; /* a lost link is looked for, and the stage goes on where it was */
-} stages[] = {
+};
+
+static const struct stage live_stages[] = {
 	{ "describe", source_stage_describe, NULL, false },
 	{ "connect", source_stage_connect, source_undo_connect, false },
 	{ "plan", source_stage_plan, NULL, false },
@@ -38,6 +40,20 @@ static const struct stage {
 	{ "postcopy", source_stage_postcopy, NULL, false }, /* mends by itself, too */
 	{ "settle", source_stage_settle, NULL, false },
 	{ "fill", source_stage_fill, NULL, false },
+};
+
+/* Restart mode: the workload is stopped here and started there. */
+static const struct stage restart_stages[] = {
+	{ "describe", source_stage_describe, NULL, false },
+	{ "connect", source_stage_connect, source_undo_connect, false },
+	{ "plan", source_stage_plan, NULL, false },
+	{ "begin", source_stage_begin, source_undo_begin, false },
+	{ "files", source_stage_sync, source_undo_sync, true },
+	{ "again", source_restart_again, NULL, true },
+	{ "stop", source_restart_stop, source_restart_undo_stop, false },
+	{ "finish", source_restart_finish, source_return_addresses, false },
+	{ "commit", source_restart_commit, NULL, false },
+	{ "settle", source_restart_settle, NULL, false },
 };
 
 int source_new(const struct migration_options *options, struct source **ret, struct error *err)
@@ -68,9 +84,12 @@ int source_new(const struct migration_options *options, struct source **ret, str
 						     .target_bundle = options->target_bundle,
 						     .bridges = options->bridges,
 						     .bind_rule = options->bind_rule,
+						     .restart = options->restart,
 						     .remove_source = options->remove_source };
 	while (options->sync_paths[s->driver_options.n_synced_paths])
 		s->driver_options.n_synced_paths++;
+	s->stages = options->restart ? restart_stages : live_stages;
+	s->n_stages = options->restart ? ARRAY_SIZE(restart_stages) : ARRAY_SIZE(live_stages);
 	*ret = s;
 	return 0;
 }
@@ -81,7 +100,7 @@ static void record_phase(struct source *s)
 
 	if (s->result.n_phases < MIGRATION_PHASES_MAX)
 		s->result.phases[s->result.n_phases++] =
-			(struct migration_phase){ stages[s->stage].name, now - s->stage_started_ns };
+			(struct migration_phase){ s->stages[s->stage].name, now - s->stage_started_ns };
 	s->stage_started_ns = 0;
 }
 
@@ -140,8 +159,8 @@ static void fail(struct source *s, struct error *err)
 		return;
 	}
 	for (size_t i = s->stage + 1; i > 0; i--)
-		if (stages[i - 1].undo)
-			stages[i - 1].undo(s);
+		if (s->stages[i - 1].undo)
+			s->stages[i - 1].undo(s);
 	s->undone = true;
 	if (s->journal) {
 		struct error why = { 0 };
@@ -164,13 +183,13 @@ int source_step(struct source *s, struct migration_event *ret)
 		if (!s->stage_started_ns) {
 			s->stage_started_ns = clock_now_ns();
 			ret->kind = EVENT_PHASE;
-			ret->phase = stages[s->stage].name;
+			ret->phase = s->stages[s->stage].name;
 			return 1;
 		}
-		r = s->stage_again ? 0 : hook_reached("source", stages[s->stage].name, s->options->cancel_fd, &err);
+		r = s->stage_again ? 0 : hook_reached("source", s->stages[s->stage].name, s->options->cancel_fd, &err);
 		if (!r)
-			r = stages[s->stage].run(s, &err);
-		if (r < 0 && stages[s->stage].mends && source_lost_link(s, &err) && source_reconnect(s, &err) == 0) {
+			r = s->stages[s->stage].run(s, &err);
+		if (r < 0 && s->stages[s->stage].mends && source_lost_link(s, &err) && source_reconnect(s, &err) == 0) {
 			s->stage_again = true;
 			continue;
 		}
@@ -182,11 +201,11 @@ int source_step(struct source *s, struct migration_event *ret)
 		if (r == STAGE_AGAIN)
 			return 1;
 		record_phase(s);
-		if (s->options->check_only && stages[s->stage].run == source_stage_plan) {
+		if (s->options->check_only && s->stages[s->stage].run == source_stage_plan) {
 			finish(s, OUTCOME_CHECKED);
 			break;
 		}
-		if (++s->stage == ARRAY_SIZE(stages))
+		if (++s->stage == s->n_stages)
 			finish(s, OUTCOME_MIGRATED);
 	}
 	return 0;

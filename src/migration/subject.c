@@ -153,6 +153,18 @@ void subject_disarm(const struct journal *j)
 	subject_free(&s);
 }
 
+void subject_restart(const struct journal *j)
+{
+	struct error err = { 0 };
+	struct subject s;
+
+	if (!journal_fact_number(j, SUBJECT_STOPPED) || !loaded(j, &s))
+		return;
+	if (s.driver->start && s.driver->start(&s.workload, &s.options, NULL, &err) < 0)
+		log_error("%s", err.text);
+	subject_free(&s);
+}
+
 void subject_moved(const struct journal *j)
 {
 	struct error err = { 0 };

@@ -7,6 +7,8 @@
 #include "driver/driver.h"
 #include "migration/journal.h"
 
+#define SUBJECT_STOPPED "stopped" /* the note of a source in restart mode that has stopped it, or is about to */
+
 struct subject {
 	const struct driver_ops *driver;
 	struct workload workload;      /* type, id, root_pid, spec and trees */
@@ -25,6 +27,7 @@ void subject_free(struct subject *s);
 
 /* After a crash, best effort, repeatable; failures are logged. Nothing happens where no engine takes part. */
 void subject_disarm(const struct journal *j);   /* source: it runs here */
+void subject_restart(const struct journal *j);  /* source, if it was stopped (SUBJECT_STOPPED): it runs here again */
 void subject_moved(const struct journal *j);    /* source: it runs there */
 void subject_restored(const struct journal *j); /* target: it runs here */
 void subject_forget(const struct journal *j);   /* target: it runs there */

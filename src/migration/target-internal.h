@@ -40,6 +40,8 @@ struct target {
 	char *sync_paths[MIGRATION_SYNC_PATHS_MAX + 1];
 	size_t n_sync_paths;
 	bool shell_job, keep_images;
+	bool no_start; /* restart mode: only prepared */
+	bool started;  /* restart mode: too late to undo */
 	struct driver_options driver_options; /* strings are owned by `engine_texts` */
 	char *engine_texts[4];
 
@@ -100,6 +102,11 @@ int target_on_abort(struct target *t, const Phaul__Wire__Control *m, struct erro
 int target_on_missing(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 
 int target_on_resume(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+
+/* Restart mode (target-restart.c). */
+int target_restart_finish(struct target *t, struct error *err);
+int target_restart_release(struct target *t, struct error *err);
+int target_restart_done(struct target *t, struct error *err);
 
 /* Makes the driver prepare the place, or forget it; target-place.c. */
 int target_prepare_place(struct target *t, struct error *err);

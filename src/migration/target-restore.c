@@ -123,6 +123,9 @@ int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct erro
 	if (!t->driver || t->check_only || t->resume_only)
 		return error_set(err, EPROTO, "the peer began without a plan");
 	t->keep_images = m->begin->keep_images;
+	t->no_start = m->begin->no_start;
+	if (t->driver_options.restart && !t->driver->start)
+		return error_set(err, EPROTO, "a %s cannot be started anew", t->driver->name);
 	t->data_channels = m->begin->data_channels;
 	t->further_channels = m->begin->data_channels + m->begin->fs_channels;
 	t->reconnect_ms = MIN((int64_t)m->begin->reconnect_ms, (int64_t)RECONNECT_MAX_MS);
@@ -237,8 +240,11 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	Phaul__Wire__Prepared part = PHAUL__WIRE__PREPARED__INIT;
 	CONTROL_OF(reply, prepared, PREPARED, &part);
 	uint64_t began = clock_now_ns(), arrived, checked;
-	int r = target_await_round(t, m->finish->round, "last round", err);
+	int r;
 
+	if (t->driver_options.restart)
+		return target_restart_finish(t, err);
+	r = target_await_round(t, m->finish->round, "last round", err);
 	if (r < 0)
 		return r;
 	arrived = clock_now_ns();
@@ -283,8 +289,10 @@ static int check_held(struct target *t, struct error *err)
 
 int target_release(struct target *t, struct error *err)
 {
-	int r = check_held(t, err);
+	int r = t->driver_options.restart ? 0 : check_held(t, err);
 
+	if (t->driver_options.restart)
+		return target_restart_release(t, err);
 	if (!r)
 		r = journal_enter(t->journal, STATE_RESUMING, NULL, err);
 	if (!r)
@@ -336,6 +344,8 @@ int target_on_done(struct target *t, const Phaul__Wire__Control *m, struct error
 	int r;
 
 	(void)m;
+	if (t->driver_options.restart)
+		return target_restart_done(t, err);
 	target_net_settle(t);
 	restorer_free(TAKE_PTR(t->restorer));
 	/* The pager has duplicates: ours would only keep the pages of punched holes company. */

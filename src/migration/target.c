@@ -170,7 +170,8 @@ static void fail(struct target *t, const struct error *failure)
 {
 	struct error why = { 0 }, told = *failure;
 
-	if ((target_state(t) == STATE_RESUMING && (!t->restorer || restorer_released(t->restorer))) ||
+	if ((target_state(t) == STATE_RESUMING &&
+	     (t->driver_options.restart ? t->started : !t->restorer || restorer_released(t->restorer))) ||
 	    target_state(t) == STATE_RUNNING) {
 		/* Too late to undo: what was resumed stays, and the journal says how far it came. */
 		log_error("after the commit: %s", failure->text);
