@@ -137,6 +137,7 @@ static int run(const struct settings *s, struct checkpoint_options *o, const cha
 	o->force = s->force;
 	o->cancel_fd = cancel.fd;
 	r = restore ? checkpoint_restore(o, s->skip_cpu_check, &result, &err) : checkpoint_make(o, &result, &err);
+	o->directory = NULL;
 	cancel_stop(&cancel);
 	show_obstacles(&result);
 	show_result(&result, s, restore ? "restore" : "checkpoint", directory, &err);

@@ -238,8 +238,10 @@ int manifest_compress(const char *images, struct error *err)
 {
 	_cleanup_closedir_ DIR *d = opendir(images);
 	struct dirent *e;
-	int r = d ? 0 : -errno;
+	int r = 0;
 
+	if (!d)
+		return error_errno(err, errno, "cannot read %s", images);
 	while (!r && (e = readdir(d))) {
 		char from[4400], to[4400];
 		size_t n = strlen(e->d_name);
@@ -272,8 +274,10 @@ int manifest_expand(const char *images, const char *to_directory, struct error *
 {
 	_cleanup_closedir_ DIR *d = opendir(images);
 	struct dirent *e;
-	int r = d ? 0 : -errno;
+	int r = 0;
 
+	if (!d)
+		return error_errno(err, errno, "cannot read %s", images);
 	while (!r && (e = readdir(d))) {
 		char from[4400], to[4400];
 		size_t n = strlen(e->d_name);
