@@ -89,8 +89,8 @@ void log_write(enum log_level level, const char *fmt, ...)
 		clock_gettime(CLOCK_REALTIME, &now);
 		gmtime_r(&now.tv_sec, &tm);
 		strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
-		n = snprintf(line, sizeof(line), "%s.%06ldZ %d %s %s%s%s\n", stamp, now.tv_nsec / 1000,
-			     (int)getpid(), names[level], name ? name : "", name ? ": " : "", text);
+		n = snprintf(line, sizeof(line), "%s.%06ldZ %d %s %s%s%s\n", stamp, now.tv_nsec / 1000, (int)getpid(),
+			     names[level], name ? name : "", name ? ": " : "", text);
 		log_put(fd, line, MIN((size_t)n, sizeof(line) - 1));
 	}
 	errno = saved;

@@ -42,8 +42,11 @@ struct settings {
 static const struct option_entry entries[] = {
 	{ "to", 't', OPTION_TEXT, "TARGET", AT(to), 0, 0,
 	  "HOST[:PORT], [V6]:PORT (TLS, to a phaul serve there) or\nssh://[USER@]HOST[:PORT]; must be given" },
-	{ "mode", 0, OPTION_TEXT, "MODE", AT(mode), 0, 0, "live: it keeps running (default); restart: only its files are copied\nwhile it runs, then it is stopped here and started there" },
-	{ "nostart", 0, OPTION_SET, NULL, AT(no_start), 0, 0, "restart mode: prepare it at the target, but do not start it" },
+	{ "mode", 0, OPTION_TEXT, "MODE", AT(mode), 0, 0,
+	  "live: it keeps running (default); restart: only its files are copied\nwhile it runs, then it is stopped "
+	  "here and started there" },
+	{ "nostart", 0, OPTION_SET, NULL, AT(no_start), 0, 0,
+	  "restart mode: prepare it at the target, but do not start it" },
 	{ "max-downtime", 0, OPTION_NUMBER, "MS", AT(max_downtime), 1, DOWNTIME_MAX_MS,
 	  "how long the freeze may last; it decides when copying ends\n(default 100); given, nothing that would take "
 	  "longer is begun" },
@@ -225,7 +228,9 @@ static int check_words(const struct settings *s, struct error *err)
 	if (strcmp(s->mode, "live") != 0 && strcmp(s->mode, "restart") != 0)
 		return error_set(err, EINVAL, "--mode: '%.40s' is not a mode (live, restart)", s->mode);
 	if (!strcmp(s->mode, "restart") && s->addresses[0])
-		return error_set(err, EINVAL, "--move-address needs --mode live: what is started anew gets its address from its engine");
+		return error_set(
+			err, EINVAL,
+			"--move-address needs --mode live: what is started anew gets its address from its engine");
 	if (s->no_start && strcmp(s->mode, "restart") != 0)
 		return error_set(err, EINVAL, "--nostart needs --mode restart: what moves live runs at the target");
 	if (!s->to)

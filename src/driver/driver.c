@@ -11,11 +11,7 @@
 #include "driver/runc.h"
 
 static const struct driver_ops *const drivers[] = {
-	&driver_pid,
-	&driver_runc,
-	&driver_lxc,
-	&driver_docker,
-	NULL,
+	&driver_pid, &driver_runc, &driver_lxc, &driver_docker, NULL,
 };
 
 const struct driver_ops *driver_find(const char *name)

@@ -110,6 +110,7 @@ struct tracker {
 	size_t n_spaces;
 	uint32_t next_space;
 	uint64_t update;
+	struct vma_flags *flags;
 };
 
 /* Fills p->areas from maps and arms what is to be armed. -ESRCH: the memory that p is attached to is gone. */

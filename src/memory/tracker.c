@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "memory/tracker-internal.h"
+#include "memory/vma-flags.h"
 
 #define ATTEMPTS_MAX 3
 
@@ -260,7 +261,9 @@ static int update_once(struct tracker *t, struct tracked *p, enum tracker_pass p
 		if (!p->direct_io.seen)
 			p->direct_io.seen = direct_io_detect(p->pid, &maps);
 	} else if (!status_read_number(p->pid, "VmLck", &locked) && locked) {
-		r = maps_mark_locked(p->pid, &maps, err);
+		r = t->flags ? vma_flags_mark_locked(t->flags, p->pid, &maps) : -ENODATA;
+		if (r < 0)
+			r = maps_mark_locked(p->pid, &maps, err);
 		if (r < 0)
 			return r;
 	}
@@ -358,6 +361,11 @@ int tracker_update(struct tracker *t, enum tracker_pass pass, const pid_t *pids,
 				 SPACES_MAX);
 	r = list_spaces(t);
 	return r < 0 ? error_errno(err, -r, "no memory for the list of spaces") : 0;
+}
+
+void tracker_set_flags(struct tracker *t, struct vma_flags *flags)
+{
+	t->flags = flags;
 }
 
 size_t tracker_spaces(const struct tracker *t, const struct space **ret)

@@ -58,6 +58,10 @@ int tracker_collect(struct tracker *t, enum tracker_pass pass, struct page_runs 
  */
 int tracker_present(struct tracker *t, uint32_t space, struct range_set *ret, struct error *err);
 
+/* How to find locked memory in the final pass without reading smaps; borrowed. NULL: smaps is read. */
+struct vma_flags;
+void tracker_set_flags(struct tracker *t, struct vma_flags *flags);
+
 /* Spaces known so far; ids are stable for the life of the tracker. Valid until the next update. */
 size_t tracker_spaces(const struct tracker *t, const struct space **ret);
 

@@ -332,3 +332,25 @@ int vma_flags_print(struct vma_flags *f, pid_t pid, struct buffer *text, struct 
 	}
 	return 0;
 }
+
+int vma_flags_mark_locked(struct vma_flags *f, pid_t pid, struct maps *maps)
+{
+	struct mappings now = { 0 };
+	int r = read_mappings(f, pid, &now);
+
+	for (size_t turn = 0; turn < 2 && !r; turn++) /* first whether all are known */
+		for (size_t i = 0; i < maps->n_maps && !r; i++) {
+			struct map *map = &maps->maps[i];
+			const struct mapping *m = find_mapping(&now, map->start, map->end);
+			const struct known *k = m ? find_known(f, m->word) : NULL;
+
+			if (map->start >= HIGHEST_USER)
+				continue;
+			if (!k || !k->text[0])
+				r = -ENODATA;
+			else if (turn)
+				map->locked = map->locked || strstr(k->text, " lo ");
+		}
+	buffer_free(&now.bytes);
+	return r;
+}

@@ -15,6 +15,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "memory/maps.h"
 
 struct vma_flags;
 
@@ -28,3 +29,7 @@ int vma_flags_learn(struct vma_flags *f, pid_t pid, struct error *err);
 /* Appends "PID START END FLAGS" lines of a stopped process, ascending, addresses hexadecimal. -ENODATA: not all its flag words
  * are known, and nothing was appended. */
 int vma_flags_print(struct vma_flags *f, pid_t pid, struct buffer *text, struct error *err);
+
+/* Marks the locked ones among the mappings of a stopped process, as maps_mark_locked() does. -ENODATA: not all is known, and
+ * nothing was marked. */
+int vma_flags_mark_locked(struct vma_flags *f, pid_t pid, struct maps *maps);

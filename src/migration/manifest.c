@@ -102,12 +102,12 @@ int manifest_write(const char *directory, const struct manifest *m, uint64_t *re
 		json_decref(files);
 		return r;
 	}
-	o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:{s:b, s:b, s:b, s:b, s:b, s:i, s:I}, s:o}", "version",
-		      MANIFEST_VERSION, "software", "phaul " PHAUL_VERSION, "time", when, "type", m->type, "id", m->id,
-		      "host", host.nodename, "kernel", host.release, "machine", host.machine, "criu", m->criu_version,
-		      "compressed", (int)m->compressed, "way", "shell_job", (int)m->way.shell_job, "tcp_established",
-		      (int)m->way.tcp_established, "file_locks", (int)m->way.file_locks, "ext_unix_sk",
-		      (int)m->way.ext_unix_sk, "link_remap", (int)m->way.link_remap, "manage_cgroups",
+	o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:{s:b, s:b, s:b, s:b, s:b, s:i, s:I}, s:o}",
+		      "version", MANIFEST_VERSION, "software", "phaul " PHAUL_VERSION, "time", when, "type", m->type,
+		      "id", m->id, "host", host.nodename, "kernel", host.release, "machine", host.machine, "criu",
+		      m->criu_version, "compressed", (int)m->compressed, "way", "shell_job", (int)m->way.shell_job,
+		      "tcp_established", (int)m->way.tcp_established, "file_locks", (int)m->way.file_locks,
+		      "ext_unix_sk", (int)m->way.ext_unix_sk, "link_remap", (int)m->way.link_remap, "manage_cgroups",
 		      (int)m->way.manage_cgroups, "ghost_limit", (json_int_t)m->way.ghost_limit_bytes, "files", files);
 	text = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
 	json_decref(o);
@@ -123,7 +123,8 @@ static int check_files(const char *directory, const json_t *files, uint64_t *byt
 	const char *name;
 	json_t *file;
 
-	json_object_foreach ((json_t *)files, name, file) {
+	json_object_foreach((json_t *)files, name, file)
+	{
 		const char *wanted = json_string_value(json_object_get(file, "xxh3"));
 		json_int_t size = json_integer_value(json_object_get(file, "bytes"));
 		uint64_t sum = 0, found = 0;

@@ -45,6 +45,7 @@ void source_flags_prepare(struct source *s)
 		log_debug("CRIU will read smaps: %s", err.text);
 		vma_flags_free(TAKE_PTR(s->flags));
 	}
+	tracker_set_flags(s->tracker, s->flags);
 }
 
 void source_flags_answer(struct source *s, int fd, const pid_t *pids, size_t n)

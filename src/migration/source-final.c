@@ -322,7 +322,8 @@ static int take_final_late(struct source *s, struct error *err)
 
 int source_final_end(struct source *s, int dumped, struct error *err)
 {
-	_cleanup_close_ int flags_fd = -1, fd = -1;
+	_cleanup_close_ int flags_fd = -1;
+	_cleanup_close_ int fd = -1;
 
 	/* If CRIU never asked, the thread still waits for somebody to open the pipe. If it did ask, the pipe is the thread's and
 	 * CRIU's alone: a reader that never reads would keep the thread from noticing that CRIU has died. Each side sets its

@@ -164,7 +164,7 @@ struct source {
 	struct container_net net;
 	bool addresses_given; /* removed here */
 	bool firmly_stopped;
-	bool stopped; /* restart mode: by its engine */
+	bool stopped;	   /* restart mode: by its engine */
 	bool engine_armed; /* driver->arm() was called */
 	bool outcome_unknown;
 	struct image_counters images;

@@ -28,7 +28,7 @@ void library_say(bool *once, const char *what)
 	said++;
 }
 
-void *library_memcpy(void *restrict to, const void *restrict from, size_t n);
+void *library_memcpy(void *restrict dest, const void *restrict src, size_t n);
 
 static uint8_t *map(int kind)
 {

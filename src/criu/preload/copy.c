@@ -120,12 +120,12 @@ static bool copy_sparsely(uint8_t *to, const uint8_t *from, size_t n)
 	return true;
 }
 
-EXPORTED void *memcpy(void *restrict to, const void *restrict from, size_t n)
+EXPORTED void *memcpy(void *restrict dest, const void *restrict src, size_t n)
 {
 	static bool said;
 
-	if (n < LONG_COPY || !library.active || !library.hide || !copy_sparsely(to, from, n))
-		return move_bytes(to, from, n);
+	if (n < LONG_COPY || !library.active || !library.hide || !copy_sparsely(dest, src, n))
+		return move_bytes(dest, src, n);
 	library_say(&said, "untouched memory not copied");
-	return to;
+	return dest;
 }

@@ -201,18 +201,24 @@ static int open_at(int directory_fd, const char *path, int flags, mode_t mode)
 	return fd;
 }
 
-#define OPEN_AT(name)                                                                                                  \
-	EXPORTED int name(int directory_fd, const char *path, int flags, ...)                                          \
-	{                                                                                                              \
-		mode_t mode = 0;                                                                                       \
-		va_list ap;                                                                                            \
-                                                                                                                       \
-		va_start(ap, flags);                                                                                   \
-		if (flags & (O_CREAT | O_TMPFILE))                                                                     \
-			mode = va_arg(ap, mode_t);                                                                     \
-		va_end(ap);                                                                                            \
-		return open_at(directory_fd, path, flags, mode);                                                       \
-	}
+EXPORTED int openat(int fd, const char *file, int oflag, ...)
+{
+	mode_t mode;
+	va_list ap;
 
-OPEN_AT(openat)
-OPEN_AT(openat64)
+	va_start(ap, oflag);
+	mode = oflag & (O_CREAT | O_TMPFILE) ? va_arg(ap, mode_t) : 0;
+	va_end(ap);
+	return open_at(fd, file, oflag, mode);
+}
+
+EXPORTED int openat64(int fd, const char *file, int oflag, ...)
+{
+	mode_t mode;
+	va_list ap;
+
+	va_start(ap, oflag);
+	mode = oflag & (O_CREAT | O_TMPFILE) ? va_arg(ap, mode_t) : 0;
+	va_end(ap);
+	return open_at(fd, file, oflag, mode);
+}
