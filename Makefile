@@ -42,8 +42,8 @@ help:
 	@echo 'make lint       the static checks alone'
 	@echo 'make model      verify the model of the handover with SPIN'
 	@echo 'make fuzz       fuzz what a peer may send, SECONDS=300'
-	@echo 'make bench      measure phaul beside its peers, into build/bench/results.json and docs/benchmarks.md: hours (root)'
-	@echo 'make bench-quick  what most bars need, in less than five minutes (root)'
+	@echo 'make bench      measure phaul beside its peers, into build/bench/results.json and docs/benchmarks.md: three hours (root)'
+	@echo 'make bench-quick  what the most important bars need, in less than five minutes (root)'
 	@echo 'make clean      remove everything that was built'
 	@echo 'SETUP=no        install nothing on this machine; JOBS=N compilers at a time'
 

@@ -55,7 +55,7 @@ CASES = [
          quick_peers=(RuncStopAndCopy, Iperf3)),
     Case("freeze", ("bare",), each(Memory("256M"), phaul("runc"), RuncStopAndCopy) + each(Memory("4G"), phaul("runc")), quick=("bare",)),
     Case("idle-4G", LINKS, each(Memory("4G"), phaul("runc"), PageServer)),
-    Case("zero", LINKS, each(Memory("1G", "zero"), phaul("runc"), RuncStopAndCopy), quick=("bare",)),
+    Case("zero", LINKS, each(Memory("1G", "zero"), phaul("runc"), RuncStopAndCopy)),
     Case("text", LINKS, each(Memory("1G", "text"), phaul("runc"), RuncStopAndCopy)),
     *(Case(f"rate-{percent}", links, each(Memory("1G", percent=percent), phaul("runc"), RuncStopAndCopy, PlainCopy))
       for percent, links in ((1, LINKS), (10, LINKS), (50, ("1gbit",)))),
@@ -64,7 +64,7 @@ CASES = [
     # More than two processors can copy beside it: without being held back it would rather not be moved.
     *(Case(f"rate-50{name}-throttled", ("bare",), each(Memory(size, percent=50), phaul("runc", "--auto-converge"), peer))
       for name, size, peer in (("", "1G", RuncStopAndCopy), ("-4G", "4G", PageServer))),
-    Case("redis", LINKS, each(Redis(), phaul("runc"), RuncStopAndCopy, PlainCopy), quick=("bare",)),
+    Case("redis", LINKS, each(Redis(), phaul("runc"), RuncStopAndCopy, PlainCopy)),
     *(Case(f"processes-{count}", ("bare",), each(Processes(count), phaul("pid"), PageServer)) for count in (1, 16, 64)),
     Case("docker", LINKS, each(Memory("256M"), phaul("docker"), Docker), quick=("bare",), quick_peers=(Docker,)),
     Case("podman", LINKS, each(Memory("256M"), phaul("podman"), Podman)),

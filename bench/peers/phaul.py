@@ -27,21 +27,32 @@ class Phaul(Subject):
         self.kind, self.options = kind if knows(rig.field, kind) else "pid", options
         self.name = " ".join(["phaul", self.kind, *options])
         self.tree = BareTree(rig)
+        self.serving = set()
+
+    def engine(self, host):
+        """Podman answers phaul at its socket, which is there from the first time on."""
+        engine = self.rig.engine(self.kind, host)
+        if self.kind == "podman" and host not in self.serving:
+            engine.serve()
+            self.serving.add(host)
+        return engine
 
     def start(self, workload):
         if self.kind == "pid":
             self.tree.start(workload)
             return
         command = workload.command(self.rig)
-        beta = self.rig.engine(self.kind, "beta")
+        beta = self.engine("beta")
         if self.kind == "runc":
             beta.make_bundle(ident, *command)
         elif self.kind == "lxc":
             beta.make_files(ident, *command)
-        self.rig.engine(self.kind, "alpha").start(ident, *command)
+        self.engine("alpha").start(ident, *command)
 
     def move(self, workload):
         options = [*self.options] + [option for path in workload.paths for option in ("--sync", path)]
+        if self.kind in ("docker", "podman"):
+            options += ["--source", "remove"]  # or it would stay, stopped and under another name
         if workload.service:
             options += ["--move-address", f"{workload.service}/24@eth0"]
         what = self.tree.pid if self.kind == "pid" else ident
@@ -60,4 +71,4 @@ class Phaul(Subject):
             if self.kind == "pid":
                 self.tree.end(host)
             else:
-                self.rig.engine(self.kind, host).remove(ident)
+                self.engine(host).remove(ident)

@@ -27,18 +27,26 @@ struct settings {
 
 #define ENGINE_OPTIONS                                                                                                 \
 	{ "runtime", 0, OPTION_TEXT, "PROGRAM", AT(runtime), 0, 0, "the OCI runtime (default runc)" },                 \
-		{ "engine", 0, OPTION_TEXT, "WHERE", AT(engine), 0, 0,                                                 \
+		{ "engine",                                                                                            \
+		  0,                                                                                                   \
+		  OPTION_TEXT,                                                                                         \
+		  "WHERE",                                                                                             \
+		  AT(engine),                                                                                          \
+		  0,                                                                                                   \
+		  0,                                                                                                   \
 		  "the engine: its socket (docker, podman), its state directory\n(runc), its container directory "     \
 		  "(lxc)" },                                                                                           \
 		{ "force", 0, OPTION_SET, NULL, AT(force), 0, 0, "go on although obstacles refuse" },                  \
 		{ "json", 0, OPTION_SET, NULL, AT(json), 0, 0, "the result as a JSON object on standard output" },     \
-		{ "run-directory", 0, OPTION_TEXT, "DIR", AT(run_directory), 0, 0,                                     \
-		  "work files, best in memory (default " CLI_RUN_DIRECTORY ")" }
+	{                                                                                                              \
+		"run-directory", 0, OPTION_TEXT, "DIR", AT(run_directory), 0, 0,                                       \
+			"work files, best in memory (default " CLI_RUN_DIRECTORY ")"                                   \
+	}
 
 static const struct option_entry make_entries[] = {
-	{ "leave-running", 0, OPTION_SET, NULL, AT(leave_running), 0, 0, "it runs on here afterwards (default: it ends)" },
-	{ "compress", 0, OPTION_SET, NULL, AT(compress), 0, 0,
-	  "images as zstd; plain CRIU reads them after unzstd" },
+	{ "leave-running", 0, OPTION_SET, NULL, AT(leave_running), 0, 0,
+	  "it runs on here afterwards (default: it ends)" },
+	{ "compress", 0, OPTION_SET, NULL, AT(compress), 0, 0, "images as zstd; plain CRIU reads them after unzstd" },
 	{ "shell-job", 0, OPTION_SET, NULL, AT(shell_job), 0, 0, "it belongs to a terminal or a session" },
 	{ "source", 0, OPTION_TEXT, "WHAT", AT(id), 0, 0,
 	  "what becomes of the container: keep (stopped, renamed; default)\nor remove" },
@@ -57,7 +65,8 @@ static const struct option_table make_table = {
 
 static const struct option_entry restore_entries[] = {
 	{ "dst-id", 0, OPTION_TEXT, "NAME", AT(id), 0, 0, "the container's name here (default: as it was)" },
-	{ "target-bundle", 0, OPTION_TEXT, "DIR", AT(bundle), 0, 0, "the bundle's directory here (runc; default: as it was)" },
+	{ "target-bundle", 0, OPTION_TEXT, "DIR", AT(bundle), 0, 0,
+	  "the bundle's directory here (runc; default: as it was)" },
 	{ "skip-cpu-check", 0, OPTION_SET, NULL, AT(skip_cpu_check), 0, 0, "do not compare the CPUs" },
 	ENGINE_OPTIONS,
 	LOG_OPTIONS(struct settings),
@@ -89,10 +98,13 @@ static void show_result(const struct checkpoint_result *result, const struct set
 
 	if (s->json) {
 		o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:I, s:i}", "event", "result", "outcome",
-			      err->number ? "failed" : !strcmp(verb, "restore") ? "restored" : "saved", "reason",
-			      err->text, "type", result->type, "id", result->id, "directory", directory, "total_ms",
-			      (double)result->total_ns / NS_PER_MS, "frozen_ms", (double)result->frozen_ns / NS_PER_MS,
-			      "bytes", (json_int_t)result->bytes, "root_pid", (int)result->root_pid);
+			      err->number		 ? "failed"
+			      : !strcmp(verb, "restore") ? "restored"
+							 : "saved",
+			      "reason", err->text, "type", result->type, "id", result->id, "directory", directory,
+			      "total_ms", (double)result->total_ns / NS_PER_MS, "frozen_ms",
+			      (double)result->frozen_ns / NS_PER_MS, "bytes", (json_int_t)result->bytes, "root_pid",
+			      (int)result->root_pid);
 		json_dumpf(o, stdout, JSON_COMPACT);
 		json_decref(o);
 		putchar('\n');
@@ -125,6 +137,7 @@ static int run(const struct settings *s, struct checkpoint_options *o, const cha
 	o->force = s->force;
 	o->cancel_fd = cancel.fd;
 	r = restore ? checkpoint_restore(o, s->skip_cpu_check, &result, &err) : checkpoint_make(o, &result, &err);
+	o->directory = NULL;
 	cancel_stop(&cancel);
 	show_obstacles(&result);
 	show_result(&result, s, restore ? "restore" : "checkpoint", directory, &err);

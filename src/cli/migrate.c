@@ -42,8 +42,11 @@ struct settings {
 static const struct option_entry entries[] = {
 	{ "to", 't', OPTION_TEXT, "TARGET", AT(to), 0, 0,
 	  "HOST[:PORT], [V6]:PORT (TLS, to a phaul serve there) or\nssh://[USER@]HOST[:PORT]; must be given" },
-	{ "mode", 0, OPTION_TEXT, "MODE", AT(mode), 0, 0, "live: it keeps running (default); restart: only its files are copied\nwhile it runs, then it is stopped here and started there" },
-	{ "nostart", 0, OPTION_SET, NULL, AT(no_start), 0, 0, "restart mode: prepare it at the target, but do not start it" },
+	{ "mode", 0, OPTION_TEXT, "MODE", AT(mode), 0, 0,
+	  "live: it keeps running (default); restart: only its files are copied\nwhile it runs, then it is stopped "
+	  "here and started there" },
+	{ "nostart", 0, OPTION_SET, NULL, AT(no_start), 0, 0,
+	  "restart mode: prepare it at the target, but do not start it" },
 	{ "max-downtime", 0, OPTION_NUMBER, "MS", AT(max_downtime), 1, DOWNTIME_MAX_MS,
 	  "how long the freeze may last; it decides when copying ends\n(default 100); given, nothing that would take "
 	  "longer is begun" },
@@ -73,13 +76,15 @@ static const struct option_entry entries[] = {
 	{ "no-compress", 0, OPTION_CLEAR, NULL, AT(compress), 0, 0, "do not try to compress memory" },
 	{ "tracker", 0, OPTION_TEXT, "KIND", AT(tracker), 0, 0,
 	  "how written pages are found: auto (default), write-protect,\nsoft-dirty, none" },
-	{ "dst-id", 0, OPTION_TEXT, "NAME", AT(dst_id), 0, 0, "the container's name at the target (default: the same)" },
+	{ "dst-id", 0, OPTION_TEXT, "NAME", AT(dst_id), 0, 0,
+	  "the container's name at the target (default: the same)" },
 	{ "bridge", 0, OPTION_LIST, "SRC=DST", AT(bridges), 0, MIGRATION_BRIDGES_MAX,
 	  "the container's bridge SRC is called DST at the target (lxc);\nmay be repeated" },
 	{ "source", 0, OPTION_TEXT, "WHAT", AT(source), 0, 0,
 	  "what becomes of the container here: keep (stopped, renamed;\ndefault) or remove" },
 	{ "bind", 0, OPTION_TEXT, "RULE", AT(bind), 0, 0,
-	  "directories of this host that the container has mounted (docker,\npodman): present (they must be there; default), bring or refuse" },
+	  "directories of this host that the container has mounted (docker,\npodman): present (they must be there; "
+	  "default), bring or refuse" },
 	{ "runtime", 0, OPTION_TEXT, "PROGRAM", AT(runtime), 0, 0, "the OCI runtime of both sides (default runc)" },
 	{ "engine", 0, OPTION_TEXT, "WHERE", AT(engine), 0, 0,
 	  "the engine here: its socket (docker, podman), its state directory\n(runc), its container directory (lxc)" },
@@ -215,12 +220,17 @@ static int check_words(const struct settings *s, struct error *err)
 	if (!known)
 		return error_set(err, EINVAL, "--tracker: '%.40s' is not one of auto, write-protect, soft-dirty, none",
 				 s->tracker);
+	if (s->bind && strcmp(s->bind, "present") != 0 && strcmp(s->bind, "bring") != 0 &&
+	    strcmp(s->bind, "refuse") != 0)
+		return error_set(err, EINVAL, "--bind: '%.40s' is not present, bring or refuse", s->bind);
 	if (s->source && strcmp(s->source, "keep") != 0 && strcmp(s->source, "remove") != 0)
 		return error_set(err, EINVAL, "--source: '%.40s' is neither keep nor remove", s->source);
 	if (strcmp(s->mode, "live") != 0 && strcmp(s->mode, "restart") != 0)
 		return error_set(err, EINVAL, "--mode: '%.40s' is not a mode (live, restart)", s->mode);
 	if (!strcmp(s->mode, "restart") && s->addresses[0])
-		return error_set(err, EINVAL, "--move-address needs --mode live: what is started anew gets its address from its engine");
+		return error_set(
+			err, EINVAL,
+			"--move-address needs --mode live: what is started anew gets its address from its engine");
 	if (s->no_start && strcmp(s->mode, "restart") != 0)
 		return error_set(err, EINVAL, "--nostart needs --mode restart: what moves live runs at the target");
 	if (!s->to)

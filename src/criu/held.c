@@ -188,8 +188,8 @@ int criu_held_await(struct criu_held *h, struct process *engine, const char *wor
 		if (n < 0 && errno != EINTR)
 			return error_errno(err, errno, "cannot wait for the engine");
 		if (n == 0)
-			return error_set(err, ETIMEDOUT, "the engine did not come to the restore in time (its words: %s)",
-					 h->words);
+			return error_set(err, ETIMEDOUT,
+					 "the engine did not come to the restore in time (its words: %s)", h->words);
 		if (p[0].revents)
 			return 0;
 		if (p[1].revents && engine_ended(h))

@@ -44,7 +44,7 @@ int criu_held_abort(struct criu_held *h, struct error *err);
 
 /* CRIU is there, and with it the hold on the tasks, and so is the engine that waits for it. */
 bool criu_held_alive(const struct criu_held *h);
-bool criu_held_released(const struct criu_held *h); /* the tasks may have run */
+bool criu_held_released(const struct criu_held *h);	/* the tasks may have run */
 pid_t criu_held_program_pid(const struct criu_held *h); /* of CRIU, 0: not known, or ended */
 
 /* Aborts what is not resumed. */

@@ -49,7 +49,7 @@ enum job_state {
 	JOB_INVALID,
 	JOB_STARTED,	  /* CRIU waits for a request */
 	JOB_DUMP_STOPPED, /* at network-lock or query-ext-files */
-	JOB_DUMP_HELD, /* at post-dump */
+	JOB_DUMP_HELD,	  /* at post-dump */
 	JOB_DUMP_COMMITTED,
 	JOB_DUMP_UNDONE,
 	JOB_RESTORE_HELD, /* at post-restore */

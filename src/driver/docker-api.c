@@ -204,7 +204,7 @@ int docker_api_call(struct docker_api *api, const char *method, json_t *body, js
 	va_start(ap, fmt);
 	m = vsnprintf(path + n, sizeof(path) - (size_t)n, fmt, ap);
 	va_end(ap);
-	if (m < 0 || (size_t)(n + m) >= sizeof(path))
+	if (m < 0 || (size_t)n + (size_t)m >= sizeof(path))
 		return error_set(err, ENAMETOOLONG, "a request to Docker would be too long");
 	return perform(api, method, path, text, ret, err);
 }
@@ -246,23 +246,11 @@ static int take_version(struct docker_api *api, const json_t *answer, struct err
 	return 0;
 }
 
-int docker_api_open(const char *socket, struct docker_api **ret, struct error *err)
+static int connect_daemon(struct docker_api *api, struct error *err)
 {
-	_cleanup_docker_api_ struct docker_api *api = calloc(1, sizeof(*api));
 	_cleanup_json_ json_t *answer = NULL;
-	int r;
+	int r = find_listener(api->socket, &api->daemon.pid);
 
-	if (!socket)
-		socket = DOCKER_SOCKET;
-	if (!strncmp(socket, "unix://", 7))
-		socket += 7;
-	if (!api)
-		return error_set(err, ENOMEM, "no memory to speak with Docker");
-	if (socket[0] != '/' || strlen(socket) >= sizeof(api->socket))
-		return error_set(err, EINVAL,
-				 "\"%.128s\" is not the path of Docker's socket (--engine /run/docker.sock)", socket);
-	snprintf(api->socket, sizeof(api->socket), "%s", socket);
-	r = find_listener(api->socket, &api->daemon.pid);
 	if (r < 0)
 		return error_errno(err, -r,
 				   "the Docker daemon does not answer at %s; start it, or name its socket (--engine)",
@@ -272,10 +260,30 @@ int docker_api_open(const char *socket, struct docker_api **ret, struct error *e
 		return error_set(err, ENOMEM, "no memory to speak with Docker");
 	api->patience_ms = DOCKER_CALL_MS;
 	r = perform(api, "GET", "/version", NULL, &answer, err);
-	if (!r)
-		r = take_version(api, answer, err);
-	if (!r)
-		*ret = TAKE_PTR(api);
+	return r < 0 ? r : take_version(api, answer, err);
+}
+
+int docker_api_open(const char *socket, struct docker_api **ret, struct error *err)
+{
+	struct docker_api *api;
+	int r;
+
+	if (!socket)
+		socket = DOCKER_SOCKET;
+	if (!strncmp(socket, "unix://", 7))
+		socket += 7;
+	if (socket[0] != '/' || strlen(socket) >= sizeof(api->socket))
+		return error_set(err, EINVAL,
+				 "\"%.128s\" is not the path of Docker's socket (--engine /run/docker.sock)", socket);
+	api = calloc(1, sizeof(*api));
+	if (!api)
+		return error_set(err, ENOMEM, "no memory to speak with Docker");
+	snprintf(api->socket, sizeof(api->socket), "%s", socket);
+	r = connect_daemon(api, err);
+	if (r < 0)
+		docker_api_free(api);
+	else
+		*ret = api;
 	return r;
 }
 

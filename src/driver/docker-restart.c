@@ -5,8 +5,7 @@
 
 #include "driver/docker.h"
 
-#define STOP_S 10 /* Docker's own default */
-#define STOP_MS 60000
+#define START_MS 60000
 
 int docker_stop(const struct workload *w, const struct driver_options *options, struct error *err)
 {
@@ -18,9 +17,9 @@ int docker_stop(const struct workload *w, const struct driver_options *options, 
 		r = docker_api_open(options->engine, &api, err);
 	if (r < 0)
 		return r;
-	docker_api_patience(api, STOP_MS);
-	/* 304, it is stopped already, counts as success. */
-	r = docker_api_call(api, "POST", NULL, NULL, err, "/containers/%s/stop?t=%d", docker_json_text(spec, "id"), STOP_S);
+	/* With its own signal and patience, however long that is. 304, it is stopped already, counts as success. */
+	docker_api_patience(api, 0);
+	r = docker_api_call(api, "POST", NULL, NULL, err, "/containers/%s/stop", docker_json_text(spec, "id"));
 	return r < 0 ? error_wrap(err, "cannot stop container %.64s", w->id) : 0;
 }
 
@@ -40,7 +39,7 @@ int docker_start_again(const struct workload *w, const struct driver_options *op
 	}
 	if (r < 0)
 		return r;
-	docker_api_patience(api, STOP_MS);
+	docker_api_patience(api, START_MS);
 	r = docker_api_call(api, "POST", NULL, NULL, err, "/containers/%s/start", id);
 	if (r < 0)
 		return error_wrap(err, "cannot start container %.64s", w->id);

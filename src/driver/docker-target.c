@@ -14,7 +14,8 @@
 
 #define ADD(o, kind, cure, ...) obstacles_add(o, kind, true, cure, __VA_ARGS__)
 
-static int check_daemon(struct docker_api *api, const json_t *spec, struct obstacles *o, struct error *err)
+static int check_daemon(struct docker_api *api, const json_t *spec, bool restart, struct obstacles *o,
+			struct error *err)
 {
 	const char *runtime = docker_json_text(json_object_get(spec, "host_config"), "Runtime");
 	_cleanup_json_ json_t *info = NULL;
@@ -22,7 +23,7 @@ static int check_daemon(struct docker_api *api, const json_t *spec, struct obsta
 
 	if (r < 0)
 		return r;
-	if (!json_is_true(json_object_get(info, "ExperimentalBuild")))
+	if (!restart && !json_is_true(json_object_get(info, "ExperimentalBuild")))
 		r = ADD(o, OBSTACLE_REFUSES,
 			"start the daemon with --experimental, or put \"experimental\": true into its daemon.json",
 			"the Docker daemon at the target does not restore: checkpoints are an experimental feature");
@@ -32,11 +33,21 @@ static int check_daemon(struct docker_api *api, const json_t *spec, struct obsta
 	if (!r && *runtime && !json_object_get(json_object_get(info, "Runtimes"), runtime))
 		r = ADD(o, OBSTACLE_REFUSES, "add it to the daemon's runtimes",
 			"Docker at the target has no runtime %.64s", runtime);
-	if (!r && strcmp(docker_json_text(info, "CgroupVersion"), docker_json_text(spec, "cgroup_version")) != 0)
+	if (!r && !restart &&
+	    strcmp(docker_json_text(info, "CgroupVersion"), docker_json_text(spec, "cgroup_version")) != 0)
 		r = ADD(o, OBSTACLE_REFUSES, "boot both hosts with the same version",
 			"control groups are of version %.8s here and %.8s there",
 			docker_json_text(spec, "cgroup_version"), docker_json_text(info, "CgroupVersion"));
 	return r;
+}
+
+/* Restart mode: what goes with the stop cannot be brought after it. */
+static int check_kept(const json_t *spec, struct obstacles *o)
+{
+	if (!json_is_true(docker_json_at(spec, "host_config.AutoRemove")))
+		return 0;
+	return obstacles_add(o, OBSTACLE_REFUSES, false, "move it live (--mode live), or start it without --rm",
+			     "the container is removed with all its files when it is stopped (--rm)");
 }
 
 static int check_name(struct docker_api *api, const char *name, struct obstacles *o, struct error *err)
@@ -213,7 +224,9 @@ int docker_check_target(const struct workload *w, const struct driver_options *o
 	if (docker_api_open(options->engine, &api, &why) < 0)
 		return ADD(ret, OBSTACLE_REFUSES, "start it, or name its socket (--target-engine)", "at the target: %s",
 			   why.text);
-	r = check_daemon(api, spec, ret, err);
+	r = check_daemon(api, spec, options->restart, ret, err);
+	if (!r && options->restart)
+		r = check_kept(spec, ret);
 	if (!r && !options->restart)
 		r = docker_check_criu(docker_api_daemon(api), ret, err);
 	if (!r)

@@ -8,14 +8,11 @@
 #include "driver/lxc.h"
 #include "driver/docker.h"
 #include "driver/pid.h"
+#include "driver/podman.h"
 #include "driver/runc.h"
 
 static const struct driver_ops *const drivers[] = {
-	&driver_pid,
-	&driver_runc,
-	&driver_lxc,
-	&driver_docker,
-	NULL,
+	&driver_pid, &driver_runc, &driver_lxc, &driver_docker, &driver_podman, NULL,
 };
 
 const struct driver_ops *driver_find(const char *name)

@@ -19,22 +19,25 @@
 enum driver_capability {
 	DRIVER_MOVES_BARE_PIDS = 1 << 0, /* the workload's pids must be free at the target */
 	DRIVER_HAS_ENGINE = 1 << 1,	 /* an engine owns it and is told about the move */
-	DRIVER_OWN_NETWORK = 1 << 2,	 /* may have a network namespace of its own, which moves with it: see network() */
+	DRIVER_OWN_NETWORK = 1 << 2, /* may have a network namespace of its own, which moves with it: see network() */
 };
 
 struct driver_options {
 	const char *const *synced_paths; /* brought along with --sync: need not be present at the target */
 	size_t n_synced_paths;
-	bool shell_job; /* --shell-job: a terminal may be inherited */
-	const char *runtime;	   /* --runtime: the OCI runtime, a program; NULL: runc */
-	const char *engine;	   /* --engine: where this side's engine is: its socket, or its state directory; NULL: the usual place */
+	bool shell_job;	     /* --shell-job: a terminal may be inherited */
+	const char *runtime; /* --runtime: the OCI runtime, a program; NULL: runc */
+	const char *
+		engine; /* --engine: where this side's engine is: its socket, or its state directory; NULL: the usual place */
 	const char *target_engine; /* --target-engine: the same, there; NULL: the usual place */
 	const char *target_id;	   /* --dst-id: its name there; NULL: the same */
 	const char *target_bundle; /* --target-bundle (runc): where the bundle is there; NULL: the same path */
-	const char *const *bridges; /* --bridge: "SRC=DST" each, NULL-terminated: what bridges are called at the target; NULL: none */
-	const char *bind_rule;	   /* --bind: refuse, present or bring host directories that a container has mounted; NULL: present */
-	bool restart;		   /* --mode restart: CRIU has no part in it */
-	bool remove_source;	   /* --source remove: delete the source's container instead of renaming it */
+	const char *const *
+		bridges; /* --bridge: "SRC=DST" each, NULL-terminated: what bridges are called at the target; NULL: none */
+	const char *
+		bind_rule; /* --bind: refuse, present or bring host directories that a container has mounted; NULL: present */
+	bool restart;	    /* --mode restart: CRIU has no part in it */
+	bool remove_source; /* --source remove: delete the source's container instead of renaming it */
 };
 
 /* How CRIU is run for this workload. Strings are owned by it. */
@@ -44,23 +47,26 @@ struct checkpoint_way {
 	bool tcp_established;
 	bool file_locks;
 	uint64_t ghost_limit_bytes;
-	bool ext_unix_sk;	 /* connections to unix sockets outside may be dumped */
+	bool ext_unix_sk; /* connections to unix sockets outside may be dumped */
 	bool link_remap;
 	bool empty_network;	 /* of its own network namespace only the sockets: the engine makes the rest there */
 	uint32_t manage_cgroups; /* CRIU's mode number, 0: ignore */
-	char **external;	 /* NULL-terminated, or NULL: CRIU's --external, "mnt[/etc/hosts]:/etc/hosts", "net[INODE]:extRootNetNS" */
+	char **external; /* NULL-terminated, or NULL: CRIU's --external, "mnt[/etc/hosts]:/etc/hosts", "net[INODE]:extRootNetNS" */
 };
 
 /* What migration/ gives a driver at the target. */
 struct driver_place {
-	const char *id_text;	      /* of the migration, a UUID: unique names, labels */
-	const char *work_directory;   /* of this migration, 0700, on tmpfs */
-	const char *images_directory; /* what the engine is told to restore from. Empty but for what the driver puts there: the engine's CRIU
+	const char *id_text;	    /* of the migration, a UUID: unique names, labels */
+	const char *work_directory; /* of this migration, 0700, on tmpfs */
+	const char *
+		images_directory; /* what the engine is told to restore from. Empty but for what the driver puts there: the engine's CRIU
 				       * reads its images elsewhere, as criu_config says */
 	const struct driver_options *options; /* engine: this side's */
-	const char *criu_config;      /* configuration file for the CRIU that the engine starts; must reach it. NULL before restore() */
-	int lock;		      /* of the driver's own, from restore() to restore_begun(); -1: none */
-	const char *criu_images;      /* what its images-dir says, for an engine that names the images on CRIU's command line, which wins */
+	const char *
+		criu_config; /* configuration file for the CRIU that the engine starts; must reach it. NULL before restore() */
+	int lock;	     /* of the driver's own, from restore() to restore_begun(); -1: none */
+	const char *
+		criu_images; /* what its images-dir says, for an engine that names the images on CRIU's command line, which wins */
 };
 
 void checkpoint_way_free(struct checkpoint_way *way);

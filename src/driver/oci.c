@@ -37,7 +37,8 @@ static void find_bundle(struct oci_state *s)
 	json_t *label;
 	size_t i;
 
-	json_array_foreach (labels, i, label) {
+	json_array_foreach(labels, i, label)
+	{
 		const char *text = json_string_value(label);
 
 		if (text && !strncmp(text, "bundle=", strlen("bundle=")))
@@ -103,9 +104,7 @@ static bool has_namespace(const struct oci_state *s, const char *type)
 	json_t *one;
 	size_t i;
 
-	json_array_foreach (list, i, one)
-		if (!strcmp(text_of(one, "type"), type))
-			return true;
+	json_array_foreach(list, i, one) if (!strcmp(text_of(one, "type"), type)) return true;
 	return false;
 }
 
@@ -130,7 +129,7 @@ static int check_namespaces(const struct oci_state *s, const struct workload *w,
 /* What a runtime gives to every container is no device of this host's. */
 static bool default_device(const char *path)
 {
-	static const char *const known[] = { "/dev/null",   "/dev/zero", "/dev/full",	 "/dev/random",
+	static const char *const known[] = { "/dev/null",    "/dev/zero", "/dev/full",	  "/dev/random",
 					     "/dev/urandom", "/dev/tty",  "/dev/console", "/dev/ptmx" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
@@ -145,11 +144,9 @@ static int check_devices(const struct oci_state *s, const struct workload *w, st
 	json_t *one;
 	size_t i;
 
-	json_array_foreach (devices, i, one)
-		if (!default_device(text_of(one, "path")))
-			return obstacles_add(o, OBSTACLE_REFUSES, false, "run it without that device",
-					     "container %.64s was given the device %.128s of this host", w->id,
-					     text_of(one, "path"));
+	json_array_foreach(devices, i, one) if (!default_device(text_of(one, "path"))) return obstacles_add(
+		o, OBSTACLE_REFUSES, false, "run it without that device",
+		"container %.64s was given the device %.128s of this host", w->id, text_of(one, "path"));
 	return 0;
 }
 
@@ -163,9 +160,9 @@ int oci_check_source(const struct oci_state *s, const struct workload *w, const 
 		return r;
 	if (check_namespaces(s, w, ret) < 0 || check_devices(s, w, ret) < 0)
 		return error_set(err, ENOMEM, "no memory for the list of obstacles");
-	if (w->has_terminal && obstacles_add(ret, OBSTACLE_REFUSES, false, "run it without a terminal (no -t)",
-					     "container %.64s has a terminal, whose other end stays on this host",
-					     w->id) < 0)
+	if (w->has_terminal &&
+	    obstacles_add(ret, OBSTACLE_REFUSES, false, "run it without a terminal (no -t)",
+			  "container %.64s has a terminal, whose other end stays on this host", w->id) < 0)
 		return error_set(err, ENOMEM, "no memory for the list of obstacles");
 	r = pid_check_processes(&t, ret, err);
 	if (!r && !w->has_terminal)
@@ -173,7 +170,8 @@ int oci_check_source(const struct oci_state *s, const struct workload *w, const 
 	return r < 0 ? r : pid_check_mappings(&t, ret, err);
 }
 
-static int add_external(struct checkpoint_way *way, size_t *n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int add_external(struct checkpoint_way *way, size_t *n, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 
 static int add_external(struct checkpoint_way *way, size_t *n, const char *fmt, ...)
 {
@@ -231,7 +229,8 @@ static int add_mounts(const struct oci_state *s, struct checkpoint_way *way, siz
 	size_t i;
 	int r = 0;
 
-	json_array_foreach (mounts, i, one) {
+	json_array_foreach(mounts, i, one)
+	{
 		const char *device = text_of(one, "device"), *place = inside(s, text_of(one, "destination"));
 
 		if (!strcmp(device, "bind"))
@@ -242,7 +241,8 @@ static int add_mounts(const struct oci_state *s, struct checkpoint_way *way, siz
 		if (r < 0)
 			return r;
 	}
-	json_array_foreach (masks, i, one) {
+	json_array_foreach(masks, i, one)
+	{
 		char path[4200];
 		struct stat st;
 
@@ -264,10 +264,8 @@ static int add_namespaces(const struct oci_state *s, struct checkpoint_way *way,
 	size_t i;
 	int r = 0;
 
-	json_array_foreach (list, i, one)
-		if (!strcmp(text_of(one, "type"), "NEWNET") && text_of(one, "path")[0] && !r)
-			r = add_external(way, n, "net[%llu]:extRootNetNS",
-					 (unsigned long long)tree_namespace(s->pid, "net"));
+	json_array_foreach(list, i, one) if (!strcmp(text_of(one, "type"), "NEWNET") && text_of(one, "path")[0] && !r)
+		r = add_external(way, n, "net[%llu]:extRootNetNS", (unsigned long long)tree_namespace(s->pid, "net"));
 	return r;
 }
 

@@ -27,6 +27,7 @@ int runc_start(const struct workload *w, const struct driver_options *options, c
 int runc_target_start(const struct workload *w, const struct driver_place *place, struct error *err);
 
 /* `runc run --detach`; output_fd: what the container's output goes to, -1: nowhere. */
-int runc_run(const struct driver_options *options, const char *bundle, const char *id, int output_fd, struct error *err);
+int runc_run(const struct driver_options *options, const char *bundle, const char *id, int output_fd,
+	     struct error *err);
 
 int runc_target_network(const struct workload *w, int *ret_fd, struct error *err);

@@ -50,8 +50,15 @@ int runc_stop(const struct workload *w, const struct driver_options *options, st
 
 int runc_run(const struct driver_options *options, const char *bundle, const char *id, int output_fd, struct error *err)
 {
-	const char *argv[] = { runc_program(options), "--root", runc_root(options->engine), "run", "--detach", "--bundle",
-			       bundle,		      id,	NULL };
+	const char *argv[] = { runc_program(options),
+			       "--root",
+			       runc_root(options->engine),
+			       "run",
+			       "--detach",
+			       "--bundle",
+			       bundle,
+			       id,
+			       NULL };
 	struct process_options o = { .argv = argv, .stdin_fd = -1, .stdout_fd = output_fd, .stderr_fd = output_fd };
 	struct process p = PROCESS_NONE;
 	int r = process_start(&o, &p, err);
@@ -61,8 +68,8 @@ int runc_run(const struct driver_options *options, const char *bundle, const cha
 	if (process_wait(&p, deadline_in_ms(RUN_MS)) == 0)
 		r = error_set(err, ETIMEDOUT, "the runtime did not start container %s", id);
 	else if (p.status)
-		r = error_set(err, EIO, "the runtime could not start container %s (status %d); its bundle is %.512s", id,
-			      p.status >> 8, bundle);
+		r = error_set(err, EIO, "the runtime could not start container %s (status %d); its bundle is %.512s",
+			      id, p.status >> 8, bundle);
 	process_free(&p);
 	return r;
 }

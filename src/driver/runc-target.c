@@ -64,7 +64,8 @@ static int place_rootfs(struct spec *s, const char *source_bundle, const char *s
 	return length > 0 && (size_t)length < sizeof(s->rootfs) && path_plain(s->rootfs) ? 0 : -EPROTO;
 }
 
-static int spec_read(const struct workload *w, const struct driver_options *options, struct spec *ret, struct error *err)
+static int spec_read(const struct workload *w, const struct driver_options *options, struct spec *ret,
+		     struct error *err)
 {
 	struct spec s = { .json = w->spec ? json_loads(w->spec, 0, NULL) : NULL };
 	const char *bundle = json_string_value(json_object_get(s.json, "bundle"));
@@ -103,7 +104,8 @@ static int check_bundle(const struct spec *s, struct obstacles *o)
 	json_decref(here);
 	if (same)
 		return 0;
-	return obstacles_add(o, OBSTACLE_REFUSES, true, "remove that bundle, or name another place with --target-bundle",
+	return obstacles_add(o, OBSTACLE_REFUSES, true,
+			     "remove that bundle, or name another place with --target-bundle",
 			     "at the target %.256s is the bundle of another container", s->bundle);
 }
 
@@ -126,7 +128,8 @@ static int check_mounts(const struct spec *s, const struct driver_options *optio
 	size_t i;
 	int r = 0;
 
-	json_array_foreach (mounts, i, one) {
+	json_array_foreach(mounts, i, one)
+	{
 		const char *type = json_string_value(json_object_get(one, "type"));
 		const char *source = json_string_value(json_object_get(one, "source"));
 
@@ -145,7 +148,8 @@ static const char *network_path(const json_t *config)
 	json_t *one;
 	size_t i;
 
-	json_array_foreach (list, i, one) {
+	json_array_foreach(list, i, one)
+	{
 		const char *type = json_string_value(json_object_get(one, "type"));
 
 		if (type && !strcmp(type, "network"))
@@ -252,9 +256,9 @@ static bool has_pipes(const struct spec *s)
 	json_t *one;
 	size_t i;
 
-	json_array_foreach (s->descriptors, i, one)
-		if (json_string_value(one) && !strncmp(json_string_value(one), "pipe:", strlen("pipe:")))
-			return true;
+	json_array_foreach(s->descriptors, i,
+			   one) if (json_string_value(one) &&
+				    !strncmp(json_string_value(one), "pipe:", strlen("pipe:"))) return true;
 	return false;
 }
 

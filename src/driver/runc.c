@@ -67,8 +67,8 @@ static int make_spec(const struct oci_state *s, struct workload *w, struct error
 	if (!config)
 		return -err->number;
 	descriptors = oci_descriptors(s);
-	spec = json_pack("{s:o, s:s, s:s, s:o}", "config", config, "bundle", s->bundle, "rootfs", s->rootfs, "descriptors",
-			 descriptors);
+	spec = json_pack("{s:o, s:s, s:s, s:o}", "config", config, "bundle", s->bundle, "rootfs", s->rootfs,
+			 "descriptors", descriptors);
 	w->spec = spec ? json_dumps(spec, JSON_COMPACT) : NULL;
 	json_decref(spec);
 	return w->spec ? 0 : error_set(err, ENOMEM, "no memory to describe container %s", s->id);

@@ -77,15 +77,20 @@ static int refuse_if(const struct checkpoint_options *o, struct checkpoint_resul
 	return -ENOTSUP;
 }
 
-/* rsync from one directory of this host to another, exactly. */
+/* rsync from one directory of this host to another, exactly; a tree may be a single file as well. */
 static int copy_tree(const char *from, const char *to, struct error *err)
 {
 	char source[4200], target[4200];
 	const char *argv[] = { "rsync", "-aHAXS", "--numeric-ids", "--delete", source, target, NULL };
-	int r = dir_make(to, 0755);
+	struct stat st;
+	bool file = stat(from, &st) == 0 && S_ISREG(st.st_mode);
+	int r;
 
-	snprintf(source, sizeof(source), "%s/", from);
-	snprintf(target, sizeof(target), "%s/", to);
+	snprintf(source, sizeof(source), "%s%s", from, file ? "" : "/");
+	snprintf(target, sizeof(target), "%s%s", to, file ? "" : "/");
+	if (file)
+		argv[3] = "--inplace";
+	r = file ? 0 : dir_make(to, 0755);
 	if (r < 0)
 		return error_errno(err, -r, "cannot make %s", to);
 	r = process_run(argv, NULL, COPY_MS, err);
@@ -434,8 +439,7 @@ int checkpoint_restore(const struct checkpoint_options *options, bool skip_cpu_c
 	if (!r && !(w.driver = driver_find(w.manifest.type)))
 		r = error_set(err, ENOTSUP, "this phaul has no driver for %s", w.manifest.type);
 	snprintf(ret->type, sizeof(ret->type), "%s", w.manifest.type);
-	snprintf(ret->id, sizeof(ret->id), "%s",
-		 options->driver.target_id ? options->driver.target_id : w.manifest.id);
+	snprintf(ret->id, sizeof(ret->id), "%s", options->driver.target_id ? options->driver.target_id : w.manifest.id);
 	if (!r)
 		r = read_plan(&w, skip_cpu_check, ret, err);
 	if (!r)

@@ -17,7 +17,7 @@ struct journal {
 	enum migration_state state;
 	char id[UUID_TEXT_SIZE];
 	char place[4096]; /* its own directory */
-	json_t *facts; /* of journal_open(): the members of all records and all notes, the last of a name; or NULL */
+	json_t *facts;	  /* of journal_open(): the members of all records and all notes, the last of a name; or NULL */
 };
 
 int journal_lock(int fd);

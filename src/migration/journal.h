@@ -77,7 +77,8 @@ int journal_mark(struct journal *j, const char *key, struct error *err);
 enum migration_state journal_state(const struct journal *j);
 enum migration_side journal_side(const struct journal *j);
 const char *journal_id(const struct journal *j);
-const char *journal_place(const struct journal *j); /* DIRECTORY/ID: what belongs to this migration and outlives a crash */
+const char *
+journal_place(const struct journal *j); /* DIRECTORY/ID: what belongs to this migration and outlives a crash */
 void journal_free(struct journal *j);
 
 /* What a journal on disk says. */

@@ -18,7 +18,7 @@
 
 #include "base/fd.h"
 
-#define BLOCK_BYTES (1U << 20)
+#define BLOCK_BYTES 65536U /* on the stack */
 #define MANIFEST_MAX (16U << 20)
 #define ZSTD_LEVEL 3
 
@@ -26,27 +26,25 @@
 static int sum_file(const char *path, uint64_t *ret_sum, uint64_t *ret_bytes)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	_cleanup_free_ char *block = malloc(BLOCK_BYTES);
-	XXH3_state_t *state = XXH3_createState();
+	char block[BLOCK_BYTES];
+	XXH3_state_t *state;
 	uint64_t bytes = 0;
-	ssize_t n = fd < 0 || !block || !state ? -1 : 1;
-	int r = fd < 0 ? -errno : -ENOMEM;
+	ssize_t n;
 
-	if (n > 0)
-		XXH3_64bits_reset(state);
-	while (n > 0 && (n = read(fd, block, BLOCK_BYTES)) > 0) {
+	if (fd < 0)
+		return -errno;
+	state = XXH3_createState();
+	if (!state)
+		return -ENOMEM;
+	XXH3_64bits_reset(state);
+	while ((n = read(fd, block, sizeof(block))) > 0) {
 		XXH3_64bits_update(state, block, (size_t)n);
 		bytes += (uint64_t)n;
 	}
-	if (n == 0) {
-		*ret_sum = XXH3_64bits_digest(state);
-		*ret_bytes = bytes;
-		r = 0;
-	} else if (state && block && fd >= 0) {
-		r = -errno;
-	}
+	*ret_sum = XXH3_64bits_digest(state);
+	*ret_bytes = bytes;
 	XXH3_freeState(state);
-	return r;
+	return n < 0 ? -errno : 0;
 }
 
 static int add_file(json_t *files, const char *directory, const char *name, uint64_t *bytes, struct error *err)
@@ -102,12 +100,12 @@ int manifest_write(const char *directory, const struct manifest *m, uint64_t *re
 		json_decref(files);
 		return r;
 	}
-	o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:{s:b, s:b, s:b, s:b, s:b, s:i, s:I}, s:o}", "version",
-		      MANIFEST_VERSION, "software", "phaul " PHAUL_VERSION, "time", when, "type", m->type, "id", m->id,
-		      "host", host.nodename, "kernel", host.release, "machine", host.machine, "criu", m->criu_version,
-		      "compressed", (int)m->compressed, "way", "shell_job", (int)m->way.shell_job, "tcp_established",
-		      (int)m->way.tcp_established, "file_locks", (int)m->way.file_locks, "ext_unix_sk",
-		      (int)m->way.ext_unix_sk, "link_remap", (int)m->way.link_remap, "manage_cgroups",
+	o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:{s:b, s:b, s:b, s:b, s:b, s:i, s:I}, s:o}",
+		      "version", MANIFEST_VERSION, "software", "phaul " PHAUL_VERSION, "time", when, "type", m->type,
+		      "id", m->id, "host", host.nodename, "kernel", host.release, "machine", host.machine, "criu",
+		      m->criu_version, "compressed", (int)m->compressed, "way", "shell_job", (int)m->way.shell_job,
+		      "tcp_established", (int)m->way.tcp_established, "file_locks", (int)m->way.file_locks,
+		      "ext_unix_sk", (int)m->way.ext_unix_sk, "link_remap", (int)m->way.link_remap, "manage_cgroups",
 		      (int)m->way.manage_cgroups, "ghost_limit", (json_int_t)m->way.ghost_limit_bytes, "files", files);
 	text = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
 	json_decref(o);
@@ -123,7 +121,8 @@ static int check_files(const char *directory, const json_t *files, uint64_t *byt
 	const char *name;
 	json_t *file;
 
-	json_object_foreach ((json_t *)files, name, file) {
+	json_object_foreach((json_t *)files, name, file)
+	{
 		const char *wanted = json_string_value(json_object_get(file, "xxh3"));
 		json_int_t size = json_integer_value(json_object_get(file, "bytes"));
 		uint64_t sum = 0, found = 0;
@@ -197,11 +196,11 @@ static int convert(const char *from, const char *to, bool compress)
 {
 	_cleanup_close_ int in = open(from, O_RDONLY | O_CLOEXEC);
 	_cleanup_close_ int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	_cleanup_free_ char *source = malloc(BLOCK_BYTES), *target = malloc(BLOCK_BYTES);
+	char source[BLOCK_BYTES], target[BLOCK_BYTES];
 	ZSTD_CCtx *c = ZSTD_createCCtx();
 	ZSTD_DCtx *d = ZSTD_createDCtx();
 	ssize_t n = 0;
-	int r = in < 0 || out < 0 ? -errno : !source || !target || !c || !d ? -ENOMEM : 0;
+	int r = in < 0 || out < 0 ? -errno : !c || !d ? -ENOMEM : 0;
 	size_t left = 1;
 
 	if (!r)
@@ -237,8 +236,10 @@ int manifest_compress(const char *images, struct error *err)
 {
 	_cleanup_closedir_ DIR *d = opendir(images);
 	struct dirent *e;
-	int r = d ? 0 : -errno;
+	int r = 0;
 
+	if (!d)
+		return error_errno(err, errno, "cannot read %s", images);
 	while (!r && (e = readdir(d))) {
 		char from[4400], to[4400];
 		size_t n = strlen(e->d_name);
@@ -258,11 +259,11 @@ static int copy(const char *from, const char *to)
 {
 	_cleanup_close_ int in = open(from, O_RDONLY | O_CLOEXEC);
 	_cleanup_close_ int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	_cleanup_free_ char *block = malloc(BLOCK_BYTES);
+	char block[BLOCK_BYTES];
 	ssize_t n = 0;
-	int r = in < 0 || out < 0 ? -errno : !block ? -ENOMEM : 0;
+	int r = in < 0 || out < 0 ? -errno : 0;
 
-	while (!r && (n = read(in, block, BLOCK_BYTES)) > 0)
+	while (!r && (n = read(in, block, sizeof(block))) > 0)
 		r = fd_write_full(out, block, (size_t)n);
 	return !r && n < 0 ? -errno : r;
 }
@@ -271,8 +272,10 @@ int manifest_expand(const char *images, const char *to_directory, struct error *
 {
 	_cleanup_closedir_ DIR *d = opendir(images);
 	struct dirent *e;
-	int r = d ? 0 : -errno;
+	int r = 0;
 
+	if (!d)
+		return error_errno(err, errno, "cannot read %s", images);
 	while (!r && (e = readdir(d))) {
 		char from[4400], to[4400];
 		size_t n = strlen(e->d_name);

@@ -34,12 +34,12 @@ struct migration_options {
 	bool skip_cpu_check, skip_criu_check;
 	bool shell_job, keep_images, compress;
 	const char *runtime, *engine, *target_engine, *target_id,
-		*target_bundle; /* driver.h, driver_options; NULL: the usual */
+		*target_bundle;				/* driver.h, driver_options; NULL: the usual */
 	const char *bridges[MIGRATION_BRIDGES_MAX + 1]; /* driver_options.bridges */
 	const char *bind_rule;
 	bool remove_source;
 	bool restart, no_start; /* --mode restart, --nostart */
-	bool pre_copy; /* false: everything is copied in the freeze */
+	bool pre_copy;		/* false: everything is copied in the freeze */
 	uint64_t max_downtime_ms;
 	uint32_t max_rounds;
 	uint32_t channels;
@@ -132,9 +132,9 @@ struct migration_result {
 	char engine[32];	  /* "criu 4.2.1" */
 	char target[256];
 	char tracker[16];
-	bool preload_acted;	/* libphaul-criu.so made the dump shorter, */
-	char preload_did[192];	/* in these ways, separated by "; " */
-	char images[512];   /* where they are kept, "" if not */
+	bool preload_acted;    /* libphaul-criu.so made the dump shorter, */
+	char preload_did[192]; /* in these ways, separated by "; " */
+	char images[512];      /* where they are kept, "" if not */
 };
 
 enum migration_event_kind {

@@ -118,6 +118,9 @@ enum policy_decision policy_decide(const struct policy_limits *limits, const str
 		return POLICY_POSTCOPY;
 	if (!over)
 		return POLICY_AGAIN;
+	/* Nobody asked for less: a short wait beats no move. */
+	if (!limits->promise && *ret_estimate_ns - limits->fixed_ns <= POLICY_BEARABLE_MS * NS_PER_MS)
+		return exhausted ? POLICY_FREEZE_EXHAUSTED : POLICY_FREEZE_STALLED;
 	return exhausted && limits->rounds_asked && !limits->promise ? POLICY_FREEZE_EXHAUSTED : POLICY_STOP_WRITES;
 }
 

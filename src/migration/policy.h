@@ -8,6 +8,8 @@
 
 #define POLICY_MAX_DOWNTIME_MS_DEFAULT 100
 #define POLICY_MAX_ROUNDS_DEFAULT 16
+#define POLICY_BEARABLE_MS                                                                                             \
+	1000 /* of pages in the freeze, where max_downtime is only the default and copying no longer helps */
 #define POLICY_SMALL_PAGES 64 /* fewer than that are not worth a round of their own */
 
 /* As in QEMU (migration parameters cpu-throttle-initial, cpu-throttle-increment, max-cpu-throttle). */

@@ -13,11 +13,13 @@
 #include <sys/eventfd.h>
 
 #include "base/clock.h"
+#include "base/gentle.h"
 #include "wire/frame.h"
 
 #define CHANNELS_MAX 64
 
 struct receiver_thread {
+	struct gentle gentle;
 	struct receiver *receiver;
 	struct channel *channel;
 	pthread_t thread;
@@ -34,6 +36,7 @@ struct receiver {
 	struct store *store;
 	struct error failure;
 	int failure_fd; /* eventfd, raised with the failure */
+	bool gentle;	/* new threads, too */
 	size_t n_threads;
 	struct receiver_thread threads[CHANNELS_MAX];
 };
@@ -105,6 +108,7 @@ static void *thread_main(void *arg)
 	struct receiver_thread *t = arg;
 	struct error err = { 0 };
 
+	gentle_begin(&t->gentle);
 	while (receive_frame(t, &err) == 0)
 		;
 	/* The source must not go on pouring into a channel that nobody reads. */
@@ -174,7 +178,7 @@ int receiver_add(struct receiver *r, uint32_t index, struct channel *channel, st
 			channel_free(channel);
 			return e;
 		}
-	*t = (struct receiver_thread){ .receiver = r, .channel = channel, .index = index };
+	*t = (struct receiver_thread){ .receiver = r, .channel = channel, .index = index, .gentle.wanted = r->gentle };
 	t->scratch = malloc(CODEC_PIECE_PAGES * PAGE_BYTES);
 	e = t->scratch ? pthread_create(&t->thread, NULL, thread_main, t) : ENOMEM;
 	if (e) {
@@ -194,6 +198,13 @@ static bool round_arrived(const struct receiver *r, uint32_t round)
 		if (r->threads[i].round < round)
 			return false;
 	return r->n_threads > 0;
+}
+
+void receiver_set_gentle(struct receiver *r, bool gentle)
+{
+	r->gentle = gentle;
+	for (size_t i = 0; i < r->n_threads; i++)
+		gentle_set(&r->threads[i].gentle, gentle);
 }
 
 int receiver_wait(struct receiver *r, uint32_t round, uint64_t deadline_ns, struct error *err)

@@ -14,6 +14,9 @@ int receiver_new(struct store *store, struct receiver **ret, struct error *err);
 /* Takes the channel over and starts its thread. index: the source's number of it. -EPROTO: there is one of that number. */
 int receiver_add(struct receiver *r, uint32_t index, struct channel *channel, struct error *err);
 
+/* Whether the threads leave the processors of this host to others: until the freeze. Any time. */
+void receiver_set_gentle(struct receiver *r, bool gentle);
+
 /* Waits until every channel has brought the barrier of this round (or a later one): 1 it has, 0 the deadline passed, or the
  * first failure of any channel. */
 int receiver_wait(struct receiver *r, uint32_t round, uint64_t deadline_ns, struct error *err);

@@ -26,8 +26,8 @@ struct restorer_ops {
 
 struct restorer {
 	const struct restorer_ops *ops;
-	struct criu_job *criu;	 /* ours */
-	struct criu_held *held;	 /* the engine's */
+	struct criu_job *criu;	/* ours */
+	struct criu_held *held; /* the engine's */
 	const struct driver_ops *driver;
 	const struct workload *workload;
 	const struct driver_place *place;
@@ -75,8 +75,8 @@ static void direct_free(struct restorer *r)
 	criu_free(r->criu);
 }
 
-static const struct restorer_ops direct_ops = { direct_hold,	 direct_resume,	  direct_finish,      direct_abort,
-						direct_alive,	 direct_released, direct_program_pid, direct_free };
+static const struct restorer_ops direct_ops = { direct_hold,  direct_resume,   direct_finish,	   direct_abort,
+						direct_alive, direct_released, direct_program_pid, direct_free };
 
 static int engine_hold(struct restorer *r, int cancel_fd, pid_t *ret_root, struct error *err)
 {
@@ -122,8 +122,8 @@ static void engine_free(struct restorer *r)
 	criu_held_free(r->held);
 }
 
-static const struct restorer_ops engine_ops = { engine_hold,	 engine_resume,	  engine_finish,      engine_abort,
-						engine_alive,	 engine_released, engine_program_pid, engine_free };
+static const struct restorer_ops engine_ops = { engine_hold,  engine_resume,   engine_finish,	   engine_abort,
+						engine_alive, engine_released, engine_program_pid, engine_free };
 
 static int start_engine(struct restorer *r, struct driver_place *place, const struct criu_options *options,
 			int cancel_fd, struct error *err)
@@ -161,8 +161,7 @@ int restorer_new(const struct driver_ops *driver, const struct workload *w, stru
 	r->workload = w;
 	r->place = place;
 	r->ops = driver->restore ? &engine_ops : &direct_ops;
-	result = driver->restore ? start_engine(r, place, options, cancel_fd, err)
-				 : criu_start(options, &r->criu, err);
+	result = driver->restore ? start_engine(r, place, options, cancel_fd, err) : criu_start(options, &r->criu, err);
 	if (result < 0) {
 		restorer_free(r);
 		return result;

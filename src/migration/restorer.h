@@ -27,7 +27,7 @@ int restorer_finish(struct restorer *r, struct error *err);
 /* Before the resume: nothing of the restore is left. Any number of times. */
 int restorer_abort(struct restorer *r, struct error *err);
 
-bool restorer_alive(struct restorer *r);	  /* CRIU is there, and with it the hold */
-bool restorer_released(const struct restorer *r); /* a failed resume may have let the tasks run */
+bool restorer_alive(struct restorer *r);	      /* CRIU is there, and with it the hold */
+bool restorer_released(const struct restorer *r);     /* a failed resume may have let the tasks run */
 pid_t restorer_program_pid(const struct restorer *r); /* of CRIU; 0: not known, or ended */
 void restorer_free(struct restorer *r);

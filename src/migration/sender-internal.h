@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "base/gentle.h"
 #include "migration/sender.h"
 
 #define GATHER_BYTES (256U << 10) /* frames are collected up to that */
@@ -20,6 +21,7 @@ struct sender_thread {
 	uint8_t *pages;	       /* one piece */
 	uint8_t *gather;
 	size_t gathered;
+	struct gentle gentle;
 	uint64_t write_bytes, write_ns;	 /* since the link's rate was last told to the codec */
 	struct sender_counters counters; /* of the piece at hand; added under the lock */
 };

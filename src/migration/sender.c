@@ -257,6 +257,7 @@ void *sender_thread_main(void *arg)
 	struct sender *s = t->sender;
 	uint32_t finished;
 
+	gentle_begin(&t->gentle);
 	pthread_mutex_lock(&s->lock);
 	finished = t->started_at;
 	while (!s->stop) {
@@ -279,6 +280,12 @@ void *sender_thread_main(void *arg)
 	}
 	pthread_mutex_unlock(&s->lock);
 	return NULL;
+}
+
+void sender_set_gentle(struct sender *s, bool gentle)
+{
+	for (size_t i = 0; i < s->n_threads; i++)
+		gentle_set(&s->threads[i].gentle, gentle);
 }
 
 int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, bool again, struct error *err)

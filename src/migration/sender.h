@@ -32,6 +32,9 @@ int sender_new(struct channel **channels, size_t n, struct dedup_index *dedup, b
  * counters go on, too. */
 int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, bool again, struct error *err);
 
+/* Whether the threads leave the processors to others: while the workload runs, and copying has time. Any time. */
+void sender_set_gentle(struct sender *s, bool gentle);
+
 /* Waits for its end (all channels have sent the barrier): 1 over, 0 the deadline passed, or the first failure. */
 int sender_wait(struct sender *s, uint64_t deadline_ns, struct error *err);
 

@@ -239,6 +239,14 @@ static void tell_progress(struct source *s)
 	s->progress_bytes = bytes;
 }
 
+/* The workload has the processors first, as long as copying gets ahead of it. */
+static bool has_time(const struct source *s)
+{
+	const struct migration_iteration *last = &s->result.iterations[MAX(s->result.n_iterations, 1UL) - 1];
+
+	return !s->result.n_iterations || last->dirty_pages < last->pages / 2;
+}
+
 static int start_round(struct source *s, struct error *err)
 {
 	int r;
@@ -248,6 +256,7 @@ static int start_round(struct source *s, struct error *err)
 	s->round_started_ns = s->progress_ns = clock_now_ns();
 	s->progress_bytes = sender_bytes_out(s->sender);
 	s->round_under_way = true;
+	sender_set_gentle(s->sender, has_time(s));
 	r = sender_start(s->sender, s->round, &s->sending, false, err);
 	if (r < 0)
 		return r;

@@ -84,7 +84,11 @@ static int arm_once(struct source *s, struct error *err)
  * the link is still there: a break that is found now is mended, one that is found in the freeze ends the migration. */
 int source_stage_arm(struct source *s, struct error *err)
 {
-	int r = s->criu ? 0 : arm_once(s, err);
+	int r;
+
+	if (s->sender)
+		sender_set_gentle(s->sender, false);
+	r = s->criu ? 0 : arm_once(s, err);
 
 	return r < 0 ? r : source_ping(s, err);
 }

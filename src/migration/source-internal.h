@@ -7,6 +7,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <sys/stat.h>
 
 #include "criu/criu.h"
 #include "driver/driver.h"
@@ -40,6 +41,7 @@ void present_list_free(struct present_list *p);
 struct source_tree {
 	struct sync_tree tree;
 	bool file;	     /* a single one */
+	struct stat seen;    /* of a single one, when its last pass began */
 	bool probed, shared; /* both hosts see it: nothing is to be done */
 	struct channel *channel;
 	struct watch *watch;		/* NULL: every pass looks at all of it */
@@ -162,7 +164,7 @@ struct source {
 	struct container_net net;
 	bool addresses_given; /* removed here */
 	bool firmly_stopped;
-	bool stopped; /* restart mode: by its engine */
+	bool stopped;	   /* restart mode: by its engine */
 	bool engine_armed; /* driver->arm() was called */
 	bool outcome_unknown;
 	struct image_counters images;

@@ -30,18 +30,17 @@ static json_t *trees_to_json(const struct workload *w)
 	json_t *trees = json_array();
 
 	for (size_t i = 0; i < w->n_trees; i++)
-		json_array_append_new(trees,
-				      json_pack("{s:s, s:s, s:s?}", "name", w->trees[i].name, "path", w->trees[i].path,
-						"target_path", w->trees[i].target_path));
+		json_array_append_new(trees, json_pack("{s:s, s:s, s:s?}", "name", w->trees[i].name, "path",
+						       w->trees[i].path, "target_path", w->trees[i].target_path));
 	return trees;
 }
 
 int subject_save(const struct journal *j, const struct workload *w, const struct driver_options *options,
 		 struct error *err)
 {
-	json_t *o = json_pack("{s:s, s:s, s:i, s:s?, s:o, s:b}", "type", w->type, "id", w->id, "root_pid",
-			      (int)w->root_pid, "spec", w->spec, "trees", trees_to_json(w), "remove_source",
-			      (int)options->remove_source);
+	json_t *o =
+		json_pack("{s:s, s:s, s:i, s:s?, s:o, s:b}", "type", w->type, "id", w->id, "root_pid", (int)w->root_pid,
+			  "spec", w->spec, "trees", trees_to_json(w), "remove_source", (int)options->remove_source);
 	_cleanup_free_ char *text = NULL;
 	char path[4200];
 	int r = -ENOMEM;
@@ -65,7 +64,8 @@ static int read_trees(const json_t *trees, struct workload *w)
 	size_t i;
 	json_t *tree;
 
-	json_array_foreach (trees, i, tree) {
+	json_array_foreach(trees, i, tree)
+	{
 		const char *name = json_string_value(json_object_get(tree, "name"));
 		const char *path = json_string_value(json_object_get(tree, "path"));
 		const char *target = json_string_value(json_object_get(tree, "target_path"));

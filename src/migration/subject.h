@@ -26,8 +26,8 @@ int subject_load(const struct journal *j, struct subject *ret, struct error *err
 void subject_free(struct subject *s);
 
 /* After a crash, best effort, repeatable; failures are logged. Nothing happens where no engine takes part. */
-void subject_disarm(const struct journal *j);   /* source: it runs here */
-void subject_restart(const struct journal *j);  /* source, if it was stopped (SUBJECT_STOPPED): it runs here again */
-void subject_moved(const struct journal *j);    /* source: it runs there */
+void subject_disarm(const struct journal *j);	/* source: it runs here */
+void subject_restart(const struct journal *j);	/* source, if it was stopped (SUBJECT_STOPPED): it runs here again */
+void subject_moved(const struct journal *j);	/* source: it runs there */
 void subject_restored(const struct journal *j); /* target: it runs here */
-void subject_forget(const struct journal *j);   /* target: it runs there */
+void subject_forget(const struct journal *j);	/* target: it runs there */

@@ -80,19 +80,21 @@ static int take_channel(struct target *t, uint64_t deadline_ns, struct error *er
 		take_control(t, TAKE_PTR(channel));
 		return 1;
 	}
+	if (kind == CHANNEL_KIND_DATA
+		    ? index >= t->data_channels
+		    : kind != CHANNEL_KIND_FS || index >= MIGRATION_PASSES_MAX || t->fs_channels[index])
+		return error_set(err, EPROTO, "%s opened a channel that is not due", channel_peer(channel));
 	/* Silence on these is normal: a data channel has nothing to say between rounds. The control channel finds a dead peer. */
 	channel_set_timeout(channel, -1);
-	if (kind == CHANNEL_KIND_DATA && index < t->data_channels) {
-		/* Who opens one knows what came on the old ones. */
-		if (t->resumed_copy)
-			receiver_reset(t->receiver);
-		t->resumed_copy = false;
-		return receiver_add(t->receiver, index, TAKE_PTR(channel), err);
+	if (kind == CHANNEL_KIND_FS) {
+		t->fs_channels[index] = TAKE_PTR(channel);
+		return 0;
 	}
-	if (kind != CHANNEL_KIND_FS || index >= MIGRATION_PASSES_MAX || t->fs_channels[index])
-		return error_set(err, EPROTO, "%s opened a channel that is not due", channel_peer(channel));
-	t->fs_channels[index] = TAKE_PTR(channel);
-	return 0;
+	/* Who opens one knows what came on the old ones. */
+	if (t->resumed_copy)
+		receiver_reset(t->receiver);
+	t->resumed_copy = false;
+	return receiver_add(t->receiver, index, TAKE_PTR(channel), err);
 }
 
 /* While channels are due: whether the source says something instead (that it gives up), or is gone. */

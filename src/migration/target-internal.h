@@ -40,8 +40,8 @@ struct target {
 	char *sync_paths[MIGRATION_SYNC_PATHS_MAX + 1];
 	size_t n_sync_paths;
 	bool shell_job, keep_images;
-	bool no_start; /* restart mode: only prepared */
-	bool started;  /* restart mode: too late to undo */
+	bool no_start;			      /* restart mode: only prepared */
+	bool started;			      /* restart mode: too late to undo */
 	struct driver_options driver_options; /* strings are owned by `engine_texts` */
 	char *engine_texts[4];
 

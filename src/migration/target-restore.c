@@ -92,6 +92,8 @@ static int make_directories(struct target *t, struct error *err)
 	if (!r)
 		r = receiver_new(t->store, &t->receiver, err);
 	if (!r)
+		receiver_set_gentle(t->receiver, true);
+	if (!r)
 		r = image_sink_open(t->images_directory, t->store, &t->sink, err);
 	t->sink_open = !r;
 	return r;
@@ -180,8 +182,11 @@ static int make_restorer(struct target *t, const Phaul__Wire__Way *way, struct e
 
 int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error *err)
 {
+	int r;
+
+	receiver_set_gentle(t->receiver, false);
 	/* Asked again after a break: it is done. */
-	int r = t->restorer ? 0 : make_restorer(t, m->arm->way, err);
+	r = t->restorer ? 0 : make_restorer(t, m->arm->way, err);
 
 	if (!r)
 		r = target_net_arm(t, err);

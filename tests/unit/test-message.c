@@ -171,7 +171,7 @@ SPOIL(sync_end_last, s->sync_end.path = 127)
 SPOIL(sync_end_beyond, s->sync_end.path = 128)
 SPOIL(probe_beyond, s->probe.path = 128)
 SPOIL(probe_name_short, s->probe.name.len = 15)
-SPOIL(probe_content_long, s->probe.content.len = 17)
+SPOIL(probe_content_long, s->probe.content.len = 17; s->probe.content.data = (uint8_t *)"12345678901234567")
 SPOIL(no_way, s->arm.way = NULL)
 SPOIL(external_max, s->external[1] = text_of(4096))
 SPOIL(external_long, s->external[1] = text_of(4097))
@@ -180,6 +180,10 @@ SPOIL(space_zero, s->present[0].space = 0)
 SPOIL(space_max, s->present[1].space = 65536)
 SPOIL(space_beyond, s->present[1].space = 65537)
 SPOIL(image_pid_zero, s->present[0].image_pid = 0)
+SPOIL(page_channels_one, s->arm.page_channels = 1)
+SPOIL(page_channels_none, s->arm.page_channels = 0)
+SPOIL(missing_all, s->present[0].missing = s->bounds[0]; s->present[0].n_missing = 4)
+SPOIL(missing_odd, s->present[0].missing = s->bounds[0]; s->present[0].n_missing = 3)
 SPOIL(bounds_none, s->present[0].n_bounds = 0)
 SPOIL(bounds_odd, s->present[1].n_bounds = 3)
 SPOIL(bounds_unaligned, s->bounds[0][1] += 1)
@@ -285,6 +289,10 @@ static const struct rule rules[] = {
 	RULE(PROBE, "probe.name", probe_name_short),
 	RULE(PROBE, "probe.content", probe_content_long),
 	RULE(ARM, "arm.way", no_way),
+	RULE(ARM, "arm.page_channels", page_channels_one),
+	RULE(ARM, NULL, page_channels_none),
+	RULE(FINISH, NULL, missing_all),
+	RULE(FINISH, "finish.present.missing", missing_odd),
 	RULE(FINISH, NULL, external_max),
 	RULE(ARM, "arm.way.external", external_long),
 	RULE(ARM, "arm.way.external", external_control),

@@ -19,8 +19,8 @@
 		(sent), (sent)*4096ULL, (ms)*NS_PER_MS, (dirty)                                                        \
 	}
 
-/* L loses, W wins: three tenths are left. */
-#define L R(100 * K, 1000, 90 * K)
+/* L loses, more than a second is left; W wins: three tenths are. */
+#define L R(100 * K, 1000, 120 * K)
 #define W R(100 * K, 1000, 30 * K)
 
 static const struct {

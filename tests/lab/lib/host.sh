@@ -170,6 +170,17 @@ set_up_network_stack() {
 	ip link set lo up
 }
 
+# The source tree, programs included, is where it is on the machine, also when that is below a directory that each host has of its own (/tmp).
+show_source_tree() {
+	[[ $source/lib/host.sh -ef /proc/self/fd/8/lib/host.sh ]] && return
+	mkdir -p "$top"
+	mount --no-canonicalize --bind /proc/self/fd/9 "$top"
+	mount -o remount,bind,ro "$top"
+}
+
+source=$(cd "$(dirname "$0")/.." && pwd -P)
+top=$(cd "$source/../.." && pwd -P)
+exec 8<"$source" 9<"$top"
 mount --make-rprivate /
 echo "$name" >/proc/sys/kernel/hostname
 hold_own_directories
@@ -184,5 +195,7 @@ echo "$name" >/etc/hostname
 mkdir -p /etc/criu /etc/phaul
 make_run
 make_private_trees
+show_source_tree
+exec 8<&- 9<&-
 echo ready
 exec /proc/self/fd/7 init

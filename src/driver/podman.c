@@ -1,0 +1,317 @@
+/*
+ * The Podman driver, the source's half and the table. See podman.h; the target's half is podman-target.c.
+ *
+ * Podman keeps the command line that made a container; the target makes it with the same one. No state besides the workload; any thread.
+ */
+#include "driver/podman.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "driver/oci.h"
+#include "driver/pid.h"
+
+#define RUN_MS 120000
+#define WORDS_MAX 64
+#define NAME_MAX_BYTES 200
+
+int podman_run(const char *engine, const char *const *words, struct buffer *output, struct error *err)
+{
+	const char *argv[WORDS_MAX + 4] = { "podman" };
+	size_t n = 1;
+	int r;
+
+	if (engine) {
+		argv[n++] = "--root";
+		argv[n++] = engine;
+	}
+	for (size_t i = 0; words[i] && i < WORDS_MAX; i++)
+		argv[n++] = words[i];
+	r = process_run(argv, output, deadline_in_ms(RUN_MS), err);
+	if (r == -ENOENT)
+		return error_set(err, ENOENT, "podman is not installed on this host");
+	return r > 0 ? -EIO : r;
+}
+
+int podman_inspect(const char *engine, const char *name, json_t **ret, struct error *err)
+{
+	const char *words[] = { "container", "inspect", "--", name, NULL };
+	_cleanup_buffer_ struct buffer output = { 0 };
+	struct error why = { 0 };
+	json_t *list;
+	int r = podman_run(engine, words, &output, &why);
+
+	if (r == -ENOENT)
+		return error_set(err, ENOENT, "%s", why.text);
+	if (r < 0)
+		return strstr(why.text, "no such container") || strstr(why.text, "no container with") ?
+			       error_set(err, ESRCH, "there is no Podman container %.64s here", name) :
+			       error_set(err, EIO, "podman does not describe container %.64s: %s", name, why.text);
+	list = json_loadb((const char *)output.data, output.length, 0, NULL);
+	*ret = json_incref(json_array_get(list, 0));
+	json_decref(list);
+	return *ret ? 0 : error_set(err, EPROTO, "podman's description of container %.64s makes no sense", name);
+}
+
+const char *podman_text(const json_t *object, const char *path)
+{
+	const char *text;
+
+	while (object && strchr(path, '.')) {
+		char member[64];
+
+		snprintf(member, sizeof(member), "%.*s", (int)strcspn(path, "."), path);
+		object = json_object_get(object, member);
+		path = strchr(path, '.') + 1;
+	}
+	text = json_string_value(json_object_get(object, path));
+	return text ? text : "";
+}
+
+/* Named volumes go along, directories of the host must be at the target. */
+static int add_mounts(const json_t *inspected, json_t *spec, struct workload *w)
+{
+	json_t *volumes = json_array(), *binds = json_array(), *one;
+	size_t i;
+	int r = 0;
+
+	json_array_foreach (json_object_get(inspected, "Mounts"), i, one) {
+		const char *name = podman_text(one, "Name"), *source = podman_text(one, "Source");
+		char tree[256];
+
+		if (!strcmp(podman_text(one, "Type"), "bind")) {
+			json_array_append_new(binds, json_string(source));
+			continue;
+		}
+		if (strcmp(podman_text(one, "Type"), "volume") != 0 || r)
+			continue;
+		json_array_append_new(volumes, json_pack("{s:s, s:s}", "name", name, "source", source));
+		snprintf(tree, sizeof(tree), "volume:%.200s", name);
+		r = workload_add_tree(w, tree, source);
+	}
+	json_object_set_new(spec, "volumes", volumes);
+	json_object_set_new(spec, "binds", binds);
+	return r;
+}
+
+static int make_spec(const json_t *inspected, const struct oci_state *s, struct workload *w, struct error *err)
+{
+	json_t *create = json_object_get(json_object_get(inspected, "Config"), "CreateCommand");
+	const char *upper = podman_text(inspected, "GraphDriver.Data.UpperDir");
+	json_t *spec = json_pack("{s:s, s:s, s:s, s:s, s:o, s:O*}", "id", podman_text(inspected, "Id"), "name",
+				 podman_text(inspected, "Name"), "image", podman_text(inspected, "Image"), "image_name",
+				 podman_text(inspected, "ImageName"), "descriptors", oci_descriptors(s), "create", create);
+	int r = spec ? add_mounts(inspected, spec, w) : -ENOMEM;
+
+	if (!r && *upper)
+		r = workload_add_tree(w, "layer", upper);
+	w->spec = r ? NULL : json_dumps(spec, JSON_COMPACT);
+	json_decref(spec);
+	return w->spec ? 0 : error_set(err, ENOMEM, "no memory to describe container %.64s", w->id);
+}
+
+/* The same container as its runtime knows it. */
+static int read_state(const json_t *inspected, struct oci_state *ret, struct error *err)
+{
+	const char *runtime = podman_text(inspected, "OCIRuntime");
+	int r = oci_state_read(OCI_ROOT_DEFAULT, podman_text(inspected, "Id"), ret, err);
+
+	if (r == -ESRCH)
+		return error_set(err, ENOTSUP,
+				 "container %.64s is run by %.64s, whose state phaul cannot read: run it with podman --runtime runc",
+				 podman_text(inspected, "Name"), runtime);
+	return r;
+}
+
+static int describe_container(const json_t *inspected, const char *id, struct workload *ret, struct error *err)
+{
+	_cleanup_oci_ struct oci_state s = { 0 };
+	struct workload w = { 0 };
+	int r;
+
+	if (!json_is_true(json_object_get(json_object_get(inspected, "State"), "Running")))
+		return error_set(err, ESRCH, "the Podman container %.64s does not run: there is nothing to move live", id);
+	r = read_state(inspected, &s, err);
+	if (!r)
+		r = oci_describe(&s, &w, err);
+	snprintf(w.type, sizeof(w.type), "%s", driver_podman.name);
+	snprintf(w.id, sizeof(w.id), "%s", id);
+	if (!r)
+		r = make_spec(inspected, &s, &w, err);
+	if (r < 0) {
+		workload_free(&w);
+		return r;
+	}
+	*ret = w;
+	return 0;
+}
+
+static int describe(const char *id, const struct driver_options *options, struct workload *ret, struct error *err)
+{
+	json_t *inspected = NULL;
+	int r = podman_inspect(options->engine, id, &inspected, err);
+
+	if (!r)
+		r = describe_container(inspected, id, ret, err);
+	json_decref(inspected);
+	return r;
+}
+
+/* What podman would do by itself when the tasks end, and what cannot be made again. */
+static int check_settings(const json_t *inspected, const char *id, struct obstacles *o)
+{
+	const char *policy = podman_text(inspected, "HostConfig.RestartPolicy.Name");
+	const json_t *host = json_object_get(inspected, "HostConfig");
+	int r = 0;
+
+	if (*podman_text(inspected, "Pod"))
+		r = obstacles_add(o, OBSTACLE_REFUSES, false, "move containers that are in no pod",
+				  "container %.64s belongs to a pod, and pods cannot be moved yet", id);
+	if (r >= 0 && json_is_true(json_object_get(host, "AutoRemove")))
+		r = obstacles_add(o, OBSTACLE_REFUSES, false, "make it without --rm",
+				  "container %.64s removes itself when its processes end (--rm)", id);
+	if (r >= 0 && *policy && strcmp(policy, "no") != 0)
+		r = obstacles_add(o, OBSTACLE_REFUSES, false, "make it without --restart; let a service manager start it",
+				  "podman would start container %.64s again here after the move (--restart %.32s), and the policy "
+				  "of a container cannot be changed",
+				  id, policy);
+	if (r >= 0 && json_is_true(json_object_get(host, "Privileged")))
+		r = obstacles_add(o, OBSTACLE_REFUSES, false, "make it without --privileged",
+				  "container %.64s is privileged: it has this host's devices", id);
+	if (r >= 0 && !json_array_size(json_object_get(json_object_get(inspected, "Config"), "CreateCommand")))
+		r = obstacles_add(o, OBSTACLE_REFUSES, false, "make it with podman run or podman create",
+				  "container %.64s was not made by podman's command line, so it cannot be made again", id);
+	if (r >= 0 && !*podman_text(inspected, "GraphDriver.Data.UpperDir"))
+		r = obstacles_add(o, OBSTACLE_REFUSES, false, "use podman's overlay storage",
+				  "container %.64s has no overlay layer of its own (storage driver %.32s)", id,
+				  podman_text(inspected, "GraphDriver.Name"));
+	return r;
+}
+
+static int check_source(const struct workload *w, const struct driver_options *options, struct obstacles *ret,
+			struct error *err)
+{
+	_cleanup_oci_ struct oci_state s = { 0 };
+	json_t *inspected = NULL;
+	int r = podman_inspect(options->engine, w->id, &inspected, err);
+
+	if (!r && check_settings(inspected, w->id, ret) < 0)
+		r = error_set(err, ENOMEM, "no memory for the list of obstacles");
+	if (!r)
+		r = read_state(inspected, &s, err);
+	json_decref(inspected);
+	return r < 0 ? r : oci_check_source(&s, w, options, ret, err);
+}
+
+/* Container ids do not change: no need to ask podman within the freeze. */
+static int own_id(const struct workload *w, char *ret, size_t size)
+{
+	json_t *spec = w->spec ? json_loads(w->spec, 0, NULL) : NULL;
+
+	snprintf(ret, size, "%s", podman_text(spec, "id"));
+	json_decref(spec);
+	return oci_id_valid(ret) ? 0 : -EBADMSG;
+}
+
+static int way(const struct workload *w, const struct driver_options *options, struct checkpoint_way *ret,
+	       struct error *err)
+{
+	_cleanup_oci_ struct oci_state s = { 0 };
+	char id[256];
+	int r = own_id(w, id, sizeof(id));
+
+	(void)options;
+	if (r < 0)
+		return error_errno(err, -r, "container %.64s has no id", w->id);
+	r = oci_state_read(OCI_ROOT_DEFAULT, id, &s, err);
+	return r < 0 ? r : oci_way(&s, ret, err);
+}
+
+/* Nothing is to be switched off: containers with a restart policy are refused. */
+static int arm(const struct workload *w, const struct driver_options *options, struct error *err)
+{
+	(void)w;
+	(void)options;
+	(void)err;
+	return 0;
+}
+
+static int disarm(const struct workload *w, const struct driver_options *options, struct error *err)
+{
+	return arm(w, options, err);
+}
+
+static int moved(const struct workload *w, const struct driver_options *options, struct error *err)
+{
+	char id[256], name[NAME_MAX_BYTES + 32];
+	const char *wait[] = { "wait", id, NULL }, *remove[] = { "rm", "--force", "--time", "0", "--volumes", id, NULL };
+	const char *rename[] = { "rename", id, name, NULL };
+	json_t *inspected = NULL;
+	int r = own_id(w, id, sizeof(id));
+
+	if (!r)
+		r = podman_inspect(options->engine, id, &inspected, err);
+	if (r < 0)
+		return r == -ESRCH ? 0 : r;
+	snprintf(name, sizeof(name), "%.*s-moved-%.8s", NAME_MAX_BYTES, podman_text(inspected, "Name"), id);
+	if (!options->remove_source && strstr(podman_text(inspected, "Name"), "-moved-")) {
+		json_decref(inspected);
+		return 0;
+	}
+	json_decref(inspected);
+	r = podman_run(options->engine, wait, NULL, err);
+	if (!r)
+		r = podman_run(options->engine, options->remove_source ? remove : rename, NULL, err);
+	return r < 0 ? error_wrap(err, "cannot %s container %.64s", options->remove_source ? "remove" : "rename", w->id) : 0;
+}
+
+static int network(const struct workload *w, const struct driver_place *place, int *ret_fd, struct error *err)
+{
+	return place ? podman_target_network(place, ret_fd, err) : oci_network(w->root_pid, ret_fd, err);
+}
+
+static int stop(const struct workload *w, const struct driver_options *options, struct error *err)
+{
+	char id[256];
+	const char *words[] = { "stop", id, NULL };
+	int r = own_id(w, id, sizeof(id));
+
+	return r < 0 ? r : podman_run(options->engine, words, NULL, err);
+}
+
+static int start(const struct workload *w, const struct driver_options *options, const struct driver_place *place,
+		 struct error *err)
+{
+	char id[256];
+	const char *words[] = { "start", id, NULL };
+	int r = own_id(w, id, sizeof(id));
+
+	if (place)
+		return podman_target_start(w, place, err);
+	return r < 0 ? r : podman_run(options->engine, words, NULL, err);
+}
+
+const struct driver_ops driver_podman = {
+	.name = "podman",
+	.capabilities = DRIVER_HAS_ENGINE | DRIVER_OWN_NETWORK,
+	.describe = describe,
+	.check_source = check_source,
+	.check_target = podman_check_target,
+	.way = way,
+	.processes = pid_processes,
+	.stop_firmly = pid_stop_firmly,
+	.unstop = pid_unstop,
+	.arm = arm,
+	.disarm = disarm,
+	.moved = moved,
+	.stop = stop,
+	.start = start,
+	.network = network,
+	.prepare = podman_prepare,
+	.restore = podman_restore,
+	.restore_begun = podman_restore_begun,
+	.restored = podman_restored,
+	.forget = podman_forget,
+};
