@@ -161,6 +161,7 @@ KINDS = {
     "pid": (Processes, {}),
     "runc": (Containers, {}),
     "docker": (Containers, {}),
+    "podman": (Containers, {}),
     "lxc": (BridgedContainers, {}),
 }
 
