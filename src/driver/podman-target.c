@@ -63,8 +63,7 @@ static int check_binds(const json_t *spec, struct obstacles *o)
 	size_t i;
 	int r = 0;
 
-	json_array_foreach(json_object_get(spec, "binds"), i, one)
-	{
+	json_array_foreach (json_object_get(spec, "binds"), i, one) {
 		const char *path = json_string_value(one);
 
 		if (r >= 0 && path && access(path, F_OK) < 0)
@@ -210,8 +209,7 @@ static int note_volumes(const json_t *spec, const struct driver_place *place, st
 	size_t i;
 	int r = 0;
 
-	json_array_foreach(json_object_get(spec, "volumes"), i, one)
-	{
+	json_array_foreach (json_object_get(spec, "volumes"), i, one) {
 		const char *name = podman_text(one, "name");
 		const char *words[] = { "volume", "exists", name, NULL };
 		struct error ignored = { 0 };
@@ -235,8 +233,7 @@ static int place_trees(struct workload *w, const json_t *inspected, struct error
 
 	if (layer)
 		layer->target_path = strdup(podman_text(inspected, "GraphDriver.Data.UpperDir"));
-	json_array_foreach(json_object_get(inspected, "Mounts"), i, one)
-	{
+	json_array_foreach (json_object_get(inspected, "Mounts"), i, one) {
 		struct workload_tree *tree;
 		char name[256];
 
@@ -414,8 +411,7 @@ int podman_target_network(const struct driver_place *place, int *ret_fd, struct 
 		return error_errno(err, -r, "cannot read %s", (const char *)where.data);
 	config = json_loadb((const char *)text.data, text.length, 0, NULL);
 	r = -ENOENT;
-	json_array_foreach(json_object_get(json_object_get(config, "linux"), "namespaces"), i, one)
-	{
+	json_array_foreach (json_object_get(json_object_get(config, "linux"), "namespaces"), i, one) {
 		const char *netns = podman_text(one, "path");
 
 		if (strcmp(podman_text(one, "type"), "network") != 0 || !*netns)

@@ -77,8 +77,7 @@ static int add_mounts(const json_t *inspected, json_t *spec, struct workload *w)
 	size_t i;
 	int r = 0;
 
-	json_array_foreach(json_object_get(inspected, "Mounts"), i, one)
-	{
+	json_array_foreach (json_object_get(inspected, "Mounts"), i, one) {
 		const char *name = podman_text(one, "Name"), *source = podman_text(one, "Source");
 		char tree[256];
 
