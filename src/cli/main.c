@@ -46,7 +46,8 @@ static void print_help(void)
 	     "Verbs:");
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
 		printf("  %-30s%s\n", verbs[i].usage, verbs[i].summary);
-	puts("\nTYPE is pid. TARGET is HOST[:PORT], where phaul serve runs, or ssh://[USER@]HOST[:PORT],\n"
+	puts("\nTYPE is pid, runc, docker, podman or lxc. TARGET is HOST[:PORT], where phaul serve runs, or "
+	     "ssh://[USER@]HOST[:PORT],\n"
 	     "where phaul is installed. `phaul VERB --help` tells the options of a verb.\n\n"
 	     "Options:\n"
 	     "  -h, --help                      this text\n"

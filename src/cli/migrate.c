@@ -114,8 +114,9 @@ static const struct option_entry entries[] = {
 
 static const struct option_table migrate_table = {
 	"migrate", "TYPE ID",
-	"Moves a running workload to another host while it keeps running. TYPE is pid;\n"
-	"ID is the process id of the root of the tree to move. Exit status: 0 moved;\n"
+	"Moves a running workload to another host while it keeps running. TYPE is pid,\n"
+	"runc, docker, podman or lxc; ID is the process id of the root of the tree to move,\n"
+	"or the container's name. Exit status: 0 moved;\n"
 	"1 not moved, the source still runs; 2 wrong usage; 3 refused by the plan, nothing\n"
 	"was touched; 4 outcome unknown, see phaul status.\n",
 	entries

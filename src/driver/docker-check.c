@@ -75,8 +75,7 @@ static int check_daemon(const json_t *spec, struct obstacles *o)
 	json_t *one;
 	size_t i;
 
-	json_array_foreach(json_object_get(spec, "security"), i, one)
-	{
+	json_array_foreach (json_object_get(spec, "security"), i, one) {
 		const char *text = json_string_value(one);
 
 		if (text && (!strncmp(text, "name=userns", 11) || !strncmp(text, "name=rootless", 13)))
@@ -106,16 +105,14 @@ static int check_files(const json_t *spec, const json_t *host, struct obstacles 
 			"what the container has logged so far stays here: its log driver (%.32s) keeps no file of its "
 			"own",
 			log);
-	json_array_foreach(json_object_get(spec, "binds"), i, one)
-	{
+	json_array_foreach (json_object_get(spec, "binds"), i, one) {
 		if (!r && !strcmp(rule, "refuse"))
 			r = ADD(o, OBSTACLE_REFUSES,
 				"let it be expected there (--bind present) or bring it along (--bind bring)",
 				"the container has the directory %.200s of this host mounted",
 				docker_json_text(one, "source"));
 	}
-	json_array_foreach(json_object_get(spec, "volumes"), i, one)
-	{
+	json_array_foreach (json_object_get(spec, "volumes"), i, one) {
 		if (!r && !json_is_true(json_object_get(one, "brought")))
 			r = ADD(o, OBSTACLE_WARNS, NULL,
 				"the volume %.100s is made again there with the same driver and options; its content "

@@ -121,8 +121,7 @@ static int connect_networks(struct docker_api *api, const json_t *spec, const ch
 	size_t i;
 	int r = 0;
 
-	json_array_foreach(json_object_get(spec, "networks"), i, one)
-	{
+	json_array_foreach (json_object_get(spec, "networks"), i, one) {
 		_cleanup_json_ json_t *body = NULL;
 
 		if (!i || r < 0)
@@ -159,8 +158,7 @@ static const char *mount_source(const json_t *inspected, const char *destination
 	json_t *one;
 	size_t i;
 
-	json_array_foreach(json_object_get(inspected, "Mounts"), i, one)
-	{
+	json_array_foreach (json_object_get(inspected, "Mounts"), i, one) {
 		if (!strcmp(docker_json_text(one, "Destination"), destination))
 			return docker_json_text(one, "Source");
 	}
@@ -197,8 +195,7 @@ static int make_binds(const json_t *spec, struct error *err)
 
 	if (strcmp(docker_json_text(spec, "bind_rule"), "bring") != 0)
 		return 0;
-	json_array_foreach(json_object_get(spec, "binds"), i, one)
-	{
+	json_array_foreach (json_object_get(spec, "binds"), i, one) {
 		const char *source = docker_json_text(one, "source");
 		int r = source[0] == '/' ? 0 : -EINVAL;
 
@@ -235,8 +232,7 @@ int docker_prepare(struct workload *w, const struct driver_place *place, struct 
 		r = docker_api_open(place->options->engine, &api, err);
 	if (!r)
 		r = make_binds(spec, err);
-	json_array_foreach(json_object_get(spec, "volumes"), i, one)
-	{
+	json_array_foreach (json_object_get(spec, "volumes"), i, one) {
 		if (!r)
 			r = make_volume(api, one, place, err);
 	}

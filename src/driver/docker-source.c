@@ -92,14 +92,12 @@ static int add_trees(const json_t *inspected, json_t *spec, struct workload *w, 
 	size_t i;
 	int r = *upper ? add_tree(w, "layer", "", upper, err) : 0;
 
-	json_array_foreach(json_object_get(spec, "volumes"), i, one)
-	{
+	json_array_foreach (json_object_get(spec, "volumes"), i, one) {
 		if (!r && json_is_true(json_object_get(one, "brought")))
 			r = add_tree(w, "volume:", docker_json_text(one, "destination"),
 				     docker_json_text(one, "source"), err);
 	}
-	json_array_foreach(json_object_get(spec, "binds"), i, one)
-	{
+	json_array_foreach (json_object_get(spec, "binds"), i, one) {
 		if (!r && bring)
 			r = add_tree(w, "bind:", docker_json_text(one, "destination"), docker_json_text(one, "source"),
 				     err);

@@ -40,8 +40,7 @@ static json_t *aliases_of(const json_t *network, const char *id)
 	json_t *aliases = json_array(), *one;
 	size_t i;
 
-	json_array_foreach(json_object_get(network, "Aliases"), i, one)
-	{
+	json_array_foreach (json_object_get(network, "Aliases"), i, one) {
 		const char *text = json_string_value(one);
 
 		if (text && strncmp(text, id, SHORT_ID) != 0)
@@ -80,8 +79,7 @@ static int add_networks(const json_t *inspected, json_t *spec)
 
 	if (!strcmp(mode, "default"))
 		mode = "bridge";
-	json_object_foreach(all, name, network)
-	{
+	json_object_foreach (all, name, network) {
 		json_t *one = network_spec(name, network, docker_json_text(inspected, "Id"));
 
 		keeps = keeps && (strcmp(name, "bridge") != 0);
@@ -122,8 +120,7 @@ static int add_mounts(struct docker_api *api, const json_t *inspected, json_t *s
 	size_t i;
 	int r = 0;
 
-	json_array_foreach(json_object_get(inspected, "Mounts"), i, mount)
-	{
+	json_array_foreach (json_object_get(inspected, "Mounts"), i, mount) {
 		const char *type = docker_json_text(mount, "Type");
 
 		if (!strcmp(type, "volume"))

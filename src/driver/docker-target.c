@@ -96,8 +96,7 @@ static bool has_address(const json_t *network, const char *address)
 	json_t *one;
 	size_t i;
 
-	json_array_foreach(docker_json_at(network, "IPAM.Config"), i, one)
-	{
+	json_array_foreach (docker_json_at(network, "IPAM.Config"), i, one) {
 		if (contains(docker_json_text(one, "Subnet"), address))
 			return true;
 	}
@@ -110,8 +109,7 @@ static const char *who_has(const json_t *network, const char *address)
 	const char *id;
 	json_t *one;
 
-	json_object_foreach(json_object_get(network, "Containers"), id, one)
-	{
+	json_object_foreach (json_object_get(network, "Containers"), id, one) {
 		const char *his = docker_json_text(one, "IPv4Address");
 		size_t n = strlen(address);
 
@@ -183,7 +181,8 @@ static int check_volume(struct docker_api *api, const json_t *volume, struct obs
 	if (r < 0)
 		return r;
 	free_to_use = json_array_size(users) > 0;
-	json_array_foreach(users, i, user) free_to_use = free_to_use && is_left_behind(user);
+	json_array_foreach (users, i, user)
+		free_to_use = free_to_use && is_left_behind(user);
 	if (free_to_use)
 		return 0;
 	return ADD(o, OBSTACLE_REFUSES, "remove that one if nobody needs it (docker volume rm)",
@@ -197,8 +196,7 @@ static int check_binds(const json_t *spec, struct obstacles *o)
 	size_t i;
 	int r = 0;
 
-	json_array_foreach(json_object_get(spec, "binds"), i, one)
-	{
+	json_array_foreach (json_object_get(spec, "binds"), i, one) {
 		const char *source = docker_json_text(one, "source");
 
 		if (!r && !bring && (source[0] != '/' || access(source, F_OK) < 0))
@@ -233,13 +231,11 @@ int docker_check_target(const struct workload *w, const struct driver_options *o
 		r = check_name(api, docker_target_name(spec, options), ret, err);
 	if (!r)
 		r = check_image(api, spec, ret, err);
-	json_array_foreach(json_object_get(spec, "networks"), i, one)
-	{
+	json_array_foreach (json_object_get(spec, "networks"), i, one) {
 		if (!r)
 			r = check_network(api, one, ret, err);
 	}
-	json_array_foreach(json_object_get(spec, "volumes"), i, one)
-	{
+	json_array_foreach (json_object_get(spec, "volumes"), i, one) {
 		if (!r)
 			r = check_volume(api, one, ret, err);
 	}

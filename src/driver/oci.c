@@ -37,8 +37,7 @@ static void find_bundle(struct oci_state *s)
 	json_t *label;
 	size_t i;
 
-	json_array_foreach(labels, i, label)
-	{
+	json_array_foreach (labels, i, label) {
 		const char *text = json_string_value(label);
 
 		if (text && !strncmp(text, "bundle=", strlen("bundle=")))
@@ -104,7 +103,9 @@ static bool has_namespace(const struct oci_state *s, const char *type)
 	json_t *one;
 	size_t i;
 
-	json_array_foreach(list, i, one) if (!strcmp(text_of(one, "type"), type)) return true;
+	json_array_foreach (list, i, one)
+		if (!strcmp(text_of(one, "type"), type))
+			return true;
 	return false;
 }
 
@@ -144,9 +145,11 @@ static int check_devices(const struct oci_state *s, const struct workload *w, st
 	json_t *one;
 	size_t i;
 
-	json_array_foreach(devices, i, one) if (!default_device(text_of(one, "path"))) return obstacles_add(
-		o, OBSTACLE_REFUSES, false, "run it without that device",
-		"container %.64s was given the device %.128s of this host", w->id, text_of(one, "path"));
+	json_array_foreach (devices, i, one)
+		if (!default_device(text_of(one, "path")))
+			return obstacles_add(o, OBSTACLE_REFUSES, false, "run it without that device",
+					     "container %.64s was given the device %.128s of this host", w->id,
+					     text_of(one, "path"));
 	return 0;
 }
 
@@ -229,8 +232,7 @@ static int add_mounts(const struct oci_state *s, struct checkpoint_way *way, siz
 	size_t i;
 	int r = 0;
 
-	json_array_foreach(mounts, i, one)
-	{
+	json_array_foreach (mounts, i, one) {
 		const char *device = text_of(one, "device"), *place = inside(s, text_of(one, "destination"));
 
 		if (!strcmp(device, "bind"))
@@ -241,8 +243,7 @@ static int add_mounts(const struct oci_state *s, struct checkpoint_way *way, siz
 		if (r < 0)
 			return r;
 	}
-	json_array_foreach(masks, i, one)
-	{
+	json_array_foreach (masks, i, one) {
 		char path[4200];
 		struct stat st;
 
@@ -264,8 +265,10 @@ static int add_namespaces(const struct oci_state *s, struct checkpoint_way *way,
 	size_t i;
 	int r = 0;
 
-	json_array_foreach(list, i, one) if (!strcmp(text_of(one, "type"), "NEWNET") && text_of(one, "path")[0] && !r)
-		r = add_external(way, n, "net[%llu]:extRootNetNS", (unsigned long long)tree_namespace(s->pid, "net"));
+	json_array_foreach (list, i, one)
+		if (!strcmp(text_of(one, "type"), "NEWNET") && text_of(one, "path")[0] && !r)
+			r = add_external(way, n, "net[%llu]:extRootNetNS",
+					 (unsigned long long)tree_namespace(s->pid, "net"));
 	return r;
 }
 

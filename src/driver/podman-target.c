@@ -20,7 +20,7 @@
 #include "driver/runc-conf.h"
 
 #define CONFIG_PLACE "podman-config" /* in the work directory: the path of the runtime's configuration */
-#define CREATE_MAX 56 /* words of a command line, without ours */
+#define CREATE_MAX 56		     /* words of a command line, without ours */
 
 static int spec_read(const struct workload *w, json_t **ret, struct error *err)
 {
@@ -52,8 +52,8 @@ static int check_image(const json_t *spec, const struct driver_options *options,
 	if (there && !strncmp((const char *)output.data, podman_text(spec, "image"), 64))
 		return 0;
 	return obstacles_add(o, OBSTACLE_REFUSES, true, "bring it: podman save IMAGE | ssh HOST podman load",
-			     there ? "the target's image %.128s is another one than the container's" :
-				     "the target does not have the container's image %.128s",
+			     there ? "the target's image %.128s is another one than the container's"
+				   : "the target does not have the container's image %.128s",
 			     name);
 }
 
@@ -68,7 +68,8 @@ static int check_binds(const json_t *spec, struct obstacles *o)
 
 		if (r >= 0 && path && access(path, F_OK) < 0)
 			r = obstacles_add(o, OBSTACLE_REFUSES, true, "make it there, or bring it along with --sync",
-					  "the container mounts %.256s of its host, which the target does not have", path);
+					  "the container mounts %.256s of its host, which the target does not have",
+					  path);
 	}
 	return r;
 }
@@ -143,7 +144,8 @@ static int create(const json_t *spec, const struct driver_place *place, struct e
 	       strcmp(json_string_value(json_array_get(command, i)) ?: "", "create") != 0)
 		i++;
 	if (i >= count || count - i > CREATE_MAX)
-		return error_set(err, EPROTO, "the command line that made the container is not one that can be used again");
+		return error_set(err, EPROTO,
+				 "the command line that made the container is not one that can be used again");
 	words[n++] = "create";
 	words[n++] = "--name";
 	words[n++] = target_name(spec, place->options);
@@ -165,7 +167,8 @@ static int create(const json_t *spec, const struct driver_place *place, struct e
 		}
 		/* Of a move before this one. */
 		if (options && !strcmp(word, "--label") &&
-		    !strncmp(json_string_value(json_array_get(command, i + 1)) ?: "", PODMAN_LABEL "=", sizeof(PODMAN_LABEL))) {
+		    !strncmp(json_string_value(json_array_get(command, i + 1)) ?: "", PODMAN_LABEL "=",
+			     sizeof(PODMAN_LABEL))) {
 			i++;
 			continue;
 		}
@@ -306,8 +309,11 @@ int podman_restore(const struct workload *w, struct driver_place *place, int std
 		   struct error *err)
 {
 	const char *engine = place->options->engine;
-	const char *argv[] = { "podman", "container", "restore", "--tcp-established", "--file-locks", NULL, NULL, NULL, NULL };
-	struct process_options options = { .argv = argv, .stdin_fd = -1, .stdout_fd = stderr_fd, .stderr_fd = stderr_fd };
+	const char *argv[] = { "podman", "container", "restore", "--tcp-established", "--file-locks", NULL,
+			       NULL,	 NULL,	      NULL };
+	struct process_options options = {
+		.argv = argv, .stdin_fd = -1, .stdout_fd = stderr_fd, .stderr_fd = stderr_fd
+	};
 	json_t *inspected = NULL;
 	int r = find_ours(place, &inspected, err);
 	size_t n = 5;

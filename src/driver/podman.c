@@ -46,9 +46,9 @@ int podman_inspect(const char *engine, const char *name, json_t **ret, struct er
 	if (r == -ENOENT)
 		return error_set(err, ENOENT, "%s", why.text);
 	if (r < 0)
-		return strstr(why.text, "no such container") || strstr(why.text, "no container with") ?
-			       error_set(err, ESRCH, "there is no Podman container %.64s here", name) :
-			       error_set(err, EIO, "podman does not describe container %.64s: %s", name, why.text);
+		return strstr(why.text, "no such container") || strstr(why.text, "no container with")
+			       ? error_set(err, ESRCH, "there is no Podman container %.64s here", name)
+			       : error_set(err, EIO, "podman does not describe container %.64s: %s", name, why.text);
 	list = json_loadb((const char *)output.data, output.length, 0, NULL);
 	*ret = json_incref(json_array_get(list, 0));
 	json_decref(list);
@@ -100,9 +100,10 @@ static int make_spec(const json_t *inspected, const struct oci_state *s, struct 
 {
 	json_t *create = json_object_get(json_object_get(inspected, "Config"), "CreateCommand");
 	const char *upper = podman_text(inspected, "GraphDriver.Data.UpperDir");
-	json_t *spec = json_pack("{s:s, s:s, s:s, s:s, s:o, s:O*}", "id", podman_text(inspected, "Id"), "name",
-				 podman_text(inspected, "Name"), "image", podman_text(inspected, "Image"), "image_name",
-				 podman_text(inspected, "ImageName"), "descriptors", oci_descriptors(s), "create", create);
+	json_t *spec =
+		json_pack("{s:s, s:s, s:s, s:s, s:o, s:O*}", "id", podman_text(inspected, "Id"), "name",
+			  podman_text(inspected, "Name"), "image", podman_text(inspected, "Image"), "image_name",
+			  podman_text(inspected, "ImageName"), "descriptors", oci_descriptors(s), "create", create);
 	int r = spec ? add_mounts(inspected, spec, w) : -ENOMEM;
 
 	if (!r && *upper)
@@ -120,7 +121,8 @@ static int read_state(const json_t *inspected, struct oci_state *ret, struct err
 
 	if (r == -ESRCH)
 		return error_set(err, ENOTSUP,
-				 "container %.64s is run by %.64s, whose state phaul cannot read: run it with podman --runtime runc",
+				 "container %.64s is run by %.64s, whose state phaul cannot read: run it with podman "
+				 "--runtime runc",
 				 podman_text(inspected, "Name"), runtime);
 	return r;
 }
@@ -132,7 +134,8 @@ static int describe_container(const json_t *inspected, const char *id, struct wo
 	int r;
 
 	if (!json_is_true(json_object_get(json_object_get(inspected, "State"), "Running")))
-		return error_set(err, ESRCH, "the Podman container %.64s does not run: there is nothing to move live", id);
+		return error_set(err, ESRCH, "the Podman container %.64s does not run: there is nothing to move live",
+				 id);
 	r = read_state(inspected, &s, err);
 	if (!r)
 		r = oci_describe(&s, &w, err);
@@ -173,8 +176,10 @@ static int check_settings(const json_t *inspected, const char *id, struct obstac
 		r = obstacles_add(o, OBSTACLE_REFUSES, false, "make it without --rm",
 				  "container %.64s removes itself when its processes end (--rm)", id);
 	if (r >= 0 && *policy && strcmp(policy, "no") != 0)
-		r = obstacles_add(o, OBSTACLE_REFUSES, false, "make it without --restart; let a service manager start it",
-				  "podman would start container %.64s again here after the move (--restart %.32s), and the policy "
+		r = obstacles_add(o, OBSTACLE_REFUSES, false,
+				  "make it without --restart; let a service manager start it",
+				  "podman would start container %.64s again here after the move (--restart %.32s), and "
+				  "the policy "
 				  "of a container cannot be changed",
 				  id, policy);
 	if (r >= 0 && json_is_true(json_object_get(host, "Privileged")))
@@ -182,7 +187,8 @@ static int check_settings(const json_t *inspected, const char *id, struct obstac
 				  "container %.64s is privileged: it has this host's devices", id);
 	if (r >= 0 && !json_array_size(json_object_get(json_object_get(inspected, "Config"), "CreateCommand")))
 		r = obstacles_add(o, OBSTACLE_REFUSES, false, "make it with podman run or podman create",
-				  "container %.64s was not made by podman's command line, so it cannot be made again", id);
+				  "container %.64s was not made by podman's command line, so it cannot be made again",
+				  id);
 	if (r >= 0 && !*podman_text(inspected, "GraphDriver.Data.UpperDir"))
 		r = obstacles_add(o, OBSTACLE_REFUSES, false, "use podman's overlay storage",
 				  "container %.64s has no overlay layer of its own (storage driver %.32s)", id,
@@ -246,7 +252,8 @@ static int disarm(const struct workload *w, const struct driver_options *options
 static int moved(const struct workload *w, const struct driver_options *options, struct error *err)
 {
 	char id[256], name[NAME_MAX_BYTES + 32];
-	const char *wait[] = { "wait", id, NULL }, *remove[] = { "rm", "--force", "--time", "0", "--volumes", id, NULL };
+	const char *wait[] = { "wait", id, NULL },
+		   *remove[] = { "rm", "--force", "--time", "0", "--volumes", id, NULL };
 	const char *rename[] = { "rename", id, name, NULL };
 	json_t *inspected = NULL;
 	int r = own_id(w, id, sizeof(id));
@@ -264,7 +271,8 @@ static int moved(const struct workload *w, const struct driver_options *options,
 	r = podman_run(options->engine, wait, NULL, err);
 	if (!r)
 		r = podman_run(options->engine, options->remove_source ? remove : rename, NULL, err);
-	return r < 0 ? error_wrap(err, "cannot %s container %.64s", options->remove_source ? "remove" : "rename", w->id) : 0;
+	return r < 0 ? error_wrap(err, "cannot %s container %.64s", options->remove_source ? "remove" : "rename", w->id)
+		     : 0;
 }
 
 static int network(const struct workload *w, const struct driver_place *place, int *ret_fd, struct error *err)

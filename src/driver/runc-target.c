@@ -128,8 +128,7 @@ static int check_mounts(const struct spec *s, const struct driver_options *optio
 	size_t i;
 	int r = 0;
 
-	json_array_foreach(mounts, i, one)
-	{
+	json_array_foreach (mounts, i, one) {
 		const char *type = json_string_value(json_object_get(one, "type"));
 		const char *source = json_string_value(json_object_get(one, "source"));
 
@@ -148,8 +147,7 @@ static const char *network_path(const json_t *config)
 	json_t *one;
 	size_t i;
 
-	json_array_foreach(list, i, one)
-	{
+	json_array_foreach (list, i, one) {
 		const char *type = json_string_value(json_object_get(one, "type"));
 
 		if (type && !strcmp(type, "network"))
@@ -256,9 +254,9 @@ static bool has_pipes(const struct spec *s)
 	json_t *one;
 	size_t i;
 
-	json_array_foreach(s->descriptors, i,
-			   one) if (json_string_value(one) &&
-				    !strncmp(json_string_value(one), "pipe:", strlen("pipe:"))) return true;
+	json_array_foreach (s->descriptors, i, one)
+		if (json_string_value(one) && !strncmp(json_string_value(one), "pipe:", strlen("pipe:")))
+			return true;
 	return false;
 }
 

@@ -103,26 +103,42 @@ static uint32_t hash(const void *data, size_t length, uint32_t h)
 	return h;
 }
 
+static int path_of(int fd, char ret[PATH_MAX])
+{
+	char link[64];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, ret, PATH_MAX - 1);
+	if (n < 0)
+		return -errno;
+	ret[n] = 0;
+	return 0;
+}
+
 /* Where the directory is now, relative to the tree: 1; 0: not in the tree, or gone. path: PATH_MAX bytes. */
 static int directory_path(const struct watch *w, struct file_handle *handle, char *path)
 {
 	_cleanup_close_ int fd = open_by_handle_at(w->tree_fd, handle, O_PATH | O_CLOEXEC);
-	char link[64], text[PATH_MAX];
-	size_t top = strlen(w->path);
+	char text[PATH_MAX], root[PATH_MAX], place[2 * PATH_MAX];
 	struct stat st, named;
-	ssize_t n;
+	size_t top;
+	int r;
 
 	if (fd < 0)
 		return errno == ESTALE || errno == ENOENT ? 0 : -errno;
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, text, sizeof(text) - 1);
-	if (n < 0)
-		return -errno;
-	text[n] = 0;
-	if (strncmp(text, w->path, top) != 0 || (text[top] && text[top] != '/'))
+	r = path_of(fd, text);
+	/* The tree's own, as the kernel tells it now: a mount above it may have come or gone since (podman's, with its last container). */
+	if (!r)
+		r = path_of(w->tree_fd, root);
+	if (r < 0)
+		return r;
+	top = strcmp(root, "/") != 0 ? strlen(root) : 0;
+	if (strncmp(text, root, top) != 0 || (text[top] && text[top] != '/'))
 		return 0;
 	/* The kernel's text is relative to another root when the directory is not reached through the tree's mount. */
-	if (fstat(fd, &st) < 0 || stat(text, &named) < 0 || st.st_ino != named.st_ino || st.st_dev != named.st_dev)
+	snprintf(place, sizeof(place), "%s%s", w->path, text + top);
+	if (fstat(fd, &st) < 0 || stat(place, &named) < 0 || st.st_ino != named.st_ino || st.st_dev != named.st_dev)
 		return 0;
 	memcpy(path, text + top + (text[top] == '/'), strlen(text + top) + (text[top] != '/'));
 	return 1;

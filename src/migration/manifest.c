@@ -121,8 +121,7 @@ static int check_files(const char *directory, const json_t *files, uint64_t *byt
 	const char *name;
 	json_t *file;
 
-	json_object_foreach((json_t *)files, name, file)
-	{
+	json_object_foreach ((json_t *)files, name, file) {
 		const char *wanted = json_string_value(json_object_get(file, "xxh3"));
 		json_int_t size = json_integer_value(json_object_get(file, "bytes"));
 		uint64_t sum = 0, found = 0;

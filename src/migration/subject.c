@@ -64,8 +64,7 @@ static int read_trees(const json_t *trees, struct workload *w)
 	size_t i;
 	json_t *tree;
 
-	json_array_foreach(trees, i, tree)
-	{
+	json_array_foreach (trees, i, tree) {
 		const char *name = json_string_value(json_object_get(tree, "name"));
 		const char *path = json_string_value(json_object_get(tree, "path"));
 		const char *target = json_string_value(json_object_get(tree, "target_path"));
