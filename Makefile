@@ -27,7 +27,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: build release setup-build setup demo test test-long test-services test-faults test-soak test-kernel lint fuzz model bench bench-quick install clean help
+.PHONY: build release setup-build setup demo test test-long test-drivers test-services test-faults test-soak test-kernel lint fuzz model bench bench-quick install clean help
 
 help:
 	@echo 'make            build phaul in build/, for development; scripts/setup installs what is missing to do so'
@@ -36,6 +36,7 @@ help:
 	@echo 'make demo       two hosts in namespaces: Redis moves there and back under its clients (root)'
 	@echo 'make test       all tests (root)'
 	@echo 'make test-long  those that take long, too (root)'
+	@echo 'make test-drivers  every fault and refusal with every engine'"'"'s containers (root)'
 	@echo 'make test-services  services in containers move under their clients, MOVES=10, a table per engine (root)'
 	@echo 'make test-faults  the fault matrix of the handover: about fifteen minutes (root)'
 	@echo 'make test-soak  MOVES=300 back and forth, with a random fault in every third (root)'
@@ -77,6 +78,9 @@ test: setup build
 
 test-long: setup build
 	@tests/run --long
+
+test-drivers: setup build
+	@tests/run --drivers
 
 test-services: setup build
 	@tests/long/test-services --moves $(or $(MOVES),10)

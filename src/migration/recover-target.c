@@ -216,7 +216,7 @@ static void forget_running(const struct journal *j)
 
 	if (!journal_same_boot(j) || !journal_fact_number(j, POSTCOPY_MARK) || journal_fact_number(j, RESIDENT_MARK))
 		recover_remove_files(j);
-	if (journal_same_boot(j) && net_hold_remove(journal_id(j), NULL, &err) < 0)
+	if (journal_same_boot(j) && net_leftovers_remove(journal_id(j), true, &err) < 0)
 		log_warning("%s", err.text);
 }
 

@@ -1,6 +1,6 @@
 /*
  * Unit tests of the Docker driver against a daemon that says what it was told to say: versions, errors, what is asked for, what is refused,
- * specs that a peer made up. What real daemons do is in tests/integration/test-docker.
+ * specs that a peer made up. What real daemons do is in tests/drivers/test-docker.
  */
 #include <errno.h>
 #include <setjmp.h>
