@@ -34,8 +34,8 @@ struct settings {
 		  AT(engine),                                                                                          \
 		  0,                                                                                                   \
 		  0,                                                                                                   \
-		  "the engine: its socket (docker, podman), its state directory\n(runc), its container directory "     \
-		  "(lxc)" },                                                                                           \
+		  "the engine: its socket (docker), its state directory (runc),\nits storage (podman), its container " \
+		  "directory (lxc)" },                                                                                 \
 		{ "force", 0, OPTION_SET, NULL, AT(force), 0, 0, "go on although obstacles refuse" },                  \
 		{ "json", 0, OPTION_SET, NULL, AT(json), 0, 0, "the result as a JSON object on standard output" },     \
 	{                                                                                                              \

@@ -87,7 +87,8 @@ static const struct option_entry entries[] = {
 	  "default), bring or refuse" },
 	{ "runtime", 0, OPTION_TEXT, "PROGRAM", AT(runtime), 0, 0, "the OCI runtime of both sides (default runc)" },
 	{ "engine", 0, OPTION_TEXT, "WHERE", AT(engine), 0, 0,
-	  "the engine here: its socket (docker, podman), its state directory\n(runc), its container directory (lxc)" },
+	  "the engine here: its socket (docker), its state directory (runc),\nits storage (podman), its container "
+	  "directory (lxc)" },
 	{ "target-engine", 0, OPTION_TEXT, "WHERE", AT(target_engine), 0, 0, "the same at the target" },
 	{ "target-bundle", 0, OPTION_TEXT, "DIR", AT(target_bundle), 0, 0,
 	  "the bundle's directory at the target (runc; default: the same)" },

@@ -113,8 +113,9 @@ static bool is_option(const char *word, const char *name, bool *with_value)
 /* What would make another container than the one that is wanted, or run it: left out, the name and the label are ours. */
 static bool left_out(const char *word, bool *ret_value_too)
 {
-	static const char *const valued[] = { "--name", "--cidfile", "--pull", "--conmon-pidfile", "--pidfile" };
-	static const char *const plain[] = { "-d", "--detach", "--replace" };
+	static const char *const valued[] = { "--name",	   "--cidfile",	    "--pull",	     "--conmon-pidfile",
+					      "--pidfile", "--detach-keys", "--preserve-fds" };
+	static const char *const plain[] = { "-d", "--detach", "--replace", "--sig-proxy", "--rmi" };
 	bool with_value;
 
 	*ret_value_too = false;
@@ -133,17 +134,17 @@ static bool left_out(const char *word, bool *ret_value_too)
 static int create(const json_t *spec, const struct driver_place *place, struct error *err)
 {
 	const json_t *command = json_object_get(spec, "create");
-	const char *image = podman_text(spec, "image_name"), *words[CREATE_MAX + 12];
+	const char *words[CREATE_MAX + 12];
 	char label[80];
 	size_t n = 0, count = json_array_size(command), i = 1;
-	bool options = true;
+	json_int_t image_word = json_integer_value(json_object_get(spec, "image_word"));
 
 	snprintf(label, sizeof(label), PODMAN_LABEL "=%s", place->id_text);
 	/* Global options of that podman stand before the verb and are not those of this one. */
 	while (i < count && strcmp(json_string_value(json_array_get(command, i)) ?: "", "run") != 0 &&
 	       strcmp(json_string_value(json_array_get(command, i)) ?: "", "create") != 0)
 		i++;
-	if (i >= count || count - i > CREATE_MAX)
+	if (i >= count || count - i > CREATE_MAX || image_word <= (json_int_t)i || image_word >= (json_int_t)count)
 		return error_set(err, EPROTO,
 				 "the command line that made the container is not one that can be used again");
 	words[n++] = "create";
@@ -154,13 +155,12 @@ static int create(const json_t *spec, const struct driver_place *place, struct e
 	words[n++] = "--pull=never";
 	for (i++; i < count; i++) {
 		const char *word = json_string_value(json_array_get(command, i));
-		bool value_too;
+		bool value_too, options = (json_int_t)i < image_word;
 
 		if (!word)
 			return error_set(err, EPROTO, "the command line that made the container is not one");
-		/* The image as it was named, or as podman calls it in full. */
-		if (options && word[0] != '-' && strstr(image, word))
-			options = false;
+		if (options && !strcmp(word, "-di"))
+			word = "-i";
 		if (options && left_out(word, &value_too)) {
 			i += value_too;
 			continue;
@@ -216,6 +216,9 @@ static int note_volumes(const json_t *spec, const struct driver_place *place, st
 
 		if (!oci_id_valid(name))
 			return error_set(err, EPROTO, "the peer names a volume that cannot be");
+		/* An anonymous one gets another name here, and goes with its container. */
+		if (strlen(name) == 64 && strspn(name, "0123456789abcdef") == 64)
+			continue;
 		if (!r && podman_run(place->options->engine, words, NULL, &ignored) < 0)
 			r = buffer_printf(&list, "%s\n", name);
 	}
@@ -237,7 +240,7 @@ static int place_trees(struct workload *w, const json_t *inspected, struct error
 		struct workload_tree *tree;
 		char name[256];
 
-		snprintf(name, sizeof(name), "volume:%.200s", podman_text(one, "Name"));
+		snprintf(name, sizeof(name), "volume:%.200s", podman_text(one, "Destination"));
 		tree = workload_tree_find(w, name);
 		if (tree && !tree->target_path)
 			tree->target_path = strdup(podman_text(one, "Source"));

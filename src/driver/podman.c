@@ -87,8 +87,10 @@ static int add_mounts(const json_t *inspected, json_t *spec, struct workload *w)
 		}
 		if (strcmp(podman_text(one, "Type"), "volume") != 0 || r)
 			continue;
-		json_array_append_new(volumes, json_pack("{s:s, s:s}", "name", name, "source", source));
-		snprintf(tree, sizeof(tree), "volume:%.200s", name);
+		/* By its place in the container: an anonymous one has another name there. */
+		json_array_append_new(
+			volumes, json_pack("{s:s, s:s}", "name", name, "destination", podman_text(one, "Destination")));
+		snprintf(tree, sizeof(tree), "volume:%.200s", podman_text(one, "Destination"));
 		r = workload_add_tree(w, tree, source);
 	}
 	json_object_set_new(spec, "volumes", volumes);
@@ -96,14 +98,47 @@ static int add_mounts(const json_t *inspected, json_t *spec, struct workload *w)
 	return r;
 }
 
+/* Whether a word of the command line names the container's image: in full, by its last part, or by its id. */
+static bool names_image(const char *word, const char *image_name, const char *image)
+{
+	size_t n = strlen(word), total = strlen(image_name);
+	const char *tail = n && n < total ? strstr(image_name, word) : NULL;
+
+	if (!n || word[0] == '-')
+		return false;
+	if (!strcmp(word, image_name) || (n >= 6 && !strncmp(word, image, n)))
+		return true;
+	return tail && tail[-(tail != image_name)] == '/' && (!tail[n] || tail[n] == ':' || tail[n] == '@');
+}
+
+/* Which word is the image: behind it stands the container's command, or nothing. -1: none that is sure. */
+static json_int_t find_image(const json_t *inspected, const json_t *create)
+{
+	const json_t *command = json_object_get(json_object_get(inspected, "Config"), "Cmd");
+	size_t n = json_array_size(create);
+
+	for (size_t i = 2; i < n; i++) {
+		const char *word = json_string_value(json_array_get(create, i));
+		bool same = true;
+
+		if (!word || !names_image(word, podman_text(inspected, "ImageName"), podman_text(inspected, "Image")))
+			continue;
+		for (size_t k = i + 1; k < n && same; k++)
+			same = json_equal(json_array_get(create, k), json_array_get(command, k - i - 1));
+		if (same)
+			return (json_int_t)i;
+	}
+	return -1;
+}
+
 static int make_spec(const json_t *inspected, const struct oci_state *s, struct workload *w, struct error *err)
 {
 	json_t *create = json_object_get(json_object_get(inspected, "Config"), "CreateCommand");
 	const char *upper = podman_text(inspected, "GraphDriver.Data.UpperDir");
-	json_t *spec =
-		json_pack("{s:s, s:s, s:s, s:s, s:o, s:O*}", "id", podman_text(inspected, "Id"), "name",
-			  podman_text(inspected, "Name"), "image", podman_text(inspected, "Image"), "image_name",
-			  podman_text(inspected, "ImageName"), "descriptors", oci_descriptors(s), "create", create);
+	json_t *spec = json_pack("{s:s, s:s, s:s, s:s, s:o, s:O*, s:I}", "id", podman_text(inspected, "Id"), "name",
+				 podman_text(inspected, "Name"), "image", podman_text(inspected, "Image"), "image_name",
+				 podman_text(inspected, "ImageName"), "descriptors", oci_descriptors(s), "create",
+				 create, "image_word", find_image(inspected, create));
 	int r = spec ? add_mounts(inspected, spec, w) : -ENOMEM;
 
 	if (!r && *upper)
@@ -162,6 +197,32 @@ static int describe(const char *id, const struct driver_options *options, struct
 	return r;
 }
 
+static bool has_word(const json_t *words, const char *begin)
+{
+	json_t *one;
+	size_t i;
+
+	json_array_foreach (words, i, one)
+		if (!strncmp(json_string_value(one) ?: "", begin, strlen(begin)))
+			return true;
+	return false;
+}
+
+/* Podman gives a bridge's next free address to a container that asks for none. */
+static int check_address(const json_t *inspected, const char *id, struct obstacles *o)
+{
+	const char *mode = podman_text(inspected, "HostConfig.NetworkMode");
+	const json_t *create = json_object_get(json_object_get(inspected, "Config"), "CreateCommand");
+
+	if (!strcmp(mode, "host") || !strcmp(mode, "none") || has_word(create, "--ip"))
+		return 0;
+	return obstacles_add(
+		o, OBSTACLE_WARNS, false, "make it with --ip and --mac-address, in a network that both hosts have",
+		"container %.64s has no address of its own choice: it may get another one at the target, and a "
+		"container with open connections could not be restored there then",
+		id);
+}
+
 /* What podman would do by itself when the tasks end, and what cannot be made again. */
 static int check_settings(const json_t *inspected, const char *id, struct obstacles *o)
 {
@@ -172,6 +233,8 @@ static int check_settings(const json_t *inspected, const char *id, struct obstac
 	if (*podman_text(inspected, "Pod"))
 		r = obstacles_add(o, OBSTACLE_REFUSES, false, "move containers that are in no pod",
 				  "container %.64s belongs to a pod, and pods cannot be moved yet", id);
+	if (r >= 0)
+		r = check_address(inspected, id, o);
 	if (r >= 0 && json_is_true(json_object_get(host, "AutoRemove")))
 		r = obstacles_add(o, OBSTACLE_REFUSES, false, "make it without --rm",
 				  "container %.64s removes itself when its processes end (--rm)", id);
@@ -189,6 +252,11 @@ static int check_settings(const json_t *inspected, const char *id, struct obstac
 		r = obstacles_add(o, OBSTACLE_REFUSES, false, "make it with podman run or podman create",
 				  "container %.64s was not made by podman's command line, so it cannot be made again",
 				  id);
+	else if (r >= 0 &&
+		 find_image(inspected, json_object_get(json_object_get(inspected, "Config"), "CreateCommand")) < 0)
+		r = obstacles_add(
+			o, OBSTACLE_REFUSES, false, "make it with podman run IMAGE, the image by its name",
+			"it is not clear which word of the command line that made container %.64s is its image", id);
 	if (r >= 0 && !*podman_text(inspected, "GraphDriver.Data.UpperDir"))
 		r = obstacles_add(o, OBSTACLE_REFUSES, false, "use podman's overlay storage",
 				  "container %.64s has no overlay layer of its own (storage driver %.32s)", id,
@@ -256,18 +324,20 @@ static int moved(const struct workload *w, const struct driver_options *options,
 		   *remove[] = { "rm", "--force", "--time", "0", "--volumes", id, NULL };
 	const char *rename[] = { "rename", id, name, NULL };
 	json_t *inspected = NULL;
+	char suffix[32];
+	bool done;
 	int r = own_id(w, id, sizeof(id));
 
 	if (!r)
 		r = podman_inspect(options->engine, id, &inspected, err);
 	if (r < 0)
 		return r == -ESRCH ? 0 : r;
-	snprintf(name, sizeof(name), "%.*s-moved-%.8s", NAME_MAX_BYTES, podman_text(inspected, "Name"), id);
-	if (!options->remove_source && strstr(podman_text(inspected, "Name"), "-moved-")) {
-		json_decref(inspected);
-		return 0;
-	}
+	snprintf(suffix, sizeof(suffix), "-moved-%.8s", id);
+	snprintf(name, sizeof(name), "%.*s%s", NAME_MAX_BYTES, podman_text(inspected, "Name"), suffix);
+	done = !options->remove_source && strstr(podman_text(inspected, "Name"), suffix);
 	json_decref(inspected);
+	if (done)
+		return 0;
 	r = podman_run(options->engine, wait, NULL, err);
 	if (!r)
 		r = podman_run(options->engine, options->remove_source ? remove : rename, NULL, err);

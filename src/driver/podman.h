@@ -6,9 +6,9 @@
  *
  *   id, name       of the source's container
  *   image          its id; image_name: as the container calls it
- *   create         the command line that made it, as podman keeps it
+ *   create         the command line that made it, as podman keeps it; image_word: which of its words is the image
  *   descriptors    what runc calls descriptors.json
- *   volumes        [{name, source}], the named ones; binds: [path]
+ *   volumes        [{name, destination}], of which those without a name of the user's are anonymous; binds: [path]
  */
 #pragma once
 
