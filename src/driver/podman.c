@@ -27,7 +27,7 @@ int podman_run(const char *engine, const char *const *words, struct buffer *outp
 		argv[n++] = "--root";
 		argv[n++] = engine;
 	}
-	for (size_t i = 0; words[i] && i < WORDS_MAX; i++)
+	for (size_t i = 0; i < WORDS_MAX && words[i]; i++)
 		argv[n++] = words[i];
 	r = process_run(argv, output, deadline_in_ms(RUN_MS), err);
 	if (r == -ENOENT)

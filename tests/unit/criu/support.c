@@ -31,14 +31,43 @@
 #include "base/fd.h"
 #include "base/process.h"
 
+/* A /tmp of our own, in which the build directory is still where it was, should it be there. */
+static int cover_tmp(void)
+{
+	char build[4096];
+	ssize_t n = readlink("/proc/self/exe", build, sizeof(build) - 1);
+	_cleanup_close_ int tree = -1;
+	int r;
+
+	build[n > 0 ? n : 0] = 0;
+	for (int i = 0; i < 3 && strrchr(build, '/'); i++) /* BUILD/tests/unit/PROGRAM */
+		*strrchr(build, '/') = 0;
+	if (strncmp(build, "/tmp/", strlen("/tmp/")) == 0) {
+		tree = open_tree(AT_FDCWD, build, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+		if (tree < 0)
+			return -errno;
+	}
+	if (mount("tmpfs", "/tmp", "tmpfs", 0, "mode=1777") < 0)
+		return -errno;
+	if (tree < 0)
+		return 0;
+	r = dir_make(build, 0755);
+	if (!r && move_mount(tree, "", AT_FDCWD, build, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		r = -errno;
+	return r;
+}
+
 static int world_prepare(void)
 {
 	struct ifreq up = { .ifr_name = "lo", .ifr_flags = IFF_UP };
 	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), r;
 
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || mount("proc", "/proc", "proc", 0, NULL) < 0 ||
-	    mount("tmpfs", "/run", "tmpfs", 0, "mode=755") < 0 || mount("tmpfs", "/tmp", "tmpfs", 0, "mode=1777") < 0)
+	    mount("tmpfs", "/run", "tmpfs", 0, "mode=755") < 0)
 		return -errno;
+	r = cover_tmp();
+	if (r < 0)
+		return r;
 	r = ioctl(s, SIOCSIFFLAGS, &up);
 	close(s);
 	return r < 0 ? -errno : 0;
