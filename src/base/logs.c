@@ -9,7 +9,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 
-#define LOG_MAX (16U << 20)
+#define LOG_MAX (2U << 20) /* the newest 200 migrations are kept */
 
 static void copy_log(const char *from, const char *to, const char *name)
 {

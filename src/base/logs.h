@@ -5,6 +5,6 @@
 
 #include <stddef.h>
 
-/* Copies every *.log of `from` into the directory `to`, up to 16 MiB each, and where `text` (size bytes) names a path below `from` it names the
+/* Copies every *.log of `from` into the directory `to`, up to 2 MiB each, and where `text` (size bytes) names a path below `from` it names the
  * one below `to` afterwards. Best effort. */
 void logs_keep(const char *from, const char *to, char *text, size_t size);

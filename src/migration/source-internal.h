@@ -89,6 +89,7 @@ struct source {
 	struct obstacles obstacles;
 	struct checkpoint_way way;
 	char work_directory[512], images_directory[544];
+	int work_lock; /* says that it is in use */
 	int criu_version;
 	bool address_present[MIGRATION_ADDRESSES_MAX];
 

@@ -18,6 +18,7 @@
 #include "fs/sync.h"
 #include "migration/convert.h"
 #include "migration/source-internal.h"
+#include "migration/work-directory.h"
 
 #define DIAL_TIMEOUT_MS 10000
 #define ENGINE_MS 60000
@@ -295,12 +296,12 @@ static int check_tracking(struct source *s, struct error *err)
 
 static int make_work_directory(struct source *s, struct error *err)
 {
-	int r;
+	char journals[512];
 
 	snprintf(s->work_directory, sizeof(s->work_directory), "%s/%s", s->options->run_directory, s->id_text);
 	snprintf(s->images_directory, sizeof(s->images_directory), "%s/images", s->work_directory);
-	r = dir_make(s->images_directory, 0700);
-	return r < 0 ? error_errno(err, -r, "cannot make the work directory %s", s->images_directory) : 0;
+	snprintf(journals, sizeof(journals), "%s/migrations", s->options->state_directory);
+	return work_directory_make(s->options->run_directory, s->id_text, journals, &s->work_lock, err);
 }
 
 /* A path that both hosts see must not be copied onto itself. */

@@ -73,6 +73,7 @@ int source_new(const struct migration_options *options, struct source **ret, str
 		return error_errno(err, -r, "cannot make an id for the migration");
 	}
 	s->net = CONTAINER_NET_NONE;
+	s->work_lock = -1;
 	uuid_format(&s->result.id, s->id_text);
 	snprintf(s->result.target, sizeof(s->result.target), "%s", options->target_text);
 	s->driver_options = (struct driver_options){ .synced_paths = options->sync_paths,
@@ -243,6 +244,7 @@ void source_free(struct source *s)
 	tls_identity_free(s->identity);
 	journal_free(s->journal);
 	container_net_free(&s->net);
+	close_fd(&s->work_lock);
 	checkpoint_way_free(&s->way);
 	workload_free(&s->workload);
 	obstacles_free(&s->obstacles);
