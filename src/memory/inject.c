@@ -32,6 +32,7 @@
 #include <sys/user.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "memory/kernel-api.h"
 #include "memory/task-stop.h"
 
@@ -241,6 +242,14 @@ static int fetch_userfaultfd(struct injection *j, const struct user_regs_struct 
 	return r < 0 ? r : fd;
 }
 
+/* Frozen by its cgroup in between, or a machine that stalls: whatever it waits for, a task with registers that are not its own must not
+ * be left, so this goes on until it stops or ends. */
+static void take_back(pid_t tid)
+{
+	while (task_interrupt(tid, true, deadline_in_ms(CALL_TIMEOUT_MS), NULL) == -ETIMEDOUT)
+		log_warning("task %d does not come back from the call that was injected; waiting for it", (int)tid);
+}
+
 static int inject_in_stop(struct injection *j)
 {
 	struct user_regs_struct saved = { 0 };
@@ -261,8 +270,8 @@ static int inject_in_stop(struct injection *j)
 	restart_untimed(&saved);
 	ptrace(PTRACE_SETSIGMASK, j->tid, sizeof(all), &all);
 	r = fetch_userfaultfd(j, &saved);
-	if (r == -ETIMEDOUT) /* frozen by its cgroup in between: take it back before its registers are set */
-		task_interrupt(j->tid, true, deadline_in_ms(CALL_TIMEOUT_MS), NULL);
+	if (r == -ETIMEDOUT)
+		take_back(j->tid);
 	restored = registers_set(j->tid, &saved);
 	ptrace(PTRACE_SETSIGMASK, j->tid, sizeof(mask), &mask);
 	/* Again to where the kernel decides about restarts. */
