@@ -25,15 +25,15 @@ static void copy_log(const char *from, const char *to, const char *name)
 
 static void rename_in(char *text, size_t size, const char *from, const char *to)
 {
-	size_t n = strlen(from);
+	size_t n = strlen(from), length = strlen(to);
 
-	for (char *at = text; (at = strstr(at, from)); at += strlen(to)) {
-		_cleanup_free_ char *rest = strdup(at + n);
+	for (char *at = text; (at = strstr(at, from)); at += length) {
+		size_t rest = strlen(at + n) + 1;
 
-		if (!rest || (size_t)(at - text) + strlen(to) + strlen(rest) + 1 > size)
+		if ((size_t)(at - text) + length + rest > size)
 			return;
-		memcpy(at, to, strlen(to));
-		memcpy(at + strlen(to), rest, strlen(rest) + 1);
+		memmove(at + length, at + n, rest);
+		memcpy(at, to, length);
 	}
 }
 
