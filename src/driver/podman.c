@@ -303,20 +303,6 @@ static int way(const struct workload *w, const struct driver_options *options, s
 	return r < 0 ? r : oci_way(&s, ret, err);
 }
 
-/* Nothing is to be switched off: containers with a restart policy are refused. */
-static int arm(const struct workload *w, const struct driver_options *options, struct error *err)
-{
-	(void)w;
-	(void)options;
-	(void)err;
-	return 0;
-}
-
-static int disarm(const struct workload *w, const struct driver_options *options, struct error *err)
-{
-	return arm(w, options, err);
-}
-
 static int moved(const struct workload *w, const struct driver_options *options, struct error *err)
 {
 	char id[256], name[NAME_MAX_BYTES + 32];
@@ -381,8 +367,6 @@ const struct driver_ops driver_podman = {
 	.processes = pid_processes,
 	.stop_firmly = pid_stop_firmly,
 	.unstop = pid_unstop,
-	.arm = arm,
-	.disarm = disarm,
 	.moved = moved,
 	.stop = stop,
 	.start = start,

@@ -132,20 +132,6 @@ static int way(const struct workload *w, const struct driver_options *options, s
 	return r < 0 ? r : oci_way(&s, ret, err);
 }
 
-/* runc starts nothing again by itself. That there is an op says that moved() will have something to do. */
-static int arm(const struct workload *w, const struct driver_options *options, struct error *err)
-{
-	(void)w;
-	(void)options;
-	(void)err;
-	return 0;
-}
-
-static int disarm(const struct workload *w, const struct driver_options *options, struct error *err)
-{
-	return arm(w, options, err);
-}
-
 /* A container of runc that has ended can never be started again: only its state is left. The bundle stays. */
 static int moved(const struct workload *w, const struct driver_options *options, struct error *err)
 {
@@ -172,8 +158,6 @@ const struct driver_ops driver_runc = {
 	.processes = pid_processes,
 	.stop_firmly = pid_stop_firmly,
 	.unstop = pid_unstop,
-	.arm = arm,
-	.disarm = disarm,
 	.moved = moved,
 	.stop = runc_stop,
 	.start = runc_start,

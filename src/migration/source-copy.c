@@ -85,7 +85,7 @@ int source_stage_begin(struct source *s, struct error *err)
 	r = journal_create(s->journals, &s->result.id, &subject, &s->journal, err);
 	if (!r)
 		r = source_note_facts(s, err);
-	if (!r && s->driver->arm)
+	if (!r && s->driver->moved)
 		r = subject_save(s->journal, &s->workload, &s->driver_options, err);
 	if (!r)
 		r = dedup_new(&s->dedup, err);
