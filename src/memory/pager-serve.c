@@ -140,11 +140,13 @@ static int fill_piece(struct pager_server *srv, uint32_t i, bool *ret_more)
 {
 	struct pager_member *m = state_member(srv->state, i);
 	uint64_t most = clock_now_ns() < srv->busy_until_ns ? PIECE_PAGES_BUSY : PIECE_PAGES;
+	/* Asked before the search: the last pages may come between it and the verdict, and would be found by nobody. */
+	bool may_come = state_space(srv->state, m->space)->n_away;
 	struct pager_segment piece;
 
 	/* Events that stand in the slots were applied; a fault that could not be answered shows that more are due. */
 	if (!pager_map_next(srv->state, m, &srv->cursors[i], MIN(most, srv->piece_pages), &piece)) {
-		if (m->left && state_space(srv->state, m->space)->n_away)
+		if (m->left && may_come)
 			return 0;
 		pager_member_close(srv, m);
 		*ret_more = true;

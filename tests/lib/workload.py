@@ -73,20 +73,3 @@ class HugePages:
     def set(count):
         with open(HUGE_PAGES, "w", encoding="ascii") as file:
             file.write(str(count))
-
-
-def settled(field, host):
-    """A snapshot without workers that have ended and are about to be reaped, and without journals, which stay."""
-    text = wait_for("workers to be reaped", lambda: (lambda text: "zombie" not in text and text)(field.snapshot(host)))
-    return [line for line in text.splitlines() if "/migrations" not in line]
-
-
-def same_again(field, host, before, timeout=10):
-    """Waits until the host is as settled() saw it; Failed with the difference when it does not become so."""
-    try:
-        wait_for(f"{host} as it was before", lambda: settled(field, host) == before, timeout=timeout)
-    except FieldError as error:
-        now = settled(field, host)
-        gone = [f"-{line}" for line in before if line not in now]
-        new = [f"+{line}" for line in now if line not in before]
-        check(False, "\n".join([str(error)] + gone + new))

@@ -198,6 +198,42 @@ static void test_relink(void **state)
 	rig_end(&rig);
 }
 
+static bool every_other(uint64_t page)
+{
+	return page % 2 == 0;
+}
+
+/*
+ * The last page comes while the pager looks for something to do: it must not take that for the end. Its tables are long here, so it
+ * looks for long, and the page is the one that it looks at first and comes just then.
+ */
+static void test_last_page(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 30; i++) {
+		struct task task = { .pages = PAGES, .registered = PAGES, .body = body_check, .announced = ANNOUNCED };
+		struct source source = { 0 };
+		struct rig rig;
+		pid_t pid;
+
+		rig_start_missing(&rig, PAGES, every_other);
+		source.rig = &rig;
+		pid = rig_run_task(&task);
+		rig_wait_handshake(1);
+		assert_int_equal(pager_release(rig.pager, NULL), 0);
+		put(&source, REGION + PAGE_BYTES, PAGES - 1);
+		while (rig_status(&rig).pages_left > 1)
+			;
+		put(&source, REGION, 1);
+		/* Nobody touches a page before all are there, so that none is answered as a fault. */
+		rig_wait_pager(&rig);
+		rig_shared->go = 1;
+		rig_wait_task(pid);
+		assert_false(source.failed);
+		rig_end(&rig);
+	}
+}
+
 static struct pager_state *make_state(int *ret_fd, const struct range_set *missing)
 {
 	struct pager_state *s;
@@ -291,7 +327,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parts),	  cmocka_unit_test(test_ring),	 cmocka_unit_test(test_latencies),
 		cmocka_unit_test(test_on_demand), cmocka_unit_test(test_relink), cmocka_unit_test(test_all_missing),
-		cmocka_unit_test(test_mutations), cmocka_unit_test(test_killed),
+		cmocka_unit_test(test_mutations), cmocka_unit_test(test_killed), cmocka_unit_test(test_last_page),
 	};
 
 	/* The supervisor is this program again. */
