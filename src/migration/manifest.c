@@ -238,8 +238,10 @@ static int each_file(const char *directory, int (*do_one)(const char *path, cons
 {
 	_cleanup_closedir_ DIR *d = opendir(directory);
 	struct dirent *e;
-	int r = d ? 0 : -errno;
+	int r = 0;
 
+	if (!d)
+		return -errno;
 	while (!r && (e = readdir(d))) {
 		char path[PATH_BYTES];
 
