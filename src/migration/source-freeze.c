@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "migration/convert.h"
 #include "migration/hook.h"
 #include "migration/source-internal.h"
@@ -77,7 +78,11 @@ static int arm_once(struct source *s, struct error *err)
 		source_flags_prepare(s);
 	if (!r)
 		r = criu_start(&options, &s->criu, err);
-	return r < 0 ? r : noted_process_write(s->journal, "criu", criu_program_pid(s->criu), err);
+	if (r < 0)
+		return r;
+	/* With its code in the tasks it must not be ended by force. */
+	process_spare(criu_program_pid(s->criu));
+	return noted_process_write(s->journal, "criu", criu_program_pid(s->criu), err);
 }
 
 /* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. Last of all, whether
