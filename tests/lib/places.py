@@ -7,6 +7,8 @@
 Clients on a third host keep their connections, for address and MAC are the container's wherever it is.
 """
 
+import json
+
 import lxclab
 from dockers import ADDRESS, NETWORK, Pair
 from engines import IMAGE, Podman, Runc
@@ -102,16 +104,24 @@ class PodmanPlace(Place):
 
     def set_up(self):
         for host in HOSTS:
-            lxclab.span(self.field, host, BRIDGE)
-            self.engines[host] = Podman(self.field, host, self.rootfs, network="bridge")
-            self.field.run(host, "podman", "network", "create", "--driver", "bridge", "--subnet", "10.77.0.0/24",
-                           "--gateway", self.field.address(host), "--interface-name", BRIDGE, "lan")
+            engine = self.engines[host] = Podman(self.field, host, self.rootfs, network="bridge")
+            address = self.field.address(host)
+            # It makes no network that the host is in already.
+            self.field.run(host, "ip", "address", "del", f"{address}/24", "dev", "eth0")
+            engine.podman("network", "create", "--driver", "bridge", "--subnet", "10.77.0.0/24", "--gateway", address, "lan")
+            self.field.run(host, "ip", "address", "add", f"{address}/24", "dev", "eth0")
+            network = json.loads(engine.podman("network", "inspect", "lan").stdout)[0]
+            lxclab.span(self.field, host, network["network_interface"])  # podman takes a bridge that is there
 
     def start(self, *argv):
         self.engines["alpha"].podman("run", "--detach", "--name", NAME, "--network", "lan", "--ip", ADDRESS, "--mac-address", MAC,
                                      f"localhost/{IMAGE}", *argv)
         for engine in self.engines.values():
             engine.names.add(NAME)
+
+
+# What other engines give each container.
+SHM = "lxc.mount.entry = tmpfs dev/shm tmpfs rw,nosuid,nodev,mode=1777,create=dir 0 0\n"
 
 
 class LxcPlace(Place):
@@ -122,7 +132,7 @@ class LxcPlace(Place):
     def set_up(self):
         for host in HOSTS:
             lxclab.span(self.field, host)
-            self.engines[host] = lxclab.Containers(self.field, host, self.rootfs)
+            self.engines[host] = lxclab.Containers(self.field, host, self.rootfs, more=SHM)
         equal(self.engines["alpha"].address, ADDRESS, "the container's address")
 
     def start(self, *argv):
