@@ -154,17 +154,18 @@ static int flush_rules(const struct net_hold *h)
 	return nft_commit(&b);
 }
 
-static int remove_table(const char *table, struct error *err)
+static int remove_table(uint8_t family, const char *table, struct error *err)
 {
 	_cleanup_nft_batch_ struct nft_batch b = { 0 };
 	int r;
 
-	queue_await_idle(deadline_in_ms(OTHERS_MS));
 	nft_begin(&b);
+	b.family = family;
 	nft_delete_table(&b, table);
 	r = nft_commit(&b);
-	if (r < 0 && r != -ENOENT)
-		return error_errno(err, -r, "cannot remove the nftables table inet %s", table);
+	/* A family that the kernel lacks has no tables. */
+	if (r < 0 && r != -ENOENT && r != -EOPNOTSUPP && r != -EAFNOSUPPORT)
+		return error_errno(err, -r, "cannot remove the nftables table %s", table);
 	return 0;
 }
 
@@ -201,7 +202,16 @@ int net_hold_release(struct net_hold *h, struct net_hold_counts *ret, struct err
 
 static int remove_here(void *context, struct error *err)
 {
-	return remove_table(context, err);
+	queue_await_idle(deadline_in_ms(OTHERS_MS));
+	return remove_table(NFPROTO_INET, context, err);
+}
+
+/* A guard's, too (guard.h). */
+static int remove_all_here(void *context, struct error *err)
+{
+	int r = remove_here(context, err), other = remove_table(NFPROTO_BRIDGE, context, r ? NULL : err);
+
+	return r ? r : other;
 }
 
 void net_hold_free(struct net_hold *h)
@@ -228,5 +238,5 @@ int net_hold_remove(const char *id, const struct net_place *place, struct error 
 	char table[NET_TABLE_NAME_MAX];
 	int r = net_table_name(NET_HOLD_PREFIX, id, table, err);
 
-	return r < 0 ? r : net_place_call(place, remove_here, table, err);
+	return r < 0 ? r : net_place_call(place, remove_all_here, table, err);
 }
