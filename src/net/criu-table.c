@@ -2,29 +2,19 @@
  * The nftables table that CRIU leaves behind at the source: see net.h. No state; any thread.
  */
 #include <errno.h>
+#include <netinet/in.h> /* before linux/netfilter.h */
+#include <linux/netfilter.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "net/names.h"
 #include "net/nft.h"
 #include "net/place.h"
-#include "net/queue.h"
 
 #define OTHERS_MS 100 /* for packets that wait for another workload: queue.h */
 
 static int remove_here(void *context, struct error *err)
 {
-	_cleanup_nft_batch_ struct nft_batch b = { 0 };
-	const char *table = context;
-	int r;
-
-	queue_await_idle(deadline_in_ms(OTHERS_MS));
-	nft_begin(&b);
-	nft_delete_table(&b, table);
-	r = nft_commit(&b);
-	if (r < 0 && r != -ENOENT)
-		return error_errno(err, -r, "cannot remove the nftables table inet %s", table);
-	return 0;
+	return nft_remove_table(NFPROTO_INET, context, OTHERS_MS, err);
 }
 
 int net_criu_table_remove(const char *table, const struct net_place *place, struct error *err)

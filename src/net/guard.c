@@ -11,13 +11,11 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "net/capture.h"
 #include "net/names.h"
 #include "net/nft-internal.h"
-#include "net/queue.h"
 
 #define CHAIN "guard"
 #define PRIORITY (-400) /* before all that linux/netfilter_bridge.h names */
@@ -208,26 +206,14 @@ bool net_guard_holds(const struct net_guard *g)
 	return g && g->fd >= 0;
 }
 
-static void remove_table(const struct net_guard *g)
-{
-	_cleanup_nft_batch_ struct nft_batch b = { 0 };
-	int r;
-
-	queue_await_idle(deadline_in_ms(OTHERS_MS));
-	nft_begin(&b);
-	b.family = NFPROTO_BRIDGE;
-	nft_delete_table(&b, g->table);
-	r = nft_commit(&b);
-	if (r < 0 && r != -ENOENT)
-		log_warning("cannot remove the nftables table bridge %s: %s", g->table, strerror(-r));
-}
-
 void net_guard_free(struct net_guard *g)
 {
+	struct error err = { 0 };
+
 	if (!g)
 		return;
-	if (g->phase == PHASE_LIFTED)
-		remove_table(g);
+	if (g->phase == PHASE_LIFTED && nft_remove_table(NFPROTO_BRIDGE, g->table, OTHERS_MS, &err) < 0)
+		log_warning("%s", err.text);
 	close_fd(&g->fd);
 	free(g->ports);
 	free(g);

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/uuid.h"
@@ -154,21 +153,6 @@ static int flush_rules(const struct net_hold *h)
 	return nft_commit(&b);
 }
 
-static int remove_table(uint8_t family, const char *table, struct error *err)
-{
-	_cleanup_nft_batch_ struct nft_batch b = { 0 };
-	int r;
-
-	nft_begin(&b);
-	b.family = family;
-	nft_delete_table(&b, table);
-	r = nft_commit(&b);
-	/* A family that the kernel lacks has no tables. */
-	if (r < 0 && r != -ENOENT && r != -EOPNOTSUPP && r != -EAFNOSUPPORT)
-		return error_errno(err, -r, "cannot remove the nftables table %s", table);
-	return 0;
-}
-
 /* Only the rules go: with the table's hook the kernel would drop what waits in any queue of the namespace. Let in before that, so that
  * what waits is in before the first packet that passes by, and after it, for what came in between. */
 static int release_here(void *context, struct error *err)
@@ -202,14 +186,13 @@ int net_hold_release(struct net_hold *h, struct net_hold_counts *ret, struct err
 
 static int remove_here(void *context, struct error *err)
 {
-	queue_await_idle(deadline_in_ms(OTHERS_MS));
-	return remove_table(NFPROTO_INET, context, err);
+	return nft_remove_table(NFPROTO_INET, context, OTHERS_MS, err);
 }
 
 /* A guard's, too (guard.h). */
 static int remove_all_here(void *context, struct error *err)
 {
-	int r = remove_here(context, err), other = remove_table(NFPROTO_BRIDGE, context, r ? NULL : err);
+	int r = remove_here(context, err), other = nft_remove_table(NFPROTO_BRIDGE, context, 0, r ? NULL : err);
 
 	return r ? r : other;
 }
