@@ -154,8 +154,10 @@ static int check_plan(const Phaul__Wire__Plan *m, struct error *err)
 	if (r)
 		return r;
 	if (m->cpuinfo.len > MESSAGE_CPUINFO_MAX || m->n_addresses > MESSAGE_ADDRESSES_MAX ||
-	    m->n_sync_paths > MESSAGE_SYNC_PATHS_MAX || m->n_neighbours > MESSAGE_NEIGHBOURS_MAX)
-		return bad(err, "plan.cpuinfo, addresses, sync_paths or neighbours");
+	    m->n_sync_paths > MESSAGE_SYNC_PATHS_MAX)
+		return bad(err, "plan.cpuinfo, addresses or sync_paths");
+	if (m->n_neighbours > MESSAGE_NEIGHBOURS_MAX)
+		return bad(err, "plan.neighbours");
 	for (size_t i = 0; i < m->n_neighbours && !r; i++)
 		r = check_neighbour(m->neighbours[i], err);
 	for (size_t i = 0; i < m->n_addresses && !r; i++)
