@@ -164,7 +164,8 @@ struct source {
 	struct criu_job *criu;
 	uint64_t frozen_at_ns, committed_at_ns, running_at_ns;
 	struct container_net net;
-	struct net_neighbour neighbours[NET_NEIGHBOURS_MAX]; /* of its own network namespace, as they were at the plan */
+	struct net_neighbour
+		neighbours[NET_NEIGHBOURS_MAX]; /* of its own network namespace, as they were at the plan */
 	size_t n_neighbours;
 	bool addresses_given; /* removed here */
 	bool firmly_stopped;

@@ -11,7 +11,8 @@ void target_guard_begin(struct target *t)
 {
 	struct error err = { 0 };
 
-	if (t->guard || !t->n_neighbours || t->driver_options.restart || !(t->driver->capabilities & DRIVER_OWN_NETWORK))
+	if (t->guard || !t->n_neighbours || t->driver_options.restart ||
+	    !(t->driver->capabilities & DRIVER_OWN_NETWORK))
 		return;
 	if (net_guard_install(t->id_text, t->neighbours, t->n_neighbours, &t->guard, &err) < 0)
 		log_warning("the container may be heard here before it is moved: %s", err.text);

@@ -199,7 +199,9 @@ int capture_deliver(int fd, const struct capture_port *ports, size_t n_ports, co
 		ssize_t n = recvfrom(fd, frame, FRAME_BYTES_MAX, 0, (struct sockaddr *)&from, &size);
 
 		if (n < 0 && errno != EINTR)
-			r = errno == EAGAIN ? 1 : errno == ENETDOWN ? 0 : -errno; /* some device of the host went down */
+			r = errno == EAGAIN	? 1
+			    : errno == ENETDOWN ? 0
+						: -errno; /* some device of the host went down */
 		if (n < (ssize_t)(sizeof(struct virtio_net_hdr) + ETH_HLEN))
 			continue;
 		if (!deliver_one(fd, frame, (size_t)n, master_of(ports, n_ports, from.sll_ifindex), devices, n_devices))

@@ -20,7 +20,7 @@
 #define IPV6_NEXT_HEADER 6  /* RFC 8200 */
 #define IPV6_DESTINATION 24
 #define IPV6_HEADER 40
-#define LINK_DESTINATION 0  /* of an Ethernet frame */
+#define LINK_DESTINATION 0 /* of an Ethernet frame */
 #define LINK_SOURCE 6
 #define MAC_BYTES 6
 #define XT_NFQUEUE_REVISION 3

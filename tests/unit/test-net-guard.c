@@ -208,7 +208,7 @@ static void test_hold(void **state)
 	for (unsigned int i = 0; i < FRAMES; i++)
 		send_frame(outside, guest_mac, (const uint8_t[]){ 2, 2, 2, 2, 2, 2 }, i);
 	send_frame(home, guest_mac, (const uint8_t[]){ 2, 2, 2, 2, 2, 2 }, FRAMES); /* of this host */
-	send_frame(outside, (const uint8_t[]){ 2, 9, 9, 9, 9, 9 }, all, 2000);		  /* for another */
+	send_frame(outside, (const uint8_t[]){ 2, 9, 9, 9, 9, 9 }, all, 2000);	    /* for another */
 	guest_arrives();
 	inside = open_socket(guest.netns_fd, "eth0", PROTOCOL);
 	assert_int_equal(next_frame(inside, RIG_SILENCE_MS), -1);
@@ -346,7 +346,7 @@ static void test_wrong(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_silent),	   cmocka_unit_test(test_hold),	      cmocka_unit_test(test_aborted),
+		cmocka_unit_test(test_silent),	    cmocka_unit_test(test_hold),     cmocka_unit_test(test_aborted),
 		cmocka_unit_test(test_left_behind), cmocka_unit_test(test_announce), cmocka_unit_test(test_neighbours),
 		cmocka_unit_test(test_wrong),
 	};
