@@ -13,6 +13,8 @@
 
 #include "base/fd.h"
 
+#define TRIES 16
+
 static const char deleted_mark[] = " (deleted)";
 
 bool scan_deleted(const char *target)
@@ -49,6 +51,27 @@ static int open_fds(pid_t pid, const char *what)
 	return fd < 0 ? -errno : fd;
 }
 
+/* Its name and its file, of one moment: a program that runs opens another file under the same number in between. */
+static int read_one(int fds, int fdinfo_fd, const char *name, struct scan_fd *s)
+{
+	char before[SCAN_TARGET_MAX];
+
+	for (int i = 0; i < TRIES; i++) {
+		ssize_t n = readlinkat(fds, name, before, sizeof(before) - 1), after;
+
+		if (n < 0 || fstatat(fds, name, &s->st, 0) < 0)
+			return -errno;
+		read_fdinfo(fdinfo_fd, name, s);
+		after = readlinkat(fds, name, s->target, sizeof(s->target) - 1);
+		if (after < 0)
+			return -errno;
+		s->target[after] = 0;
+		if (after == n && !memcmp(before, s->target, (size_t)n))
+			return 0;
+	}
+	return -EAGAIN;
+}
+
 int scan_fds(pid_t pid, scan_fd_fn *fn, void *context)
 {
 	_cleanup_closedir_ DIR *dir = NULL;
@@ -65,17 +88,13 @@ int scan_fds(pid_t pid, scan_fd_fn *fn, void *context)
 	}
 	while ((entry = readdir(dir))) {
 		struct scan_fd s = { .pid = pid, .tty_index = -1 };
-		ssize_t n;
 		int r;
 
 		if (!isdigit((unsigned char)entry->d_name[0]))
 			continue;
 		s.fd = atoi(entry->d_name);
-		n = readlinkat(dirfd(dir), entry->d_name, s.target, sizeof(s.target) - 1);
-		if (n < 0 || fstatat(dirfd(dir), entry->d_name, &s.st, 0) < 0)
+		if (read_one(dirfd(dir), fdinfo_fd, entry->d_name, &s) < 0)
 			continue;
-		s.target[n] = 0;
-		read_fdinfo(fdinfo_fd, entry->d_name, &s);
 		r = fn(context, &s);
 		if (r < 0)
 			return r;

@@ -89,9 +89,11 @@ class State:
                 answer = await loop.run_in_executor(self.pool, self.change)
             else:
                 answer = await loop.run_in_executor(self.pool, self.verify)
-                before = self.loop_ticks
-                await asyncio.sleep(2 * TICK_S)
-                if self.loop_ticks == before:
+                before, patience = self.loop_ticks, 100
+                while self.loop_ticks == before and patience:
+                    await asyncio.sleep(2 * TICK_S)
+                    patience -= 1
+                if not patience:
                     answer = "the loop's timer does not tick any more"
             writer.write(f"{answer}\n".encode())
             await writer.drain()
