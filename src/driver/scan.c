@@ -13,8 +13,6 @@
 
 #include "base/fd.h"
 
-#define TRIES 16
-
 static const char deleted_mark[] = " (deleted)";
 
 bool scan_deleted(const char *target)
@@ -51,25 +49,22 @@ static int open_fds(pid_t pid, const char *what)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Its name and its file, of one moment: a program that runs opens another file under the same number in between. */
+/* Its name and its file, by one look: a program that runs opens another file under the same number in between two. */
 static int read_one(int fds, int fdinfo_fd, const char *name, struct scan_fd *s)
 {
-	char before[SCAN_TARGET_MAX];
+	_cleanup_close_ int fd = openat(fds, name, O_PATH | O_CLOEXEC);
+	char link[64];
+	ssize_t n;
 
-	for (int i = 0; i < TRIES; i++) {
-		ssize_t n = readlinkat(fds, name, before, sizeof(before) - 1), after;
-
-		if (n < 0 || fstatat(fds, name, &s->st, 0) < 0)
-			return -errno;
-		read_fdinfo(fdinfo_fd, name, s);
-		after = readlinkat(fds, name, s->target, sizeof(s->target) - 1);
-		if (after < 0)
-			return -errno;
-		s->target[after] = 0;
-		if (after == n && !memcmp(before, s->target, (size_t)n))
-			return 0;
-	}
-	return -EAGAIN;
+	if (fd < 0 || fstat(fd, &s->st) < 0)
+		return -errno;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, s->target, sizeof(s->target) - 1);
+	if (n < 0)
+		return -errno;
+	s->target[n] = 0;
+	read_fdinfo(fdinfo_fd, name, s);
+	return 0;
 }
 
 int scan_fds(pid_t pid, scan_fd_fn *fn, void *context)

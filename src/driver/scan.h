@@ -32,7 +32,7 @@ struct scan_mapping {
 typedef int scan_fd_fn(void *context, const struct scan_fd *fd);
 typedef int scan_mapping_fn(void *context, const struct scan_mapping *m);
 
-/* Descriptors of a process. One closed meanwhile is left out, and one that is another one at each look; a process that ended has none. */
+/* Descriptors of a process. One closed meanwhile is left out; a process that ended has none. */
 int scan_fds(pid_t pid, scan_fd_fn *fn, void *context);
 
 /* Mappings that have a name ("/path", "[heap]", "[uprobes]"), in order of addresses. */
