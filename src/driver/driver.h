@@ -13,8 +13,12 @@
  */
 #pragma once
 
+#include <net/if.h>
+
 #include "base/process.h"
 #include "driver/workload.h"
+
+#define DRIVER_BRIDGES_MAX 8
 
 enum driver_capability {
 	DRIVER_MOVES_BARE_PIDS = 1 << 0, /* the workload's pids must be free at the target */
@@ -129,6 +133,11 @@ struct driver_ops {
 	/* Either; running at the source, armed at the target; repeatable. Whose network namespace moves with it: an open descriptor of it.
 	 * -ENOENT: the workload has none of its own. */
 	int (*network)(const struct workload *w, const struct driver_place *place, int *ret_fd, struct error *err);
+
+	/* Target; armed; repeatable. Names of the bridges here that the workload's devices become ports of, where its network namespace comes
+	 * with the restore only and network() has none before: what arrives waits at the bridge. NULL: none such. */
+	int (*bridges)(const struct workload *w, const struct driver_place *place,
+		       char ret[DRIVER_BRIDGES_MAX][IFNAMSIZ], size_t *ret_n, struct error *err);
 
 	/* Target; nothing there yet; undone by forget. Makes the container, without its tasks, and fills target_path of every tree. */
 	int (*prepare)(struct workload *w, const struct driver_place *place, struct error *err);

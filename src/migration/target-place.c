@@ -31,6 +31,7 @@ int target_prepare_place(struct target *t, struct error *err)
 	if (r < 0)
 		return r;
 	t->prepared_place = true;
+	target_guard_begin(t);
 	r = t->driver->prepare(&t->workload, &t->place, err);
 	/* Once more, with the places of the trees. */
 	return r < 0 ? r : subject_save(t->journal, &t->workload, &t->driver_options, err);

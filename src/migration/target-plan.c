@@ -98,6 +98,9 @@ static int take_plan(struct target *t, const Phaul__Wire__Plan *plan, struct err
 	t->n_addresses = plan->n_addresses;
 	for (size_t i = 0; i < plan->n_addresses; i++)
 		convert_address_from_wire(plan->addresses[i], &t->addresses[i]);
+	t->n_neighbours = plan->n_neighbours;
+	for (size_t i = 0; i < plan->n_neighbours; i++)
+		convert_neighbour_from_wire(plan->neighbours[i], &t->neighbours[i]);
 	for (size_t i = 0; i < plan->n_sync_paths; i++) {
 		t->sync_paths[i] = strdup(plan->sync_paths[i]);
 		if (!t->sync_paths[i])
