@@ -61,7 +61,7 @@ int source_open_channels(struct source *s, struct error *err)
 		r = open_further_channel(s, CHANNEL_KIND_FS, i, &s->trees[i].channel, err);
 	if (!r)
 		r = s->sender ? sender_rejoin(s->sender, channels, err)
-			      : sender_new(channels, n, s->dedup, s->options->compress, &s->sender, err);
+			      : sender_new(channels, n, s->dedup, s->encodings, &s->sender, err);
 	if (!r)
 		source_converge_channels(s);
 	/* What the sender did not take over. */
@@ -257,7 +257,7 @@ static int start_round(struct source *s, struct error *err)
 	s->progress_bytes = sender_bytes_out(s->sender);
 	s->round_under_way = true;
 	sender_set_gentle(s->sender, has_time(s));
-	r = sender_start(s->sender, s->round, &s->sending, false, err);
+	r = sender_start(s->sender, s->round, &s->sending, SENDER_ROUND, err);
 	if (r < 0)
 		return r;
 	tell_progress(s);
@@ -300,7 +300,7 @@ static int end_round(struct source *s, struct error *err)
 		return r;
 	sender_progress(s->sender, &round, &all);
 	*it = (struct migration_iteration){ .pages = round.pages - round.pages_gone,
-					    .pages_zero = round.pages_zero,
+					    .pages_zero = round.by[ENCODING_ZERO].pages,
 					    .bytes = round.bytes,
 					    .ns = clock_now_ns() - s->round_started_ns,
 					    .pages_left_out = s->left.pages,

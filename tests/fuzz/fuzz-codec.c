@@ -61,7 +61,7 @@ static void fuzz_round_trip(bool repeat, uint32_t pages, const uint8_t *data, si
 	uint32_t next = 0;
 	int n;
 
-	must(in && out && codec_new(true, &codec, NULL) == 0);
+	must(in && out && codec_new(ENCODINGS_PACKED, &codec, NULL) == 0);
 	for (size_t at = 0; at < length && size && (repeat || !at); at += size)
 		memcpy(in + at, data, MIN(size, length - at));
 	memset(out, 0x5a, length);
