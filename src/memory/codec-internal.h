@@ -26,9 +26,6 @@ extern const struct encoding_ops codec_lz4_ops, codec_zstd_ops;
 /* Ways to pack, the lightest first. */
 #define CODEC_WAYS 2
 
-/* The link's rate that is assumed while none was measured: 1 Gbit/s. */
-#define CODEC_RATE_ASSUMED 125000000ULL
-
 /* Every so many pieces the ways that are not in use are tried on a part of one, to notice a change: so many pages of it. */
 #define CODEC_SAMPLE_EVERY 64
 #define CODEC_SAMPLE_PAGES 16U

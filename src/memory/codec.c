@@ -112,8 +112,10 @@ static void encode_data(struct codec *c, const uint8_t *data, struct page_segmen
 {
 	size_t length = s->pages * PAGE_BYTES, packed = 0;
 
-	try_ways(c, data, s->pages);
-	c->way = codec_choose(c->samples, c->link_rate, c->way);
+	if (c->link_rate) {
+		try_ways(c, data, s->pages);
+		c->way = codec_choose(c->samples, c->link_rate, c->way);
+	}
 	if (c->way < CODEC_WAYS)
 		packed = pack(c, c->way, data, length, 1);
 	if (packed) {

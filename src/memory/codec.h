@@ -45,13 +45,16 @@ struct page_segment {
 	uint32_t payload_bytes;
 };
 
+/* The link's rate where none was measured: 1 Gbit/s. */
+#define CODEC_RATE_ASSUMED 125000000ULL
+
 struct codec;
 
 /* encodings: those of ENCODINGS_PACKED that may be used; others are not looked at. */
 int codec_new(uint32_t encodings, struct codec **ret, struct error *err);
 void codec_free(struct codec *c);
 
-/* The link's rate as last measured, in bytes per second; 0 unknown. A way to pack is used while sampling shows that packing
+/* The link's rate as last measured, in bytes per second; 0 unknown, and nothing is packed. A way to pack is used while sampling shows that packing
  * and sending takes less time than sending raw (memory.md, Reading and sending). */
 void codec_set_link_rate(struct codec *c, uint64_t bytes_per_second);
 

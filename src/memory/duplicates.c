@@ -15,7 +15,7 @@
 #include <xxhash.h>
 
 #include "base/cleanup.h"
-#include "memory/codec-internal.h"
+#include "memory/codec.h"
 #include "memory/page-bits.h"
 
 #define WAYS 4U
@@ -24,7 +24,8 @@
 #define LOCKS 64U
 #define SECRET_BYTES 192 /* at least XXH3_SECRET_SIZE_MIN */
 
-/* Looking at a page costs about so much, before it was measured. */
+/* What looking at a page costs, hash and memory. Not measured on the way: a thread that loses the processor in the middle would tell
+ * nonsense. */
 #define LOOK_NS 800
 #define CHEAP 16 /* sending takes so many times longer */
 #define SEARCH_PAGES_MAX 16384
@@ -168,23 +169,20 @@ bool duplicates_sampled(const uint8_t *page)
 	return mixed >> 60 == 15;
 }
 
-void duplicates_search_add(struct duplicates_search *s, uint64_t looked, uint64_t found, uint64_t ns)
+void duplicates_search_add(struct duplicates_search *s, uint64_t looked, uint64_t found)
 {
 	s->looked += looked;
 	s->found += found;
-	s->ns += ns;
 	if (s->looked > SEARCH_PAGES_MAX) {
 		s->looked /= 2;
 		s->found /= 2;
-		s->ns /= 2;
 	}
 }
 
 bool duplicates_search_pays(const struct duplicates_search *s, uint64_t link_rate)
 {
 	double page_ns = (double)PAGE_BYTES * 1e9 / (double)(link_rate ? link_rate : CODEC_RATE_ASSUMED);
-	double look_ns = s->looked ? (double)s->ns / (double)s->looked : LOOK_NS;
 	double found = s->looked ? (double)s->found / (double)s->looked : 0;
 
-	return page_ns >= CHEAP * look_ns || found * page_ns > look_ns;
+	return page_ns >= CHEAP * LOOK_NS || found * page_ns > LOOK_NS;
 }

@@ -45,10 +45,10 @@ bool duplicates_sampled(const uint8_t *page);
 
 /* What looking lately brought: sums that fade by half when they grow old. */
 struct duplicates_search {
-	uint64_t looked, found, ns;
+	uint64_t looked, found;
 };
 
-void duplicates_search_add(struct duplicates_search *s, uint64_t looked, uint64_t found, uint64_t ns);
+void duplicates_search_add(struct duplicates_search *s, uint64_t looked, uint64_t found);
 
 /* Whether to look at every page: looking costs little beside sending, or finds enough. Else only at the sampled ones. Pure. */
 bool duplicates_search_pays(const struct duplicates_search *s, uint64_t link_rate);

@@ -370,6 +370,8 @@ int page_server_attach(struct page_server *s, struct channel *urgent, struct cha
 		l->pages = aligned_alloc(PAGE_BYTES, PIECE_PAGES * PAGE_BYTES);
 		r = l->pages ? codec_new(i ? s->encodings : 0, &l->codec, err)
 			     : error_set(err, ENOMEM, "no memory for post-copy");
+		if (!r)
+			codec_set_link_rate(l->codec, CODEC_RATE_ASSUMED);
 	}
 	for (size_t i = 0; i < CHANNELS && !r; i++) {
 		r = pthread_create(&s->lanes[i].thread, NULL, thread_main, &s->lanes[i]);

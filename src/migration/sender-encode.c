@@ -12,7 +12,6 @@
 
 #include <xxhash.h>
 
-#include "base/clock.h"
 #include "migration/sender-internal.h"
 
 /* Where more than so much goes through one channel per second, keeping what was sent costs more than it saves. */
@@ -143,10 +142,9 @@ static void look_at(struct sender_thread *t, const uint8_t *page, const struct p
 			ret->kind = ENCODING_DELTA;
 	}
 	if (ret->kind == ENCODING_RAW && s->duplicates && (all || duplicates_sampled(page))) {
-		uint64_t before = clock_now_ns();
 		bool found = duplicates_look(s->duplicates, page, self, &ret->copy);
 
-		duplicates_search_add(&t->search, 1, found, clock_now_ns() - before);
+		duplicates_search_add(&t->search, 1, found);
 		if (found)
 			ret->kind = ENCODING_DUPLICATE;
 	}

@@ -44,6 +44,7 @@ struct sender {
 	uint32_t busy;	    /* threads that have not sent the barrier yet */
 	bool stop;
 	uint32_t encodings;
+	struct pacer *pacer; /* not owned */
 	struct duplicates *duplicates; /* NULL: not looked for */
 	struct last_sent *last_sent;   /* NULL: not kept, or not yet */
 	bool last_sent_over;	       /* it brought nothing */

@@ -10,11 +10,14 @@
 #include "migration/sender-internal.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "memory/tracker.h"
+#include "transport/pacer.h"
 
 #define PIECE_RUNS 64 /* runs in one piece at most */
 #define GATHER_LARGEST (32U << 10) /* larger payloads go directly */
@@ -51,15 +54,27 @@ static void sender_take(struct sender *s, struct piece *piece)
 	}
 }
 
+/* Whether the link has not yet taken what was written last. A limit of our own counts as the link's. Over ssh it cannot be told, and is taken
+ * for so: packing too much there costs less than packing too little. */
+static bool link_is_behind(const struct sender_thread *t)
+{
+	int unsent = 0;
+
+	if (t->sender->pacer && pacer_limits(t->sender->pacer))
+		return true;
+	return ioctl(channel_poll_fd(t->channel), SIOCOUTQNSD, &unsent) < 0 || unsent > 0;
+}
+
 /* All frames leave here: what the link takes per second, as this thread sees it, tells the codec what pays. */
 static int thread_write(struct sender_thread *t, const struct iovec *iov, int n_iov, struct error *err)
 {
+	bool waited = link_is_behind(t);
 	uint64_t before = clock_now_ns(), bytes = 0;
 	int r = channel_writev(t->channel, iov, n_iov, err);
 
 	for (int i = 0; i < n_iov; i++)
 		bytes += iov[i].iov_len;
-	if (link_meter_add(&t->meter, bytes, before, clock_now_ns()))
+	if (link_meter_add(&t->meter, bytes, waited, before, clock_now_ns()))
 		codec_set_link_rate(t->codec, t->meter.rate);
 	return r;
 }
@@ -297,6 +312,7 @@ int sender_cut(struct sender *s, struct page_runs *ret)
 
 void sender_set_pacer(struct sender *s, struct pacer *pacer)
 {
+	s->pacer = pacer;
 	for (size_t i = 0; i < s->n_threads; i++)
 		channel_set_pacer(s->threads[i].channel, pacer);
 }

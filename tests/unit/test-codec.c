@@ -170,6 +170,15 @@ static void test_policy_forgets(void **state)
 	}
 }
 
+static void write_mib(struct link_meter *m, int n, uint64_t *now, bool waited, uint64_t make_ns, uint64_t write_ns)
+{
+	for (int i = 0; i < n; i++) {
+		*now += make_ns;
+		link_meter_add(m, 1 << 20, waited, *now, *now + write_ns);
+		*now += write_ns;
+	}
+}
+
 /* A link that is waited for carries what went in all the time; one that is not carries more than that. */
 static void test_link_meter(void **state)
 {
@@ -178,23 +187,26 @@ static void test_link_meter(void **state)
 
 	(void)state;
 	/* 1 MiB every 10 ms, of which 5 are spent in writing: 105 MB/s, not 210 */
-	for (int i = 0; i < 40; i++, now += 10000000)
-		link_meter_add(&m, 1 << 20, now, now + 5000000);
+	write_mib(&m, 40, &now, true, 5000000, 5000000);
 	assert_in_range(m.rate, 100000000, 115000000);
 	/* a pause does not count */
 	now += 5000000000;
 	link_meter_begin(&m);
-	for (int i = 0; i < 40; i++, now += 10000000)
-		link_meter_add(&m, 1 << 20, now, now + 5000000);
+	write_mib(&m, 40, &now, true, 5000000, 5000000);
 	assert_in_range(m.rate, 100000000, 115000000);
-	/* 10 ms of packing, 0.1 of writing: raised at each step, up to what writing alone would carry */
-	for (int i = 0; i < 200; i++, now += 10100000)
-		link_meter_add(&m, 1 << 20, now, now + 100000);
+	/* 10 ms of packing, 0.1 of writing: raised step by step, */
+	write_mib(&m, 20, &now, false, 10000000, 100000);
+	assert_in_range(m.rate, 120000000, 200000000);
+	/* up to what writing alone would carry */
+	write_mib(&m, 400, &now, false, 10000000, 100000);
 	assert_in_range(m.rate, 9000000000, 11000000000);
 	/* and one that became narrow is known at once: a sample may be half of each */
-	for (int i = 0; i < 40; i++, now += 10000000)
-		link_meter_add(&m, 1 << 20, now, now + 9000000);
+	write_mib(&m, 40, &now, true, 1000000, 9000000);
 	assert_in_range(m.rate, 100000000, 115000000);
+	/* the first sample is what writing costs */
+	m = (struct link_meter){ 0 };
+	write_mib(&m, 2, &now, false, 5000000, 1000000);
+	assert_in_range(m.rate, 1000000000, 1100000000);
 }
 
 static void test_hostile_payloads(void **state)
