@@ -1,14 +1,15 @@
 /*
  * Which way of packing pays: pure arithmetic over what packing lately did and what the link carries.
  *
- * One encoder thread feeds one channel, so packing and sending of a piece follow one another: packing costs
- * ns/raw_bytes per byte, and packed/raw of it are to be sent.
+ * Packing costs ns/raw_bytes per byte, and packed/raw of it are to be sent. One encoder thread feeds one channel, and what is in the socket
+ * leaves while it packs the next piece: what takes longer counts, and a part of the other, since the two do not overlap without a gap.
  */
 #include "memory/codec-internal.h"
 
 /* About 64 pieces of 1 MiB. */
 #define SAMPLE_BYTES_MAX (64ULL << 20)
 #define BETTER 0.9
+#define GAP 4
 
 void codec_sample_add(struct codec_sample *s, uint64_t raw_bytes, uint64_t packed_bytes, uint64_t ns)
 {
@@ -24,11 +25,13 @@ void codec_sample_add(struct codec_sample *s, uint64_t raw_bytes, uint64_t packe
 
 double codec_cost(const struct codec_sample *s, uint64_t link_rate)
 {
-	double send = 1e9 / (double)(link_rate ? link_rate : CODEC_RATE_ASSUMED);
+	double send = 1e9 / (double)(link_rate ? link_rate : CODEC_RATE_ASSUMED), pack;
 
 	if (!s->raw_bytes)
 		return send;
-	return ((double)s->ns + (double)s->packed_bytes * send) / (double)s->raw_bytes;
+	pack = (double)s->ns / (double)s->raw_bytes;
+	send *= (double)s->packed_bytes / (double)s->raw_bytes;
+	return MAX(pack, send) + MIN(pack, send) / GAP;
 }
 
 size_t codec_choose(const struct codec_sample samples[CODEC_WAYS], uint64_t link_rate, size_t current)

@@ -83,15 +83,16 @@ void codec_set_link_rate(struct codec *c, uint64_t bytes_per_second)
 	c->link_rate = bytes_per_second;
 }
 
-/* Packs in one way. The sample counts as `weight` times as much. 0: it did not get smaller. */
+/* Packs in one way. The sample counts as `weight` times as much; in processor time, because a thread that loses the processor in the
+ * middle would tell nonsense. 0: it did not get smaller. */
 static size_t pack(struct codec *c, size_t way, const uint8_t *data, size_t length, uint64_t weight)
 {
 	uint8_t *out = c->scratch + c->scratch_used;
-	uint64_t start = clock_now_ns();
+	uint64_t start = clock_thread_ns();
 	size_t n = ways[way]->encode(data, length, out, c->scratch_bytes - c->scratch_used, c->contexts[way]);
 
 	codec_sample_add(&c->samples[way], length * weight, (n ? n : length) * weight,
-			 (clock_now_ns() - start) * weight);
+			 (clock_thread_ns() - start) * weight);
 	return n;
 }
 
@@ -103,9 +104,15 @@ static void try_ways(struct codec *c, const uint8_t *data, uint32_t pages)
 	if (!c->scratch || ++c->pieces < CODEC_SAMPLE_EVERY)
 		return;
 	c->pieces = 0;
-	for (size_t i = 0; i < CODEC_WAYS; i++)
-		if (i != c->way && c->contexts[i])
-			pack(c, i, data, some * PAGE_BYTES, (pages + some - 1) / some);
+	for (size_t i = 0; i < CODEC_WAYS; i++) {
+		if (i == c->way || !c->contexts[i])
+			continue;
+		/* The first time its memory is touched as well, which does not count. */
+		if (!c->samples[i].raw_bytes)
+			pack(c, i, data, some * PAGE_BYTES, 1);
+		c->samples[i] = (struct codec_sample){ 0 };
+		pack(c, i, data, some * PAGE_BYTES, (pages + some - 1) / some);
+	}
 }
 
 static void encode_data(struct codec *c, const uint8_t *data, struct page_segment *s)

@@ -68,14 +68,17 @@ static bool link_is_behind(const struct sender_thread *t)
 /* All frames leave here: what the link takes per second, as this thread sees it, tells the codec what pays. */
 static int thread_write(struct sender_thread *t, const struct iovec *iov, int n_iov, struct error *err)
 {
-	bool waited = link_is_behind(t);
-	uint64_t before = clock_now_ns(), bytes = 0;
-	int r = channel_writev(t->channel, iov, n_iov, err);
+	struct link_write w = { .before_ns = clock_now_ns(), .before_cpu_ns = clock_thread_ns() };
+	int r;
 
+	w.waited = link_is_behind(t);
+	r = channel_writev(t->channel, iov, n_iov, err);
+	w.after_ns = clock_now_ns();
+	w.after_cpu_ns = clock_thread_ns();
 	for (int i = 0; i < n_iov; i++)
-		bytes += iov[i].iov_len;
-	if (link_meter_add(&t->meter, bytes, waited, before, clock_now_ns()))
-		codec_set_link_rate(t->codec, t->meter.rate);
+		w.bytes += iov[i].iov_len;
+	if (link_meter_add(&t->meter, &w))
+		codec_set_link_rate(t->codec, link_meter_rate(&t->meter));
 	return r;
 }
 

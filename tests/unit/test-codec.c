@@ -126,16 +126,15 @@ static void test_policy_table(void **state)
 	} cases[] = {
 		/* nothing known */
 		{ { { 0 } }, 0, RAW, RAW },
-		/* 1 GB/s, half the size: saves 0.5 s per GB at 1 GB/s and costs 1 s */
+		/* 1 s per GB to pack, half the size: at 1 GB/s, and at 125 MB/s */
 		{ { { 1000000, 500000, 1000000 } }, 1000000000, RAW, RAW },
-		/* the same at 125 MB/s saves 4 s per GB */
 		{ { { 1000000, 500000, 1000000 } }, 125000000, RAW, LZ4 },
 		{ { { 1000000, 500000, 1000000 } }, 0, RAW, LZ4 },
-		/* just below and just above: 1 + 0.5 / rate a tenth below, or once it is in use above, 1 / rate */
-		{ { { 1000000, 500000, 1000000 } }, 399000000, RAW, LZ4 },
-		{ { { 1000000, 500000, 1000000 } }, 401000000, RAW, RAW },
-		{ { { 1000000, 500000, 1000000 } }, 599000000, LZ4, LZ4 },
-		{ { { 1000000, 500000, 1000000 } }, 612000000, LZ4, RAW },
+		/* just below and just above a tenth better than raw; once it is in use, than a tenth worse */
+		{ { { 1000000, 500000, 1000000 } }, 770000000, RAW, LZ4 },
+		{ { { 1000000, 500000, 1000000 } }, 780000000, RAW, RAW },
+		{ { { 1000000, 500000, 1000000 } }, 980000000, LZ4, LZ4 },
+		{ { { 1000000, 500000, 1000000 } }, 990000000, LZ4, RAW },
 		/* nothing gained */
 		{ { { 1000000, 1000000, 1 }, { 1000000, 1000000, 1 } }, 1, RAW, RAW },
 		{ { { 1000000, 1100000, 1 }, { 1000000, 1000000, 1 } }, 1, LZ4, RAW },
@@ -173,9 +172,13 @@ static void test_policy_forgets(void **state)
 static void write_mib(struct link_meter *m, int n, uint64_t *now, bool waited, uint64_t make_ns, uint64_t write_ns)
 {
 	for (int i = 0; i < n; i++) {
-		*now += make_ns;
-		link_meter_add(m, 1 << 20, waited, *now, *now + write_ns);
-		*now += write_ns;
+		struct link_write w = { .bytes = 1 << 20, .waited = waited, .before_cpu_ns = *now / 4 };
+
+		w.before_ns = *now += make_ns;
+		w.after_ns = *now += write_ns;
+		w.before_cpu_ns += make_ns / 4; /* others have three quarters of the processor */
+		w.after_cpu_ns = w.before_cpu_ns + write_ns / 4;
+		link_meter_add(m, &w);
 	}
 }
 
@@ -189,6 +192,8 @@ static void test_link_meter(void **state)
 	/* 1 MiB every 10 ms, of which 5 are spent in writing: 105 MB/s, not 210 */
 	write_mib(&m, 40, &now, true, 5000000, 5000000);
 	assert_in_range(m.rate, 100000000, 115000000);
+	assert_true(m.wait > 3.9 && m.wait < 4.1);
+	assert_in_range(link_meter_rate(&m), 400000000, 450000000);
 	/* a pause does not count */
 	now += 5000000000;
 	link_meter_begin(&m);
