@@ -215,6 +215,7 @@ static void set_figures(json_t *object, const struct migration_result *r)
 	set_number(object, "sync_passes", r->sync_passes);
 	set_number(object, "sync_final_names", r->sync_final_names);
 	set_text(object, "sync_final_whole", r->sync_final_whole);
+	set_ms(object, "track_ms", r->track_ns);
 	set_ms(object, "dump_ms", r->dump_ns);
 	set_ms(object, "restore_ms", r->restore_ns);
 	set_ms(object, "resume_ms", r->resume_ns);

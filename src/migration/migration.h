@@ -125,6 +125,7 @@ struct migration_result {
 	uint64_t faults_remote, remote_ns_p50, remote_ns_p99; /* faults that waited for the source */
 	uint32_t reconnects;				      /* before the freeze */
 	uint64_t restore_ns, resume_ns, dump_ns;
+	uint64_t track_ns; /* to begin to track all processes, and to look at their memory for the first time */
 	bool held; /* packets waited at the target, held_packets of them, instead of being dropped */
 	uint64_t held_packets;
 	const char *decision;					/* why copying ended */

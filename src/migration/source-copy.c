@@ -210,6 +210,7 @@ static int start_tracking(struct source *s, struct error *err)
 	if (kind == TRACKER_NONE)
 		return 0;
 	r = collect(s, err);
+	s->result.track_ns = s->scan_ns;
 	if (!r && tracker_untracked(s->tracker, &why))
 		log_warning("%s: its memory is copied in the freeze", why.text);
 	return r;
