@@ -16,9 +16,9 @@
 /* One write. */
 struct link_write {
 	uint64_t bytes;
-	uint64_t before_ns, after_ns;		/* when */
+	uint64_t before_ns, after_ns;	      /* when */
 	uint64_t before_cpu_ns, after_cpu_ns; /* the thread's processor time then */
-	bool waited;				/* the link had not yet taken what was written before */
+	bool waited;			      /* the link had not yet taken what was written before */
 };
 
 struct link_meter {

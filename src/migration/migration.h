@@ -108,7 +108,7 @@ struct migration_result {
 	uint64_t bytes_wire; /* both directions, all channels, encryption included */
 	uint64_t pages_sent, pages_zero, pages_total;
 	struct encoding_count encodings[ENCODING_MAX]; /* of pages, in the copy: frames, before encryption */
-	uint64_t pages_referenced; /* of CRIU's images, not sent again */
+	uint64_t pages_referenced;		       /* of CRIU's images, not sent again */
 	uint64_t image_bytes;
 	uint64_t sync_ns, sync_final_ns;
 	uint32_t sync_passes;
@@ -126,7 +126,7 @@ struct migration_result {
 	uint32_t reconnects;				      /* before the freeze */
 	uint64_t restore_ns, resume_ns, dump_ns;
 	uint64_t track_ns; /* to begin to track all processes, and to look at their memory for the first time */
-	bool held; /* packets waited at the target, held_packets of them, instead of being dropped */
+	bool held;	   /* packets waited at the target, held_packets of them, instead of being dropped */
 	uint64_t held_packets;
 	const char *decision;					/* why copying ended */
 	struct migration_region regions[MIGRATION_REGIONS_MAX]; /* as of the last round */

@@ -44,10 +44,10 @@ static int await_page(struct receiver_thread *t, uint32_t round, const struct fr
 	if (!copy->position)
 		return 0;
 	if (copy->channel == t->index)
-		return copy->position <= t->pages ? 0
-						  : error_set(err, EPROTO,
-							      "%s sent a page as a copy of one that comes after it",
-							      channel_peer(t->channel));
+		return copy->position <= t->pages
+			       ? 0
+			       : error_set(err, EPROTO, "%s sent a page as a copy of one that comes after it",
+					   channel_peer(t->channel));
 	pthread_mutex_lock(&r->lock);
 	atomic_fetch_add(&r->waiting, 1);
 	while (!has_come(r, copy->channel, round, copy->position) && !r->stopping && !r->failure.number)
@@ -83,9 +83,9 @@ static int take_copies(struct receiver_thread *t, const struct frame_pages *p, u
 			memcpy(out + k * PAGE_BYTES, out, PAGE_BYTES);
 		done += copy.pages;
 	}
-	return done == p->pages ? 0
-				: error_set(err, EPROTO, "%s sent copies of fewer pages than it says",
-					    channel_peer(t->channel));
+	return done == p->pages
+		       ? 0
+		       : error_set(err, EPROTO, "%s sent copies of fewer pages than it says", channel_peer(t->channel));
 }
 
 static int take_deltas(struct receiver_thread *t, const struct frame_pages *p, uint32_t payload, struct error *err)

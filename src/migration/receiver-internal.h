@@ -18,8 +18,8 @@ struct receiver_thread {
 	struct channel *channel;
 	pthread_t thread;
 	bool joined;
-	uint32_t index; /* the source's */
-	uint32_t round; /* the last barrier it brought */
+	uint32_t index;		/* the source's */
+	uint32_t round;		/* the last barrier it brought */
 	_Atomic uint64_t pages; /* stored since */
 	uint8_t *scratch;	/* what came */
 	uint8_t *derived;	/* what became of it, where that takes a buffer of its own; NULL: not yet */

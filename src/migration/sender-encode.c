@@ -24,7 +24,7 @@
 struct group {
 	enum page_encoding kind; /* ENCODING_RAW: the codec's */
 	uint32_t first, pages;
-	uint32_t bytes; /* of the payload */
+	uint32_t bytes;		/* of the payload */
 	struct frame_copy copy; /* the last one, not yet in it */
 };
 
@@ -96,8 +96,8 @@ static int end_group(struct sender_thread *t, const struct page_run *run, struct
 static void add_copy(struct sender_thread *t, struct group *g, const struct page_copy *from)
 {
 	struct frame_copy *c = &g->copy;
-	bool alike = c->pages && c->space == from->space && c->channel == from->channel &&
-		     !c->position == !from->position;
+	bool alike =
+		c->pages && c->space == from->space && c->channel == from->channel && !c->position == !from->position;
 
 	if (alike && !c->repeat && from->address == c->address + ((uint64_t)c->pages << PAGE_SHIFT)) {
 		c->pages++;
@@ -136,8 +136,8 @@ static void look_at(struct sender_thread *t, const uint8_t *page, const struct p
 		return;
 	}
 	if (s->last_sent) {
-		ret->delta_bytes = last_sent_exchange(s->last_sent, self->space, self->address, s->round, page,
-						      ret->delta);
+		ret->delta_bytes =
+			last_sent_exchange(s->last_sent, self->space, self->address, s->round, page, ret->delta);
 		if (ret->delta_bytes >= 0)
 			ret->kind = ENCODING_DELTA;
 	}

@@ -44,11 +44,11 @@ struct sender {
 	uint32_t busy;	    /* threads that have not sent the barrier yet */
 	bool stop;
 	uint32_t encodings;
-	struct pacer *pacer; /* not owned */
+	struct pacer *pacer;	       /* not owned */
 	struct duplicates *duplicates; /* NULL: not looked for */
 	struct last_sent *last_sent;   /* NULL: not kept, or not yet */
 	bool last_sent_over;	       /* it brought nothing */
-	struct error failure; /* number != 0: a thread failed */
+	struct error failure;	       /* number != 0: a thread failed */
 	struct sender_counters this_round, all;
 	uint64_t bytes_before; /* on channels that are gone */
 	struct dedup_index *dedup;

@@ -19,7 +19,7 @@
 #include "memory/tracker.h"
 #include "transport/pacer.h"
 
-#define PIECE_RUNS 64 /* runs in one piece at most */
+#define PIECE_RUNS 64		   /* runs in one piece at most */
 #define GATHER_LARGEST (32U << 10) /* larger payloads go directly */
 
 struct piece {

@@ -16,9 +16,9 @@ struct sender;
 
 /* What was sent since the sender was made, or in the round under way. */
 struct sender_counters {
-	uint64_t pages;	     /* taken from the list, zero and gone ones included */
-	uint64_t pages_gone; /* went away before they could be read */
-	uint64_t bytes;	     /* of frames, before encryption */
+	uint64_t pages;				/* taken from the list, zero and gone ones included */
+	uint64_t pages_gone;			/* went away before they could be read */
+	uint64_t bytes;				/* of frames, before encryption */
 	struct encoding_count by[ENCODING_MAX]; /* of frames as well */
 };
 

@@ -113,12 +113,13 @@ void frame_decode_digest(const uint8_t in[FRAME_DIGEST_BYTES], struct frame_dige
 /* Duplicates: after the digest, one of these for pages that follow each other at both places, or that are all the same one. */
 #define FRAME_COPY_BYTES 32
 struct frame_copy {
-	uint64_t address;  /* page aligned */
-	uint64_t position; /* the last of them came as so manieth page of the channel, in this round; 0: in an earlier one */
-	uint32_t space;	   /* 1 .. FRAME_SPACE_MAX */
-	uint32_t pages;	   /* 1 .. FRAME_PIECE_PAGES: of the frame's */
-	uint32_t channel;  /* 0 when position is 0 */
-	bool repeat;	   /* one page, so many times */
+	uint64_t address; /* page aligned */
+	uint64_t
+		position; /* the last of them came as so manieth page of the channel, in this round; 0: in an earlier one */
+	uint32_t space;	  /* 1 .. FRAME_SPACE_MAX */
+	uint32_t pages;	  /* 1 .. FRAME_PIECE_PAGES: of the frame's */
+	uint32_t channel; /* 0 when position is 0 */
+	bool repeat;	  /* one page, so many times */
 };
 void frame_encode_copy(uint8_t out[FRAME_COPY_BYTES], const struct frame_copy *copy);
 int frame_decode_copy(const uint8_t in[FRAME_COPY_BYTES], struct frame_copy *ret, struct error *err);

@@ -280,10 +280,10 @@ static void test_is_zero(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),	 cmocka_unit_test(test_choice),
-		cmocka_unit_test(test_policy_table),	 cmocka_unit_test(test_policy_forgets),
-		cmocka_unit_test(test_link_meter),
-		cmocka_unit_test(test_hostile_payloads), cmocka_unit_test(test_is_zero),
+		cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_choice),
+		cmocka_unit_test(test_policy_table), cmocka_unit_test(test_policy_forgets),
+		cmocka_unit_test(test_link_meter),   cmocka_unit_test(test_hostile_payloads),
+		cmocka_unit_test(test_is_zero),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

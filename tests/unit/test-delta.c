@@ -77,15 +77,15 @@ static void test_hostile(void **state)
 	} cases[] = {
 		{ { 0 }, 0, 0 },
 		{ { 511, 1, 1, 2, 3, 4 }, 12, 0 },
-		{ { 0, 0 }, 4, -EBADMSG },			 /* nothing follows */
-		{ { 0, 1, 1, 2, 3 }, 10, -EBADMSG },		 /* cut short */
-		{ { 0, 1 }, 3, -EBADMSG },			 /* in the counts */
-		{ { 512, 1, 1, 2, 3, 4 }, 12, -EBADMSG },	 /* behind the page */
-		{ { 511, 2, 1, 2, 3, 4 }, 12, -EBADMSG },	 /* partly */
-		{ { 65535, 65535 }, 4, -EBADMSG },		 /* overflow */
-		{ { 0, 1, 1, 2, 3, 4, 511, 1 }, 16, -EBADMSG },	 /* the second one */
+		{ { 0, 0 }, 4, -EBADMSG },			/* nothing follows */
+		{ { 0, 1, 1, 2, 3 }, 10, -EBADMSG },		/* cut short */
+		{ { 0, 1 }, 3, -EBADMSG },			/* in the counts */
+		{ { 512, 1, 1, 2, 3, 4 }, 12, -EBADMSG },	/* behind the page */
+		{ { 511, 2, 1, 2, 3, 4 }, 12, -EBADMSG },	/* partly */
+		{ { 65535, 65535 }, 4, -EBADMSG },		/* overflow */
+		{ { 0, 1, 1, 2, 3, 4, 511, 1 }, 16, -EBADMSG }, /* the second one */
 	};
-	uint8_t page[PAGE_BYTES], delta[DELTA_PAGE_MAX];
+	uint8_t page[PAGE_BYTES] = { 0 }, delta[DELTA_PAGE_MAX] = { 0 };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
@@ -106,7 +106,7 @@ static void test_hostile(void **state)
 /* Versions of an earlier round only; what is forgotten, or found no room, has none. */
 static void test_last_sent(void **state)
 {
-	uint8_t page[PAGE_BYTES], delta[DELTA_PAGE_MAX];
+	uint8_t page[PAGE_BYTES], delta[DELTA_PAGE_MAX] = { 0 };
 	uint64_t looked, found;
 	struct last_sent *l;
 	int held = 0;
@@ -119,7 +119,8 @@ static void test_last_sent(void **state)
 	assert_int_equal(last_sent_exchange(l, 2, 0x1000, 3, page, delta), -1); /* another space */
 	assert_int_equal(last_sent_exchange(l, 1, 0x1000, 3, page, delta), 12);
 	assert_int_equal(last_sent_exchange(l, 1, 0x1000, 4, page, delta), 0);
-	assert_int_equal(last_sent_exchange(l, 1, 0x1000, 4, page, delta), -1); /* of the same round: not acknowledged */
+	assert_int_equal(last_sent_exchange(l, 1, 0x1000, 4, page, delta),
+			 -1); /* of the same round: not acknowledged */
 	last_sent_forget(l, 1, 0x1000);
 	assert_int_equal(last_sent_exchange(l, 1, 0x1000, 5, page, delta), -1);
 	last_sent_forget(l, 7, 0x1000); /* never there */

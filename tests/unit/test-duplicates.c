@@ -41,7 +41,9 @@ static void test_exact(void **state)
 		uint64_t position = 0;
 
 		for (uint32_t i = 0; i < PLACES; i++) {
-			struct page_run run = { .space = 1 + i / 256, .address = (uint64_t)i << PAGE_SHIFT, .pages = 1 };
+			struct page_run run = { .space = 1 + i / 256,
+						.address = (uint64_t)i << PAGE_SHIFT,
+						.pages = 1 };
 
 			listed[i] = (unsigned int)rand_r(&seed) % 100 < (round % 5 ? 30 : 90);
 			if (listed[i])

@@ -277,10 +277,8 @@ static void test_btf(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_same_as_smaps), cmocka_unit_test(test_many),
-		cmocka_unit_test(test_locked),
-		cmocka_unit_test(test_gone),
-		cmocka_unit_test(test_btf),
+		cmocka_unit_test(test_same_as_smaps), cmocka_unit_test(test_many), cmocka_unit_test(test_locked),
+		cmocka_unit_test(test_gone),	      cmocka_unit_test(test_btf),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

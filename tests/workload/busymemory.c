@@ -27,7 +27,8 @@ void busy_memory_check(void)
 		return;
 	index %= memory.pages;
 	if (!page_matches(memory.base + index * PAGE_BYTES, PAGE_CONTENT_RANDOM, memory.child, index, 1))
-		tree_report(memory.state, "child %u: page %llu is not what it was", memory.child, (unsigned long long)index);
+		tree_report(memory.state, "child %u: page %llu is not what it was", memory.child,
+			    (unsigned long long)index);
 }
 
 static void *waiter_main(void *argument)
@@ -50,7 +51,8 @@ int busy_memory_start(struct tree_state *state, unsigned child, uint64_t bytes, 
 	memory.child = child;
 	memory.pages = bytes / PAGE_BYTES;
 	if (memory.pages) {
-		memory.base = mmap(NULL, memory.pages * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		memory.base = mmap(NULL, memory.pages * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				   -1, 0);
 		if (memory.base == MAP_FAILED)
 			return -errno;
 		for (uint64_t i = 0; i < memory.pages; i++)

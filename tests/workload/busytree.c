@@ -162,7 +162,8 @@ static void kids_await(struct tree *tree)
 {
 	struct ticker ticker;
 	ticker_start(&ticker, NS_PER_MS);
-	while (atomic_load(&tree->state->children_ready) < tree->options->children && !atomic_load(&tree->state->errors))
+	while (atomic_load(&tree->state->children_ready) < tree->options->children &&
+	       !atomic_load(&tree->state->errors))
 		ticker_wait(&ticker);
 }
 

@@ -28,10 +28,11 @@ struct page_header {
 
 enum page_content page_content_from_name(const char *name)
 {
-	static const char *const names[] = {
-		[PAGE_CONTENT_ZERO] = "zero", [PAGE_CONTENT_TEXT] = "text", [PAGE_CONTENT_RANDOM] = "random",
-		[PAGE_CONTENT_COPIES] = "copies", [PAGE_CONTENT_EDITED] = "edited"
-	};
+	static const char *const names[] = { [PAGE_CONTENT_ZERO] = "zero",
+					     [PAGE_CONTENT_TEXT] = "text",
+					     [PAGE_CONTENT_RANDOM] = "random",
+					     [PAGE_CONTENT_COPIES] = "copies",
+					     [PAGE_CONTENT_EDITED] = "edited" };
 	for (int i = 0; i < PAGE_CONTENT_MAX; i++)
 		if (strcmp(name, names[i]) == 0)
 			return (enum page_content)i;
