@@ -203,8 +203,11 @@ int source_stage_finish(struct source *s, struct error *err)
 	sender_progress(s->sender, &round, &all);
 	s->result.restore_ns = reply->prepared->restore_ns;
 	s->result.pages_total = s->present.pages;
-	s->result.pages_sent = all.pages_raw + all.pages_lz4;
-	s->result.pages_zero = all.pages_zero;
+	for (size_t i = 0; i < ENCODING_MAX; i++)
+		s->result.pages_sent += all.by[i].pages;
+	s->result.pages_zero = all.by[ENCODING_ZERO].pages;
+	s->result.pages_sent -= s->result.pages_zero;
+	memcpy(s->result.encodings, all.by, sizeof(all.by));
 	s->result.pages_referenced = s->images.pages_referenced;
 	s->result.image_bytes = s->images.bytes;
 	return STAGE_DONE;

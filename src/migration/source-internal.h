@@ -116,6 +116,7 @@ struct source {
 	struct tracker *tracker;
 	struct dedup_index *dedup;
 	struct sender *sender;
+	uint32_t encodings;    /* that may be used, and that the target takes */
 	struct page_runs runs; /* all that is still to be sent, before the round under way */
 	uint32_t round;
 	uint64_t round_pages; /* as it began */

@@ -88,6 +88,7 @@ static int say_hello(struct source *s, struct error *err)
 	if (r < 0)
 		return r;
 	memcpy(s->route, reply->hello_reply->route.data, ROUTE_BYTES);
+	s->encodings = s->options->encodings & (reply->hello_reply->encodings | ENCODING_BIT(ENCODING_LZ4));
 	if (reply->hello_reply->page_bytes != PAGE_BYTES || strcmp(reply->hello_reply->machine, name.machine) != 0)
 		return obstacles_add(&s->obstacles, OBSTACLE_REFUSES, true, "choose a target of the same architecture",
 				     "the target is a %s machine with pages of %u bytes, this one is %s with %llu",

@@ -56,6 +56,7 @@ int target_on_hello(struct target *t, const Phaul__Wire__Control *m, struct erro
 	part.criu_version = (uint32_t)version;
 	part.kernel = name.release;
 	part.machine = name.machine;
+	part.encodings = ENCODINGS_ALL & ~ENCODING_BIT(ENCODING_LZ4);
 	part.page_bytes = (uint32_t)sysconf(_SC_PAGESIZE);
 	part.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
 	return session_send(&t->session, &reply, err);

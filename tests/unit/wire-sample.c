@@ -34,6 +34,7 @@ static void sample_hello(struct wire_sample *s)
 	s->hello_reply.page_bytes = 4096;
 	s->hello_reply.cpus = 2;
 	s->hello_reply.machine = "x86_64";
+	s->hello_reply.encodings = 0x70;
 }
 
 static void sample_workload(struct wire_sample *s)
