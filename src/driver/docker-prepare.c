@@ -367,5 +367,6 @@ int docker_forget(const struct workload *w, const struct driver_place *place, st
 	r = docker_api_call(api, "DELETE", NULL, NULL, err, "/containers/%s?force=1&v=1", docker_api_escape(api, name));
 	if (r < 0 && r != -ENOENT)
 		return r;
+	docker_image_forget(api, place);
 	return forget_volumes(api, place);
 }

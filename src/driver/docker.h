@@ -5,6 +5,7 @@
  *
  *   id, name        of the source's container; the name without its slash
  *   image           id (sha256:...); image_name: as the container calls it
+ *   image_bytes, layers   [{id (diff id), bytes}]: how large it is, and its layers from the lowest; bytes may be missing
  *   config, host_config   as Docker's inspect shows them
  *   networks        [{name, mode, config (EndpointConfig), address, address6, mac}], the one of NetworkMode first
  *   volumes         [{name, destination, driver, options, labels, named, brought}]
@@ -58,6 +59,23 @@ bool docker_id_valid(const char *id);
 
 /* Source: the same container as its runtime knows it. */
 int docker_read_state(const json_t *spec, struct oci_state *ret, struct error *err);
+
+/* -- docker-image.c: the image where it is missing */
+
+/* Source: image_bytes and layers of a spec. */
+int docker_image_describe(struct docker_api *api, json_t *spec, struct error *err);
+
+/* Target: that it is missing, what of it will be brought, whether there is room. */
+int docker_image_check(struct docker_api *api, const json_t *spec, const struct driver_options *options,
+		       struct obstacles *o, struct error *err);
+int docker_lacks(const struct workload *w, const struct driver_place *place, char **ret, struct error *err);
+int docker_give(const struct workload *w, const struct driver_options *options, const char *words, int fd, int stderr_fd,
+		struct process *ret, struct error *err);
+int docker_take(const struct workload *w, const struct driver_place *place, const char *words, int fd, int stderr_fd,
+		struct process *ret, struct error *err);
+
+/* Target: removes what docker_take() brought; the container is gone. */
+void docker_image_forget(struct docker_api *api, const struct driver_place *place);
 
 /* -- docker-source.c, docker-target.c, docker-prepare.c, docker-engine.c: the ops */
 

@@ -7,7 +7,8 @@
  *
  * The order at the source: describe, check_source, way, arm, [freeze] processes, stop_firmly, [commit] moved; on a rollback unstop, disarm.
  * In restart mode: describe, arm, stop, [commit] moved; on a rollback start, disarm; at the target prepare, [file passes], [commit] start.
- * At the target: check_target, prepare, [file passes], restore, [commit] restored; on an abort forget.
+ * At the target: check_target, lacks, take, prepare, [file passes], restore, [commit] restored; on an abort forget. What the target lacks
+ * the source gives meanwhile.
  *
  * Every op: which side, the state the workload is in, whether it may be repeated, and whether it blocks is said beside it.
  */
@@ -15,6 +16,8 @@
 
 #include "base/process.h"
 #include "driver/workload.h"
+
+#define DRIVER_WORDS_MAX 4000
 
 enum driver_capability {
 	DRIVER_MOVES_BARE_PIDS = 1 << 0, /* the workload's pids must be free at the target */
@@ -37,6 +40,7 @@ struct driver_options {
 	const char *
 		bind_rule; /* --bind: refuse, present or bring host directories that a container has mounted; NULL: present */
 	bool restart;	    /* --mode restart: CRIU has no part in it */
+	bool can_bring;	    /* at the target: what lacks() finds can be asked of the source. Not so when restored from a directory */
 	bool remove_source; /* --source remove: delete the source's container instead of renaming it */
 };
 
@@ -129,6 +133,19 @@ struct driver_ops {
 	/* Either; running at the source, armed at the target; repeatable. Whose network namespace moves with it: an open descriptor of it.
 	 * -ENOENT: the workload has none of its own. */
 	int (*network)(const struct workload *w, const struct driver_place *place, int *ret_fd, struct error *err);
+
+	/* Target; nothing there yet; repeatable; blocks. What prepare() needs and this host has not (an image): words for the two ops below, JSON,
+	 * allocated, at most DRIVER_WORDS_MAX bytes; NULL: nothing. */
+	int (*lacks)(const struct workload *w, const struct driver_place *place, char **ret, struct error *err);
+
+	/* Source; running; repeatable. Starts a child that writes what the target lacks to fd, a socket, and ends with 0 when that is all. The
+	 * words come from the peer. stderr_fd: where its own words go; the last line is quoted. */
+	int (*give)(const struct workload *w, const struct driver_options *options, const char *words, int fd, int stderr_fd,
+		    struct process *ret, struct error *err);
+
+	/* Target; undone by forget. Starts a child that reads fd to its end, and ends with 0 when lacks() would find nothing any more. */
+	int (*take)(const struct workload *w, const struct driver_place *place, const char *words, int fd, int stderr_fd,
+		    struct process *ret, struct error *err);
 
 	/* Target; nothing there yet; undone by forget. Makes the container, without its tasks, and fills target_path of every tree. */
 	int (*prepare)(struct workload *w, const struct driver_place *place, struct error *err);

@@ -17,6 +17,8 @@ static const struct {
 	{ "drain-pipe", drain_main },
 	{ LXC_RESTORE_HELPER, lxc_restore_main },
 	{ DOCKER_START, docker_start_main },
+	{ DOCKER_GIVE, docker_give_main },
+	{ DOCKER_TAKE, docker_take_main },
 };
 
 int driver_helper_main(int argc, char **argv)

@@ -56,9 +56,9 @@ class Pair:
 class Container:
     """A container that runs on one of the hosts."""
 
-    def __init__(self, pair, name, options, command, host="alpha"):
+    def __init__(self, pair, name, options, command, host="alpha", image=IMAGE):
         self.pair, self.name, self.host = pair, name, host
-        pair.docker(host, "run", "--detach", "--name", name, *options, IMAGE, *command)
+        pair.docker(host, "run", "--detach", "--name", name, *options, image, *command)
 
     def __enter__(self):
         return self
@@ -96,9 +96,9 @@ class Container:
         check(answer.startswith("ok ") and answer.endswith(" 0 errors"), f"the memtoucher's verdict: {answer!r}")
 
 
-def memtoucher(pair, *options, size="32M", network=("--network", "host"), name="c1", rate="5"):
+def memtoucher(pair, *options, size="32M", network=("--network", "host"), name="c1", rate="5", image=IMAGE):
     container = Container(pair, name, (*network, *options), (
-        "memtoucher", "--size", size, "--rate", rate, "--command-port", "7000", "--observer", f"{pair.field.address('observer')}:9000"))
+        "memtoucher", "--size", size, "--rate", rate, "--command-port", "7000", "--observer", f"{pair.field.address('observer')}:9000"), image=image)
     wait_for("the memtoucher's answer", lambda: container.ask("stat").startswith("{"), timeout=60)
     return container
 
