@@ -89,7 +89,7 @@ static bool is_named(int pid, const char *name)
 }
 
 /* containerd starts the shims, they start runc, that starts CRIU: one PATH for all. It is dockerd's child or the system's own. */
-static int find_containerd(int dockerd)
+int docker_find_containerd(const struct docker_daemon *daemon)
 {
 	_cleanup_closedir_ DIR *d = opendir("/proc");
 	struct dirent *e;
@@ -105,7 +105,7 @@ static int find_containerd(int dockerd)
 		_cleanup_fclose_ FILE *f = fopen(path, "re");
 		if (f && fgets(line, sizeof(line), f) && strrchr(line, ')'))
 			(void)sscanf(strrchr(line, ')'), ") %*c %d", &parent);
-		if (parent == dockerd)
+		if (parent == daemon->pid)
 			return pid;
 		found = pid;
 	}
@@ -143,7 +143,7 @@ static int check_version(const char *program, struct obstacles *ret, struct erro
 
 int docker_check_criu(const struct docker_daemon *daemon, struct obstacles *ret, struct error *err)
 {
-	int pid = find_containerd(daemon->pid);
+	int pid = docker_find_containerd(daemon);
 	char path[4096], program[4200];
 
 	if (!pid)

@@ -23,6 +23,7 @@ enum driver_capability {
 	DRIVER_MOVES_BARE_PIDS = 1 << 0, /* the workload's pids must be free at the target */
 	DRIVER_HAS_ENGINE = 1 << 1,	 /* an engine owns it and is told about the move */
 	DRIVER_OWN_NETWORK = 1 << 2, /* may have a network namespace of its own, which moves with it: see network() */
+	DRIVER_NETWORK_FIRST = 1 << 3, /* at the target network() is there before restore(), which puts the devices into it */
 };
 
 struct driver_options {
@@ -159,6 +160,10 @@ struct driver_ops {
 	/* Target; right after restore(), when the engine's CRIU has read its configuration, or did not get there: what the
 	 * configuration lay in for it is given back (runc-conf.h). Does not block. */
 	void (*restore_begun)(struct driver_place *place);
+
+	/* Target; right after restore_begun(): the engine's CRIU waits for its images. Waits for what else of the engine's must be done before the
+	 * freeze. Repeatable. */
+	int (*restore_ready)(const struct workload *w, const struct driver_place *place, struct error *err);
 
 	/* Target; the tasks run and the engine's restore has ended well; repeatable. What is left to tell the engine (restart policy). A
 	 * failure is only told. */
