@@ -181,18 +181,13 @@ int docker_bundle_take(const char *path, const char *id, const char *netns, uint
 		       struct error *err)
 {
 	_cleanup_buffer_ struct buffer text = { 0 }, edited = { 0 };
-	char fresh[PATH_MAX];
 	int r = await_file(path, deadline_ns, &text, err);
 
 	if (!r)
 		r = docker_bundle_edit((const char *)text.data, text.length - 1, netns, &edited, ret_hook, err);
 	if (r < 0)
 		return r;
-	if (snprintf(fresh, sizeof(fresh), "%s.phaul", path) >= (int)sizeof(fresh))
-		return error_set(err, ENAMETOOLONG, "the path %s is too long", path);
-	r = fd_write_file(AT_FDCWD, fresh, edited.data, edited.length, 0600);
-	if (!r && rename(fresh, path) < 0)
-		r = -errno;
+	r = fd_write_file(AT_FDCWD, path, edited.data, edited.length, 0600);
 	if (r < 0)
 		return error_errno(err, -r, "cannot write %s", path);
 	return runtime_started(id) ? error_set(err, EAGAIN,

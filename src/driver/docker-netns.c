@@ -57,21 +57,23 @@ static int set_sysctls(const json_t *sysctls)
 {
 	const char *key;
 	json_t *value;
-	int r = 0;
 
 	json_object_foreach ((json_t *)sysctls, key, value) {
 		const char *text = json_string_value(value) ?: "";
 		char path[300] = "/proc/sys/";
 		size_t n = strlen(path);
+		_cleanup_close_ int fd = -1;
 
-		if (strncmp(key, "net.", 4) != 0 || strstr(key, "..") || strchr(key, '/') || r)
+		if (strncmp(key, "net.", 4) != 0 || strstr(key, "..") || strchr(key, '/'))
 			continue;
 		snprintf(path + n, sizeof(path) - n, "%s", key);
 		for (char *p = path + n; *p; p++)
 			*p = *p == '.' ? '/' : *p;
-		r = fd_write_file(AT_FDCWD, path, text, strlen(text), 0);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+		if (fd < 0 || write(fd, text, strlen(text)) < 0)
+			return -errno;
 	}
-	return r;
+	return 0;
 }
 
 static void *make_main(void *arg)
@@ -101,7 +103,13 @@ static int make(const json_t *spec, const char *name, struct error *err)
 		pthread_join(thread, NULL);
 		r = m.result;
 	}
-	return r < 0 ? error_errno(err, -r, "cannot make a network namespace for the container (%s)", name) : 0;
+	if (r >= 0)
+		return 0;
+	if (fd >= 0)
+		(void)unlink(name);
+	/* Not to be taken for a container without one. */
+	error_errno(err, -r, "cannot make the container's network namespace (%s)", name);
+	return -(err->number = r == -ENOENT ? EIO : -r);
 }
 
 int docker_netns_open(const json_t *spec, const struct driver_place *place, int *ret_fd, struct error *err)
@@ -125,16 +133,6 @@ void docker_netns_remove(const struct driver_place *place)
 	docker_netns_name(place, name, sizeof(name));
 	if (umount2(name, MNT_DETACH) == 0 || errno == EINVAL)
 		(void)unlink(name);
-}
-
-static int write_answer(const char *path, const char *text)
-{
-	char fresh[PATH_MAX];
-	int r;
-
-	snprintf(fresh, sizeof(fresh), "%.*s.new", PATH_MAX - 8, path);
-	r = fd_write_file(AT_FDCWD, fresh, text, strlen(text), 0600);
-	return !r && rename(fresh, path) < 0 ? -errno : r;
 }
 
 void docker_netns_answer(const struct driver_place *place, char *ret, size_t size)
@@ -202,9 +200,11 @@ int docker_netns_fill(const struct docker_daemon *daemon, const char *id, const 
 {
 	struct error err = { 0 };
 	int r = fill(daemon, id, netns, &err);
+	char text[ERROR_TEXT_MAX];
 
-	error_tidy(err.text);
-	return write_answer(answer, r < 0 ? err.text : WELL) < 0 || r < 0;
+	error_tidy(err.text);	
+	snprintf(text, sizeof(text), "%s", r < 0 ? err.text : WELL);
+	return fd_write_file(AT_FDCWD, answer, text, strlen(text), 0600) < 0 || r < 0;
 }
 
 int docker_restore_ready(const struct workload *w, const struct driver_place *place, struct error *err)
