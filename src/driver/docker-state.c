@@ -34,11 +34,19 @@ static void exec_root_of(const json_t *inspected, char *ret, size_t size)
 int docker_state_root(const json_t *inspected, char *ret, size_t size)
 {
 	const char *runtime = docker_json_text(json_object_get(inspected, "HostConfig"), "Runtime");
-	char root[1024];
+	const char *const names[] = { *runtime ? runtime : "runc", "runc" };
+	char root[1024], path[1300];
 
+	/* Some versions name it by the runtime, others (20.10) have one for all that are like runc. */
 	exec_root_of(inspected, root, sizeof(root));
-	return snprintf(ret, size, "%s/runtime-%s/moby", root, *runtime ? runtime : "runc") < (int)size ? 0
-													: -ENAMETOOLONG;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (snprintf(ret, size, "%s/runtime-%s/moby", root, names[i]) >= (int)size)
+			return -ENAMETOOLONG;
+		snprintf(path, sizeof(path), "%.1100s/%.128s", ret, docker_json_text(inspected, "Id"));
+		if (access(path, F_OK) == 0)
+			break;
+	}
+	return 0;
 }
 
 int docker_container_directory(struct docker_api *api, const char *id, char *ret, size_t size, struct error *err)

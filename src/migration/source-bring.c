@@ -38,7 +38,7 @@ static int choose(int given, const struct error *here, int answered, struct erro
 {
 	if (given < 0 && (answered >= 0 || !strstr(here->text, "Broken pipe"))) {
 		*err = *here;
-		return given;
+		return error_wrap(err, "what the target lacks could not be brought");
 	}
 	return answered;
 }

@@ -36,7 +36,7 @@ static int bring_what_lacks(struct target *t, struct error *err)
 	if (!r)
 		r = bring_run(&b, err);
 	bring_close(&b);
-	return r;
+	return r == -EIO ? error_wrap(err, "what the target lacks could not be brought") : r;
 }
 
 int target_prepare_place(struct target *t, struct error *err)

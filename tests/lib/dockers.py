@@ -78,12 +78,20 @@ class Container:
         self.host = OTHER[self.host]
         return result
 
+    def everything(self):
+        """What the daemons know, as far as they run."""
+        return {host: [self.pair.docker(host, *words, check=False).stdout for words in (
+            ("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.State}}"), ("images", "--no-trunc", "--quiet"),
+            ("volume", "ls", "--quiet"), ("network", "ls", "--no-trunc", "--quiet"))] for host in HOSTS} | {"itself": self.inspect()}
+
     def refused(self, sentence, *options):
+        before = self.everything()
         status, result, events, errors = self.migrate(*options)
         equal(status, 3, f"exit status of a move that is to be refused with '{sentence}' ({errors.strip()[-600:]})")
         found = [event["what"] for event in events if event["event"] == "obstacle"] or [errors, str(result)]
         check(any(sentence in text for text in found), f"no obstacle says '{sentence}': {found}")
         check(self.inspect()["State"]["Running"], "the container does not run any more")
+        equal(self.everything(), before, f"what both daemons have after the refusal '{sentence}'")
 
     def inspect(self):
         return self.pair.inspect(self.host, self.name)
