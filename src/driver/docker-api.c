@@ -280,7 +280,9 @@ int docker_api_stream(struct docker_api *api, const char *method, const char *pa
 	if (status >= 400)
 		r = judge(method, path, status, &f.refusal, NULL, err);
 	else if (f.result < 0)
-		r = error_errno(err, -f.result, "%s", method[0] == 'G' ? "cannot pass on what Docker sends" : "cannot read what is for Docker");
+		r = error_errno(err, -f.result, "%s",
+				method[0] == 'G' ? "cannot pass on what Docker sends"
+						 : "cannot read what is for Docker");
 	else if (code != CURLE_OK)
 		r = error_set(err, curl_number(code), "cannot speak with the Docker daemon at %s: %s", api->socket,
 			      *api->curl_words ? api->curl_words : curl_easy_strerror(code));

@@ -58,7 +58,8 @@ int docker_bundle_edit(const char *text, size_t length, const char *netns, struc
 
 	if (!network || find_hook(text, &begin, &end, &hook) < 0)
 		return error_set(err, ENOENT,
-				 "Docker makes this container's network in a way that phaul does not know (no libnetwork-setkey in "
+				 "Docker makes this container's network in a way that phaul does not know (no "
+				 "libnetwork-setkey in "
 				 "its config.json)");
 	r = quoted ? 0 : -ENOMEM;
 	/* Which of the two comes first is containerd's to say. */
@@ -137,18 +138,24 @@ int docker_bundle_path(const struct docker_daemon *daemon, const char *id, char 
 	return 0;
 }
 
+/* Numbers that are too large for an integer are no reason to take it for incomplete. */
+static bool is_whole(const struct buffer *text)
+{
+	json_t *whole = json_loadb((const char *)text->data, text->length, JSON_DECODE_INT_AS_REAL, NULL);
+	bool is = json_is_object(whole);
+
+	json_decref(whole);
+	return is;
+}
+
 /* The whole file: the last of its braces is there. */
 static int await_file(const char *path, uint64_t deadline_ns, struct buffer *ret, struct error *err)
 {
 	const struct timespec pause = { .tv_nsec = LOOK_NS };
 
 	for (;;) {
-		_cleanup_json_ json_t *whole = NULL;
-
 		ret->length = 0;
-		/* Numbers that are too large for an integer are no reason to take it for incomplete. */
-		if (fd_read_file(AT_FDCWD, path, CONFIG_MAX, ret) == 0 && ret->length &&
-		    (whole = json_loadb((const char *)ret->data, ret->length, JSON_DECODE_INT_AS_REAL, NULL)))
+		if (fd_read_file(AT_FDCWD, path, CONFIG_MAX, ret) == 0 && is_whole(ret))
 			return buffer_append(ret, "", 1) < 0 ? error_set(err, ENOMEM, "no memory for %s", path) : 0;
 		if (clock_now_ns() >= deadline_ns)
 			return error_set(err, ETIMEDOUT, "containerd did not write %s", path);

@@ -84,8 +84,7 @@ static int write_out(struct giver *g, const struct docker_tar_user *user, struct
 /* The files of the first `have` layers, but for those that hold a later layer, too. */
 static int choose_layers(struct giver *g, size_t have, struct error *err)
 {
-	_cleanup_json_ json_t *manifest =
-				      json_loadb((const char *)g->manifest.data, g->manifest.length, 0, NULL),
+	_cleanup_json_ json_t *manifest = json_loadb((const char *)g->manifest.data, g->manifest.length, 0, NULL),
 			      *image = NULL;
 	json_t *paths = json_object_get(json_array_get(manifest, 0), "Layers"), *ids;
 	int r = docker_api_call(g->api, "GET", NULL, &image, err, "/images/%s/json",
@@ -104,7 +103,8 @@ static int choose_layers(struct giver *g, size_t have, struct error *err)
 			needed = json_equal(json_array_get(ids, i), json_array_get(ids, k)) ||
 				 json_equal(json_array_get(paths, i), json_array_get(paths, k));
 		if (!needed)
-			json_object_set_new(g->left_away, json_string_value(json_array_get(paths, i)) ?: "", json_true());
+			json_object_set_new(g->left_away, json_string_value(json_array_get(paths, i)) ?: "",
+					    json_true());
 	}
 	return 0;
 }

@@ -34,8 +34,9 @@ static void add_sizes(struct docker_api *api, const char *id, json_t *layers)
 	}
 	if (json_array_size(sizes) != json_array_size(layers))
 		return;
-	json_array_foreach (layers, i, one)
+	json_array_foreach (layers, i, one) {
 		json_object_set(one, "bytes", json_array_get(sizes, i));
+	}
 }
 
 int docker_image_describe(struct docker_api *api, json_t *spec, struct error *err)
@@ -51,8 +52,9 @@ int docker_image_describe(struct docker_api *api, json_t *spec, struct error *er
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	json_object_set(spec, "image_bytes", json_object_get(image, "Size"));
-	json_array_foreach (docker_json_at(image, "RootFS.Layers"), i, one)
+	json_array_foreach (docker_json_at(image, "RootFS.Layers"), i, one) {
 		json_array_append_new(layers, json_pack("{s:O}", "id", one));
+	}
 	add_sizes(api, id, layers);
 	return 0;
 }
@@ -97,7 +99,7 @@ static int count_layers(struct docker_api *api, const json_t *spec, size_t *ret,
 	return 0;
 }
 
-/* Bytes of the layers that are missing; *ret_known: it is not the whole image's, for want of better knowledge. */
+/* Bytes of the layers that are missing; of the whole image where that is not known. */
 static uint64_t missing_bytes(const json_t *spec, size_t have)
 {
 	const json_t *layers = json_object_get(spec, "layers");
@@ -121,10 +123,11 @@ static int check_room(struct docker_api *api, uint64_t bytes, struct obstacles *
 
 	if (r < 0 || dir_free_bytes(docker_json_text(info, "DockerRootDir"), &room) < 0 || room / SPOOL >= bytes)
 		return r;
-	return obstacles_add(o, OBSTACLE_REFUSES, true, "make room there",
-			     "only %llu MiB are free below %.200s at the target, and bringing the container's image takes %llu",
-			     (unsigned long long)(room >> 20), docker_json_text(info, "DockerRootDir"),
-			     (unsigned long long)(bytes * SPOOL >> 20));
+	return obstacles_add(
+		o, OBSTACLE_REFUSES, true, "make room there",
+		"only %llu MiB are free below %.200s at the target, and bringing the container's image takes %llu",
+		(unsigned long long)(room >> 20), docker_json_text(info, "DockerRootDir"),
+		(unsigned long long)(bytes * SPOOL >> 20));
 }
 
 int docker_image_check(struct docker_api *api, const json_t *spec, const struct driver_options *options,
@@ -146,11 +149,12 @@ int docker_image_check(struct docker_api *api, const json_t *spec, const struct 
 	if (r < 0)
 		return r;
 	bytes = missing_bytes(spec, have);
-	r = obstacles_add(o, OBSTACLE_WARNS, true, NULL,
-			  "the target lacks the container's image %.100s (%.19s): it is brought along, %zu of %zu layers, "
-			  "%llu.%llu MB",
-			  name, id, n - have, n, (unsigned long long)(bytes / 1000000),
-			  (unsigned long long)(bytes / 100000 % 10));
+	r = obstacles_add(
+		o, OBSTACLE_WARNS, true, NULL,
+		"the target lacks the container's image %.100s (%.19s): it is brought along, %zu of %zu layers, "
+		"%llu.%llu MB",
+		name, id, n - have, n, (unsigned long long)(bytes / 1000000),
+		(unsigned long long)(bytes / 100000 % 10));
 	return r < 0 ? r : check_room(api, bytes, o, err);
 }
 
@@ -220,8 +224,8 @@ static int choose_reference(const json_t *spec, const struct driver_options *opt
 	return 0;
 }
 
-int docker_give(const struct workload *w, const struct driver_options *options, const char *words, int fd, int stderr_fd,
-		struct process *ret, struct error *err)
+int docker_give(const struct workload *w, const struct driver_options *options, const char *words, int fd,
+		int stderr_fd, struct process *ret, struct error *err)
 {
 	_cleanup_json_ json_t *spec = NULL, *wish = json_loads(words, 0, NULL);
 	json_int_t have = json_integer_value(json_object_get(wish, "have"));

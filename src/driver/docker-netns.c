@@ -144,9 +144,10 @@ void docker_netns_answer(const struct driver_place *place, char *ret, size_t siz
 static int open_state(const char *id, const char *bundle)
 {
 	char text[PATH_MAX + 300];
-	int n = snprintf(text, sizeof(text),
-			 "{\"ociVersion\":\"1.0.2\",\"id\":\"%s\",\"status\":\"creating\",\"pid\":%d,\"bundle\":\"%.*s\"}", id,
-			 getpid(), (int)(strrchr(bundle, '/') - bundle), bundle);
+	int n = snprintf(
+		text, sizeof(text),
+		"{\"ociVersion\":\"1.0.2\",\"id\":\"%s\",\"status\":\"creating\",\"pid\":%d,\"bundle\":\"%.*s\"}", id,
+		getpid(), (int)(strrchr(bundle, '/') - bundle), bundle);
 	int fd = memfd_create("state", MFD_CLOEXEC);
 
 	if (fd >= 0 && (write(fd, text, (size_t)n) != n || lseek(fd, 0, SEEK_SET) < 0))
@@ -161,7 +162,9 @@ static int run_hook(const json_t *words, const char *id, const char *bundle, str
 	_cleanup_close_ int state = open_state(id, bundle);
 	size_t n = json_array_size(words);
 	_cleanup_free_ const char **argv = calloc(n + 1, sizeof(*argv));
-	struct process_options options = { .argv = argv, .stdin_fd = state, .stdout_fd = -1, .stderr_fd = STDERR_FILENO };
+	struct process_options options = {
+		.argv = argv, .stdin_fd = state, .stdout_fd = -1, .stderr_fd = STDERR_FILENO
+	};
 	int r;
 
 	if (state < 0 || !argv || n < 2)
@@ -175,9 +178,9 @@ static int run_hook(const json_t *words, const char *id, const char *bundle, str
 		return r;
 	if (process_wait(&hook, deadline_in_ms(HOOK_MS)) != 1)
 		return error_set(err, ETIMEDOUT, "Docker does not give the container its network");
-	return hook.status ? error_set(err, EIO, "Docker could not give the container its network (status %d)",
-				       hook.status)
-			   : 0;
+	return hook.status
+		       ? error_set(err, EIO, "Docker could not give the container its network (status %d)", hook.status)
+		       : 0;
 }
 
 /* The helper's part, beside the start of the container. */
@@ -186,8 +189,8 @@ static int fill(const struct docker_daemon *daemon, const char *id, const char *
 	_cleanup_json_ json_t *hook = NULL;
 	_cleanup_close_ int fd = open(netns, O_RDONLY | O_CLOEXEC);
 	char path[PATH_MAX];
-	int r = fd < 0 ? error_errno(err, errno, "cannot open %s", netns) :
-			 docker_bundle_path(daemon, id, path, sizeof(path), err);
+	int r = fd < 0 ? error_errno(err, errno, "cannot open %s", netns)
+		       : docker_bundle_path(daemon, id, path, sizeof(path), err);
 
 	if (!r)
 		r = docker_bundle_take(path, id, netns, deadline_in_ms(READY_MS), &hook, err);
@@ -202,7 +205,7 @@ int docker_netns_fill(const struct docker_daemon *daemon, const char *id, const 
 	int r = fill(daemon, id, netns, &err);
 	char text[ERROR_TEXT_MAX];
 
-	error_tidy(err.text);	
+	error_tidy(err.text);
 	snprintf(text, sizeof(text), "%s", r < 0 ? err.text : WELL);
 	return fd_write_file(AT_FDCWD, answer, text, strlen(text), 0600) < 0 || r < 0;
 }

@@ -72,8 +72,8 @@ int docker_image_describe(struct docker_api *api, json_t *spec, struct error *er
 int docker_image_check(struct docker_api *api, const json_t *spec, const struct driver_options *options,
 		       struct obstacles *o, struct error *err);
 int docker_lacks(const struct workload *w, const struct driver_place *place, char **ret, struct error *err);
-int docker_give(const struct workload *w, const struct driver_options *options, const char *words, int fd, int stderr_fd,
-		struct process *ret, struct error *err);
+int docker_give(const struct workload *w, const struct driver_options *options, const char *words, int fd,
+		int stderr_fd, struct process *ret, struct error *err);
 int docker_take(const struct workload *w, const struct driver_place *place, const char *words, int fd, int stderr_fd,
 		struct process *ret, struct error *err);
 

@@ -23,7 +23,8 @@ enum driver_capability {
 	DRIVER_MOVES_BARE_PIDS = 1 << 0, /* the workload's pids must be free at the target */
 	DRIVER_HAS_ENGINE = 1 << 1,	 /* an engine owns it and is told about the move */
 	DRIVER_OWN_NETWORK = 1 << 2, /* may have a network namespace of its own, which moves with it: see network() */
-	DRIVER_NETWORK_FIRST = 1 << 3, /* at the target network() is there before restore(), which puts the devices into it */
+	DRIVER_NETWORK_FIRST =
+		1 << 3, /* at the target network() is there before restore(), which puts the devices into it */
 };
 
 struct driver_options {
@@ -40,8 +41,8 @@ struct driver_options {
 		bridges; /* --bridge: "SRC=DST" each, NULL-terminated: what bridges are called at the target; NULL: none */
 	const char *
 		bind_rule; /* --bind: refuse, present or bring host directories that a container has mounted; NULL: present */
-	bool restart;	    /* --mode restart: CRIU has no part in it */
-	bool can_bring;	    /* at the target: what lacks() finds can be asked of the source. Not so when restored from a directory */
+	bool restart; /* --mode restart: CRIU has no part in it */
+	bool can_bring; /* at the target: what lacks() finds can be asked of the source. Not so when restored from a directory */
 	bool remove_source; /* --source remove: delete the source's container instead of renaming it */
 };
 
@@ -141,12 +142,12 @@ struct driver_ops {
 
 	/* Source; running; repeatable. Starts a child that writes what the target lacks to fd, a socket, and ends with 0 when that is all. The
 	 * words come from the peer. stderr_fd: where its own words go; the last line is quoted. */
-	int (*give)(const struct workload *w, const struct driver_options *options, const char *words, int fd, int stderr_fd,
-		    struct process *ret, struct error *err);
+	int (*give)(const struct workload *w, const struct driver_options *options, const char *words, int fd,
+		    int stderr_fd, struct process *ret, struct error *err);
 
 	/* Target; undone by forget. Starts a child that reads fd to its end, and ends with 0 when lacks() would find nothing any more. */
-	int (*take)(const struct workload *w, const struct driver_place *place, const char *words, int fd, int stderr_fd,
-		    struct process *ret, struct error *err);
+	int (*take)(const struct workload *w, const struct driver_place *place, const char *words, int fd,
+		    int stderr_fd, struct process *ret, struct error *err);
 
 	/* Target; nothing there yet; undone by forget. Makes the container, without its tasks, and fills target_path of every tree. */
 	int (*prepare)(struct workload *w, const struct driver_place *place, struct error *err);

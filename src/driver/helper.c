@@ -14,10 +14,8 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } helpers[] = {
-	{ "drain-pipe", drain_main },
-	{ LXC_RESTORE_HELPER, lxc_restore_main },
-	{ DOCKER_START, docker_start_main },
-	{ DOCKER_GIVE, docker_give_main },
+	{ "drain-pipe", drain_main },	     { LXC_RESTORE_HELPER, lxc_restore_main },
+	{ DOCKER_START, docker_start_main }, { DOCKER_GIVE, docker_give_main },
 	{ DOCKER_TAKE, docker_take_main },
 };
 

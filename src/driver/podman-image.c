@@ -33,7 +33,9 @@ static int resolve(const char *engine, const char *name, char ret[ID_DIGITS + 1]
 
 void podman_image_describe(const char *engine, json_t *spec)
 {
-	const char *words[] = { "image", "inspect", "--format", "{{.Size}} {{.ManifestType}}", podman_text(spec, "image"), NULL };
+	const char *words[] = {
+		"image", "inspect", "--format", "{{.Size}} {{.ManifestType}}", podman_text(spec, "image"), NULL
+	};
 	_cleanup_buffer_ struct buffer output = { 0 };
 	struct error ignored = { 0 };
 	long long bytes = 0;
@@ -91,8 +93,8 @@ int podman_lacks(const struct workload *w, const struct driver_place *place, cha
 	return *ret ? 0 : error_set(err, ENOMEM, "no memory to ask for the image");
 }
 
-static int start(const char *engine, const char *const *words, int in_fd, int out_fd, int stderr_fd, struct process *ret,
-		 struct error *err)
+static int start(const char *engine, const char *const *words, int in_fd, int out_fd, int stderr_fd,
+		 struct process *ret, struct error *err)
 {
 	const char *argv[10] = { "podman" };
 	struct process_options options = {
@@ -114,8 +116,9 @@ int podman_give(const struct workload *w, const struct driver_options *options, 
 {
 	json_t *spec = NULL;
 	int r = podman_spec_read(w, &spec, err);
-	const char *words[] = { "save", "--quiet", "--format", podman_text(spec, "image_format"),
-				podman_text(spec, "image_name"), NULL };
+	const char *words[] = {
+		"save", "--quiet", "--format", podman_text(spec, "image_format"), podman_text(spec, "image_name"), NULL
+	};
 
 	(void)wish;
 	if (!r && !*podman_text(spec, "image_format"))

@@ -137,8 +137,9 @@ static const char *log_file(const json_t *inspected)
 {
 	const char *path = podman_text(inspected, "HostConfig.LogConfig.Path");
 
-	return !strcmp(podman_text(inspected, "HostConfig.LogConfig.Type"), "k8s-file") && access(path, R_OK) == 0 ? path
-														  : "";
+	return !strcmp(podman_text(inspected, "HostConfig.LogConfig.Type"), "k8s-file") && access(path, R_OK) == 0
+		       ? path
+		       : "";
 }
 
 static int make_spec(const json_t *inspected, const struct driver_options *options, const struct oci_state *s,
@@ -256,10 +257,11 @@ static int check_settings(const json_t *inspected, const char *id, struct obstac
 		r = obstacles_add(o, OBSTACLE_REFUSES, false, "make it without --rm",
 				  "container %.64s removes itself when its processes end (--rm)", id);
 	if (r >= 0 && !*log_file(inspected) && strcmp(log, "none") != 0 && strcmp(log, "passthrough") != 0)
-		r = obstacles_add(o, OBSTACLE_WARNS, false, "make it with --log-driver k8s-file",
-				  "what container %.64s has logged so far stays here: its log driver (%.32s) keeps no file "
-				  "of its own",
-				  id, log);
+		r = obstacles_add(
+			o, OBSTACLE_WARNS, false, "make it with --log-driver k8s-file",
+			"what container %.64s has logged so far stays here: its log driver (%.32s) keeps no file "
+			"of its own",
+			id, log);
 	if (r >= 0 && *policy && strcmp(policy, "no") != 0)
 		r = obstacles_add(o, OBSTACLE_REFUSES, false,
 				  "make it without --restart; let a service manager start it",

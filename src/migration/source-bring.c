@@ -52,12 +52,13 @@ int source_call_begin(struct source *s, const Phaul__Wire__Control *request, str
 	if (!r)
 		r = session_receive_either(&s->session, PHAUL__WIRE__CONTROL__KIND_LACKS,
 					   PHAUL__WIRE__CONTROL__KIND_READY, &answer, err);
-	if (r < 0 || answer->kind_case == PHAUL__WIRE__CONTROL__KIND_READY)
+	if (r < 0 || !answer || answer->kind_case == PHAUL__WIRE__CONTROL__KIND_READY)
 		return r;
 	if (!s->driver->give)
 		return error_set(err, EPROTO, "the target lacks something that a %s never has", s->driver->name);
 	given = give(s, answer->lacks->words, &here);
-	if (given < 0 && given != -EIO) { /* nobody runs it any more: the channel is in the middle of a frame, or of a stream */
+	if (given < 0 &&
+	    given != -EIO) { /* nobody runs it any more: the channel is in the middle of a frame, or of a stream */
 		*err = here;
 		return given;
 	}

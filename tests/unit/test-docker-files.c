@@ -52,7 +52,10 @@ static void add_entry(struct buffer *b, const char *name, char type, const char 
 	snprintf(header, 100, "%s", name);
 	snprintf(header + 124, 12, "%011zo", length);
 	header[156] = type;
-	memcpy(header + 257, "ustar\0" "00", 8);
+	memcpy(header + 257,
+	       "ustar\0"
+	       "00",
+	       8);
 	assert_int_equal(buffer_append(b, header, BLOCK), 0);
 	assert_int_equal(buffer_append(b, content, length), 0);
 	assert_int_equal(buffer_append(b, zeros, (BLOCK - length % BLOCK) % BLOCK), 0);
@@ -188,7 +191,8 @@ static void test_tar_bad(void **state)
 #define HOOK "{\"path\":\"/proc/12/exe\",\"args\":[\"libnetwork-setkey\",\"-exec-root=/run/docker\",\"abc\",\"def\"]}"
 #define OTHER "{\"path\":\"/bin/other\"}"
 #define SPACES "\"namespaces\":[{\"type\":\"mount\"},{\"type\":\"network\"},{\"type\":\"uts\"}]"
-#define FILLED "\"namespaces\":[{\"type\":\"mount\"},{\"type\":\"network\",\"path\":\"/run/netns/x\"},{\"type\":\"uts\"}]"
+#define FILLED                                                                                                         \
+	"\"namespaces\":[{\"type\":\"mount\"},{\"type\":\"network\",\"path\":\"/run/netns/x\"},{\"type\":\"uts\"}]"
 #define LIMIT "\"rlimits\":[{\"hard\":18446744073709551615}]"
 
 static void test_bundle(void **state)
