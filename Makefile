@@ -27,7 +27,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: build release setup-build setup demo test test-long test-drivers test-services test-faults test-soak test-kernel lint fuzz model bench bench-quick install clean help
+.PHONY: build release setup-build setup demo test test-long test-drivers test-services test-faults test-soak test-kernel lint fuzz model bench bench-bars bench-quick install clean help
 
 help:
 	@echo 'make            build phaul in build/, for development; scripts/setup installs what is missing to do so'
@@ -45,6 +45,7 @@ help:
 	@echo 'make model      verify the model of the handover with SPIN'
 	@echo 'make fuzz       fuzz what a peer may send, SECONDS=300'
 	@echo 'make bench      measure phaul beside its peers, into build/bench/results.json and docs/benchmarks.md: three hours (root)'
+	@echo 'make bench-bars  the part of it that the bars need, judged: about forty minutes (root)'
 	@echo 'make bench-quick  what the most important bars need, in less than five minutes (root)'
 	@echo 'make clean      remove everything that was built'
 	@echo 'SETUP=no        install nothing on this machine; JOBS=N compilers at a time'
@@ -105,6 +106,9 @@ fuzz: setup
 
 bench: setup build
 	@bench/run --check
+
+bench-bars: setup build
+	@bench/run --bars --check
 
 bench-quick: setup build
 	@bench/run --quick

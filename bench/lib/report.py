@@ -40,7 +40,7 @@ on both sides, go over one plain TCP connection with sendfile, and their receive
 CRIU cannot track memory on a kernel without soft-dirty, so the peers have no iterations here.
 
 `bench/run --only NAME@LINK --runs N` measures one case anew, `bench/run --judge` judges without measuring, `bench/run --check` fails
-when a bar does not hold, `make bench-quick` takes less than five minutes.
+when a bar does not hold, `make bench-bars` measures only what the bars need, `make bench-quick` takes less than five minutes.
 """
 
 

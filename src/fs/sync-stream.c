@@ -3,7 +3,8 @@
  *
  * The helper is a process of its own with one thread; it copies both ways between its stdin/stdout and the inherited
  * socket, with a buffer for each direction, so that neither side can block the other (rsync's halves write to each other at the same
- * time). It ends when the stream from the target has ended.
+ * time). It ends when the stream from the target has ended. The one that rsync started ends at once: rsync looks for the end of its remote
+ * shell every 20 ms only, after everything else, and workloads stand still for that.
  */
 #include "fs/sync-stream.h"
 
@@ -149,6 +150,7 @@ static int relay(int stream_fd)
 	struct flow flows[2] = { { .from = STDIN_FILENO, .to = stream_fd },
 				 { .from = stream_fd, .to = STDOUT_FILENO } };
 	_cleanup_free_ uint8_t *data = malloc(2 * CHUNK);
+	bool rsync_gone = false;
 
 	if (!data)
 		return 1;
@@ -156,8 +158,8 @@ static int relay(int stream_fd)
 	fcntl(STDOUT_FILENO, F_SETFL, fcntl(STDOUT_FILENO, F_GETFL) | O_NONBLOCK);
 	flows[0].data = data;
 	flows[1].data = data + CHUNK;
-	/* rsync waits for its remote shell before it closes the pipe: the end of the stream is the end, as with ssh. */
-	while (!flows[1].closed) {
+	/* The end of the stream is the end, as with ssh; but rsync's last words must be out, too, when it has gone first. */
+	while (!flows[1].closed || (rsync_gone && !flows[0].closed)) {
 		struct pollfd p[4];
 
 		for (int i = 0; i < 2; i++) {
@@ -168,20 +170,36 @@ static int relay(int stream_fd)
 			p[2 * i + 1] = (struct pollfd){ .fd = full ? flows[i].to : -1, .events = POLLOUT };
 		}
 		if (poll(p, 4, -1) < 0 && errno != EINTR)
-			return 1;
+			break;
 		for (int i = 0; i < 2; i++) {
 			if (!flows[i].closed && !flow_step(&flows[i])) {
-				if (i)
-					return 1; /* rsync itself is gone */
-				/* The target is gone, and may have said why: hear it out. */
 				flows[i].closed = flows[i].ended = true;
 				flows[i].start = flows[i].end = 0;
-				close(STDIN_FILENO);
+				rsync_gone = rsync_gone || i;
+				/* The target is gone, and may have said why: hear it out. */
+				if (!i)
+					close(STDIN_FILENO);
 			}
 			flow_close(&flows[i]);
 		}
 	}
+	shutdown(stream_fd, SHUT_WR); /* phaul has the socket as well, so that our end alone would not end it */
 	return 0;
+}
+
+/* True in a child that nobody waits for; and here, when there can be none. */
+static bool go_on_alone(void)
+{
+	pid_t pid = fork();
+	int null_fd;
+
+	if (pid > 0)
+		return false;
+	/* Whoever reads rsync's words waits for the end of all who could say something. */
+	null_fd = pid ? -1 : open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (null_fd >= 0)
+		dup2(null_fd, STDERR_FILENO);
+	return true;
 }
 
 /* argv: program, rsync-stream, FD, 'd' or 'f', [-l USER,] HOST, "rsync", "--server", options..., ".", path. */
@@ -207,5 +225,5 @@ int sync_stream_main(int argc, char **argv)
 		fprintf(stderr, "the stream to the target is closed\n");
 		return 1;
 	}
-	return relay(stream_fd);
+	return go_on_alone() ? relay(stream_fd) : 0;
 }

@@ -29,7 +29,7 @@
 
 struct sync {
 	struct process process;
-	bool started;
+	bool started, client;
 	int stream_fd; /* the caller's */
 	char *path;
 	int out_fd, err_fd;
@@ -155,6 +155,7 @@ int sync_send_start(const struct sync_tree *tree, bool listed, int stream_fd, st
 	s = sync_new(tree->path, stream_fd);
 	if (!s)
 		return error_set(err, ENOMEM, "no memory to synchronise %s", tree->path);
+	s->client = true;
 	r = start_client(s, tree, S_ISDIR(st.st_mode) ? 'd' : 'f', listed, err);
 	if (r < 0) {
 		sync_free(s);
@@ -417,13 +418,16 @@ int sync_finish(struct sync *s, int cancel_fd, uint64_t deadline_ns, struct sync
 		shutdown(s->stream_fd, SHUT_RDWR);
 		return r;
 	}
-	shutdown(s->stream_fd, SHUT_RDWR);
 	status = s->process.status;
 	if (WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == VANISHED)) {
+		/* The source's helper passes rsync's last bytes on, and ends the stream then. */
+		if (!s->client)
+			shutdown(s->stream_fd, SHUT_RDWR);
 		if (ret)
 			fill_stats(s, ret);
 		return 0;
 	}
+	shutdown(s->stream_fd, SHUT_RDWR);
 	first_words(&s->errors, words, sizeof(words));
 	if (WIFSIGNALED(status))
 		return error_set(err, EIO, "rsync of %s was killed by signal %d: %s", s->path, WTERMSIG(status), words);

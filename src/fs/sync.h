@@ -8,7 +8,7 @@
  *
  * A pass is whole, or by a list of names (changes.h): then both halves start at once and wait for sync_feed().
  *
- * stream_fd stays the caller's; it is shut down in both directions when the half has ended, so that the pump sees the end of file. Every
+ * stream_fd stays the caller's; when the half has ended, or a moment later, it has been shut down, so that the pump sees the end of file. Every
  * program that calls sync_send_start() must hand argv to sync_stream_main() when argv[1] is "rsync-stream".
  */
 #pragma once
@@ -48,7 +48,8 @@ void sync_feed(struct sync *s, struct buffer *list);
  * and one of those the plan agreed on (the caller checks that; this checks the form). */
 int sync_receive_start(const char *path, int stream_fd, struct sync **ret, struct error *err);
 
-/* Waits for the end of that half. err quotes rsync. cancel_fd as in channels, or -1. ret may be NULL. Files that vanished meanwhile are no
+/* Waits for the end of that half. At the source it says that the target has everything in place: the target's last words, after its files
+ * and directories are closed, come before rsync's end here. err quotes rsync. cancel_fd as in channels, or -1. ret may be NULL. Files that vanished meanwhile are no
  * failure. After a failure the child is gone. */
 int sync_finish(struct sync *s, int cancel_fd, uint64_t deadline_ns, struct sync_stats *ret, struct error *err);
 void sync_free(struct sync *s); /* kills it if it still runs */

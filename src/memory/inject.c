@@ -13,11 +13,11 @@
  * - seccomp: suspended (PTRACE_O_SUSPEND_SECCOMP) from the first stop on only, so that none of the thread's own calls
  *   escapes its filter. Where that is impossible, a filtered task is not touched: its filter might kill it.
  *
- * If this program is killed between two steps, the kernel lets the thread go with whatever registers it has then: it would
- * run on in the vdso behind the system call and most likely crash. That window is the length of the two calls; all
- * signals that can be blocked are blocked here for its length.
+ * If the tracer were killed between two steps, the kernel would let the thread go with whatever registers it has then: it would
+ * run on in the vdso behind the system call and most likely crash. So the tracer is a process of its own (task_run_tracer_apart()),
+ * which whoever kills phaul does not know, which no signal ends that can be blocked, and which lives for the length of the two calls.
  *
- * Threads: every injection runs in a thread of its own. ptrace binds to it, so a task that never stopped is let go when it ends.
+ * Threads: every injection has such a process. ptrace binds to it, so a task that never stopped is let go when it ends.
  */
 #include "memory/inject.h"
 
@@ -295,7 +295,7 @@ static int inject_in_stop(struct injection *j)
 
 #endif
 
-static void *injection_thread(void *argument)
+static void *injection(void *argument)
 {
 	struct injection *j = argument;
 
@@ -308,11 +308,11 @@ static void *injection_thread(void *argument)
 	return NULL;
 }
 
-static int inject_by_thread(struct injection *j)
+static int inject_apart(struct injection *j)
 {
-	int r = task_run_tracer(injection_thread, j);
+	int r = task_run_tracer_apart(injection, j);
 
-	return r < 0 ? error_errno(&j->err, -r, "cannot start a thread") : j->result;
+	return r < 0 ? error_errno(&j->err, -r, "cannot start a process that traces") : j->result;
 }
 
 int inject_userfaultfd(pid_t pid, pid_t tid, int pidfd, const struct maps *maps, int *ret_fd, struct error *err)
@@ -326,7 +326,7 @@ int inject_userfaultfd(pid_t pid, pid_t tid, int pidfd, const struct maps *maps,
 
 	if (inject_find_syscall(pid, maps, &j.syscall_address) < 0)
 		return error_set(err, EOPNOTSUPP, "process %d maps no code with a system call in it", (int)pid);
-	r = inject_by_thread(&j);
+	r = inject_apart(&j);
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
 	if (r == -ETIMEDOUT)
 		threads = opendir(path);
@@ -336,7 +336,7 @@ int inject_userfaultfd(pid_t pid, pid_t tid, int pidfd, const struct maps *maps,
 		if (other <= 0 || other == tid)
 			continue;
 		j.tid = other;
-		r = inject_by_thread(&j);
+		r = inject_apart(&j);
 	}
 	if (r < 0) {
 		if (err)

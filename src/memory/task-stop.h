@@ -30,5 +30,13 @@ int task_interrupt(pid_t tid, bool running, uint64_t deadline_ns, struct error *
 /* Runs function(argument) in a new thread with all signals blocked, and waits for it. 0 or a negative errno. */
 int task_run_tracer(void *(*function)(void *), void *argument);
 
+/*
+ * The same in a process of its own, which shares memory and descriptors with this one but not its end: SIGKILL for this process does not
+ * reach it, so that it can put right what it has done to a task. The calling thread stands still meanwhile. The function must not allocate,
+ * log, or take a lock that another thread of this process may hold when that one is killed. Its tracer is that process, which is ended
+ * when this returns.
+ */
+int task_run_tracer_apart(void *(*function)(void *), void *argument);
+
 /* Lets a stopped task go. Interrupted system calls are restarted by the kernel. */
 void task_detach(pid_t tid);

@@ -19,6 +19,7 @@
 #include "base/fd.h"
 
 #define BLOCK_BYTES 65536U /* on the stack */
+#define PATH_BYTES 4400U
 #define MANIFEST_MAX (16U << 20)
 #define ZSTD_LEVEL 3
 
@@ -50,7 +51,7 @@ static int sum_file(const char *path, uint64_t *ret_sum, uint64_t *ret_bytes)
 static int add_file(json_t *files, const char *directory, const char *name, uint64_t *bytes, struct error *err)
 {
 	uint64_t sum, size;
-	char path[4400], text[17];
+	char path[PATH_BYTES], text[17];
 	int r;
 
 	snprintf(path, sizeof(path), "%s/%s", directory, name);
@@ -67,7 +68,7 @@ static int list_files(const char *directory, json_t *files, uint64_t *bytes, str
 {
 	_cleanup_closedir_ DIR *d = NULL;
 	struct dirent *e;
-	char path[4400];
+	char path[PATH_BYTES];
 	int r = add_file(files, directory, MANIFEST_PLAN, bytes, err);
 
 	snprintf(path, sizeof(path), "%s/" MANIFEST_IMAGES, directory);
@@ -87,7 +88,7 @@ int manifest_write(const char *directory, const struct manifest *m, uint64_t *re
 	json_t *files = json_object(), *o;
 	_cleanup_free_ char *text = NULL;
 	struct utsname host;
-	char path[4400], when[32];
+	char path[PATH_BYTES], when[32];
 	time_t now = time(NULL);
 	struct tm utc;
 	int r;
@@ -125,7 +126,7 @@ static int check_files(const char *directory, const json_t *files, uint64_t *byt
 		const char *wanted = json_string_value(json_object_get(file, "xxh3"));
 		json_int_t size = json_integer_value(json_object_get(file, "bytes"));
 		uint64_t sum = 0, found = 0;
-		char path[4400], text[17];
+		char path[PATH_BYTES], text[17];
 		int r;
 
 		if (strstr(name, "..") || name[0] == '/' || !wanted)
@@ -160,7 +161,7 @@ int manifest_read(const char *directory, struct manifest *ret, uint64_t *ret_byt
 	_cleanup_buffer_ struct buffer text = { 0 };
 	struct manifest m = { 0 };
 	const char *type, *id;
-	char path[4400];
+	char path[PATH_BYTES];
 	json_t *o;
 	int r;
 
@@ -231,26 +232,52 @@ static int convert(const char *from, const char *to, bool compress)
 	return r;
 }
 
-int manifest_compress(const char *images, struct error *err)
+/* Calls do_one for each file of a directory, until one fails: with its path and its name. */
+static int each_file(const char *directory, int (*do_one)(const char *path, const char *name, const char *where),
+		     const char *where)
 {
-	_cleanup_closedir_ DIR *d = opendir(images);
+	_cleanup_closedir_ DIR *d = opendir(directory);
 	struct dirent *e;
 	int r = 0;
 
 	if (!d)
-		return error_errno(err, errno, "cannot read %s", images);
+		return -errno;
 	while (!r && (e = readdir(d))) {
-		char from[4400], to[4400];
-		size_t n = strlen(e->d_name);
+		char path[PATH_BYTES];
 
-		if (e->d_name[0] == '.' || (n > 4 && !strcmp(e->d_name + n - 4, MANIFEST_COMPRESSED)))
+		if (e->d_name[0] == '.')
 			continue;
-		snprintf(from, sizeof(from), "%s/%s", images, e->d_name);
-		snprintf(to, sizeof(to), "%s/%s" MANIFEST_COMPRESSED, images, e->d_name);
-		r = convert(from, to, true);
-		if (!r && unlink(from) < 0)
-			r = -errno;
+		snprintf(path, sizeof(path), "%s/%s", directory, e->d_name);
+		r = do_one(path, e->d_name, where);
 	}
+	return r;
+}
+
+static bool is_compressed(const char *name)
+{
+	size_t n = strlen(name), suffix = strlen(MANIFEST_COMPRESSED);
+
+	return n > suffix && !strcmp(name + n - suffix, MANIFEST_COMPRESSED);
+}
+
+static int compress_one(const char *path, const char *name, const char *images)
+{
+	char to[PATH_BYTES];
+	int r;
+
+	if (is_compressed(name))
+		return 0;
+	snprintf(to, sizeof(to), "%s/%s" MANIFEST_COMPRESSED, images, name);
+	r = convert(path, to, true);
+	if (!r && unlink(path) < 0)
+		r = -errno;
+	return r;
+}
+
+int manifest_compress(const char *images, struct error *err)
+{
+	int r = each_file(images, compress_one, images);
+
 	return r < 0 ? error_errno(err, -r, "cannot compress the images in %s", images) : 0;
 }
 
@@ -267,28 +294,21 @@ static int copy(const char *from, const char *to)
 	return !r && n < 0 ? -errno : r;
 }
 
+static int expand_one(const char *path, const char *name, const char *to_directory)
+{
+	char to[PATH_BYTES];
+
+	snprintf(to, sizeof(to), "%s/%s", to_directory, name);
+	if (is_compressed(name)) {
+		to[strlen(to) - strlen(MANIFEST_COMPRESSED)] = 0;
+		return convert(path, to, false);
+	}
+	return link(path, to) < 0 ? copy(path, to) : 0;
+}
+
 int manifest_expand(const char *images, const char *to_directory, struct error *err)
 {
-	_cleanup_closedir_ DIR *d = opendir(images);
-	struct dirent *e;
-	int r = 0;
+	int r = each_file(images, expand_one, to_directory);
 
-	if (!d)
-		return error_errno(err, errno, "cannot read %s", images);
-	while (!r && (e = readdir(d))) {
-		char from[4400], to[4400];
-		size_t n = strlen(e->d_name);
-
-		if (e->d_name[0] == '.')
-			continue;
-		snprintf(from, sizeof(from), "%s/%s", images, e->d_name);
-		snprintf(to, sizeof(to), "%s/%s", to_directory, e->d_name);
-		if (n > 4 && !strcmp(e->d_name + n - 4, MANIFEST_COMPRESSED)) {
-			to[strlen(to) - 4] = 0;
-			r = convert(from, to, false);
-		} else if (link(from, to) < 0) {
-			r = copy(from, to);
-		}
-	}
 	return r < 0 ? error_errno(err, -r, "cannot bring the images of %s to %s", images, to_directory) : 0;
 }

@@ -2,7 +2,7 @@
  * File passes in the background: see pass.h.
  *
  * Two threads: the pump's (stream.c), and one that waits for rsync. Both end when stop_fd is readable. Invariant: result, err and stats
- * belong to the waiting thread until done_fd is readable.
+ * belong to the waiting thread until done_fd is readable; placed_fd is from the end of rsync on.
  */
 #include "migration/pass.h"
 
@@ -21,9 +21,10 @@ struct pass {
 	struct sync *sync;
 	struct stream_thread *pump;
 	int pair[2]; /* the pump's end, rsync's end */
-	int stop_fd, done_fd;
+	int stop_fd, placed_fd, done_fd;
 	pthread_t waiter;
 	bool waiting;
+	int placed; /* how rsync ended */
 	int result;
 	struct error err;
 	struct sync_stats stats;
@@ -36,8 +37,8 @@ static void *waiter_main(void *arg)
 	int r;
 
 	p->result = sync_finish(p->sync, p->stop_fd, DEADLINE_NEVER, &p->stats, &p->err);
-	/* The end of rsync ends the pump, whichever way rsync ended. */
-	shutdown(p->pair[1], SHUT_RDWR);
+	p->placed = p->result;
+	eventfd_write(p->placed_fd, 1);
 	r = stream_thread_join(TAKE_PTR(p->pump), &pumped);
 	/* A broken channel is the cause, rsync's end what followed. */
 	if (r < 0) {
@@ -66,8 +67,10 @@ static int pass_new(struct pass **ret, struct error *err)
 		return error_set(err, ENOMEM, "no memory for the file pass");
 	p->pair[0] = p->pair[1] = -1;
 	p->stop_fd = eventfd(0, EFD_CLOEXEC);
+	p->placed_fd = eventfd(0, EFD_CLOEXEC);
 	p->done_fd = eventfd(0, EFD_CLOEXEC);
-	if (p->stop_fd < 0 || p->done_fd < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p->pair) < 0) {
+	if (p->stop_fd < 0 || p->placed_fd < 0 || p->done_fd < 0 ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p->pair) < 0) {
 		int r = error_errno(err, errno, "cannot make a socket pair for rsync");
 
 		pass_free(p);
@@ -124,9 +127,9 @@ int pass_receive(const char *path, struct channel *channel, int64_t silence_ms, 
 	return 0;
 }
 
-int pass_wait(struct pass *p, int cancel_fd, uint64_t deadline_ns, struct error *err)
+static int wait_for(int event_fd, int cancel_fd, uint64_t deadline_ns, struct error *err)
 {
-	struct pollfd fds[2] = { { .fd = p->done_fd, .events = POLLIN }, { .fd = cancel_fd, .events = POLLIN } };
+	struct pollfd fds[2] = { { .fd = event_fd, .events = POLLIN }, { .fd = cancel_fd, .events = POLLIN } };
 	int n = poll(fds, 2, deadline_poll_ms(deadline_ns));
 
 	if (n < 0 && errno != EINTR)
@@ -136,12 +139,25 @@ int pass_wait(struct pass *p, int cancel_fd, uint64_t deadline_ns, struct error 
 	return n > 0;
 }
 
+int pass_wait(struct pass *p, int cancel_fd, uint64_t deadline_ns, struct error *err)
+{
+	return wait_for(p->done_fd, cancel_fd, deadline_ns, err);
+}
+
+int pass_wait_placed(struct pass *p, int cancel_fd, uint64_t deadline_ns, struct error *err)
+{
+	int r = wait_for(p->placed_fd, cancel_fd, deadline_ns, err);
+
+	return r > 0 && p->placed < 0 ? error_set(err, EIO, "rsync failed") : r;
+}
+
 static void release(struct pass *p)
 {
 	sync_free(p->sync);
 	for (int i = 0; i < 2; i++)
 		close_fd(&p->pair[i]);
 	close_fd(&p->stop_fd);
+	close_fd(&p->placed_fd);
 	close_fd(&p->done_fd);
 	free(p);
 }

@@ -24,6 +24,9 @@ int pass_receive(const char *path, struct channel *channel, int64_t silence_ms, 
 /* 1: it has ended, well or not; 0: the deadline passed; -ECANCELED: cancel_fd (-1: none) became readable. */
 int pass_wait(struct pass *p, int cancel_fd, uint64_t deadline_ns, struct error *err);
 
+/* Source, the same: the target has all files of this pass in place (1), or it failed. The rest is that its rsync ends, and says so. */
+int pass_wait_placed(struct pass *p, int cancel_fd, uint64_t deadline_ns, struct error *err);
+
 /* How it ended; waits for that. Frees p. ret may be NULL. */
 int pass_end(struct pass *p, struct sync_stats *ret, struct error *err);
 

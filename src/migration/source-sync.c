@@ -110,6 +110,20 @@ static int begin_pass(struct source *s, uint32_t i, bool listed, struct error *e
 	return r;
 }
 
+static int await_pass(struct source *s, struct source_tree *t,
+		      int (*wait)(struct pass *p, int cancel_fd, uint64_t deadline_ns, struct error *err),
+		      struct error *err)
+{
+	int r = 0;
+
+	while (!r) {
+		r = wait(t->pass, s->options->cancel_fd, deadline_in_ms(TURN_MS), err);
+		if (!r)
+			r = source_keep_alive(s, err);
+	}
+	return r < 0 ? r : 0;
+}
+
 /* The pass of a tree has its list, and is waited for. */
 static int end_pass(struct source *s, uint32_t i, struct error *err)
 {
@@ -117,13 +131,8 @@ static int end_pass(struct source *s, uint32_t i, struct error *err)
 	CONTROL_OF(request, sync_end, SYNC_END, &part);
 	struct source_tree *t = &s->trees[i];
 	struct error theirs = { 0 };
-	int r = 0, k;
+	int r = await_pass(s, t, pass_wait, err), k;
 
-	while (!r) {
-		r = pass_wait(t->pass, s->options->cancel_fd, deadline_in_ms(TURN_MS), err);
-		if (!r)
-			r = source_keep_alive(s, err);
-	}
 	if (r < 0)
 		return r;
 	r = pass_end(TAKE_PTR(t->pass), NULL, err);
@@ -168,6 +177,8 @@ static int feed(struct source *s, struct source_tree *t, bool last, uint64_t *re
 			return r;
 	}
 	*ret_n += n;
+	if (last && !n)
+		return 0; /* a pass over nothing takes as long as one over something little */
 	t->fed = true;
 	t->fed_ns = clock_now_ns();
 	return pass_feed(t->pass, &list, err);
@@ -333,6 +344,29 @@ static bool unchanged(const struct source_tree *t)
 	       now.st_ctim.tv_nsec == seen->st_ctim.tv_nsec;
 }
 
+static int give_up_pass(struct source *s, uint32_t i, struct error *err)
+{
+	Phaul__Wire__SyncEnd part = PHAUL__WIRE__SYNC_END__INIT;
+	CONTROL_OF(request, sync_end, SYNC_END, &part);
+
+	part.path = i;
+	part.unused = true;
+	return session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_SYNC_DONE, NULL, err);
+}
+
+/* The last pass: all its files are there. The target sees to the rest of it while it restores; what failed is asked for at once. */
+static int place_pass(struct source *s, uint32_t i, struct error *err)
+{
+	struct source_tree *t = &s->trees[i];
+	int r;
+
+	if (!t->fed)
+		return give_up_pass(s, i, err);
+	s->result.sync_passes++;
+	r = await_pass(s, t, pass_wait_placed, err);
+	return r == -EIO ? end_pass(s, i, err) : r;
+}
+
 int source_sync_final_end(struct source *s, struct error *err)
 {
 	int r = source_sync_final_begin(s, err);
@@ -343,7 +377,7 @@ int source_sync_final_end(struct source *s, struct error *err)
 		if (t->file && !t->shared && !unchanged(t))
 			r = begin_pass(s, i, false, err);
 		if (!r && t->pass)
-			r = end_pass(s, i, err);
+			r = place_pass(s, i, err);
 		if (r < 0)
 			return error_wrap(err, "cannot bring %s to the target", t->tree.path);
 	}

@@ -156,7 +156,8 @@ void target_rejoin(struct target *t);
 bool target_may_sync(const struct target *t, const char *path);
 
 /* Whether files are on their way; ends all that are, and their channels. */
-bool target_syncs(const struct target *t);
+/* The passes that go on end, and well; else it fails. */
+int target_await_passes(struct target *t, struct error *err);
 void target_end_passes(struct target *t);
 
 /* target-net.c. arm: before the freeze, what will arrive is to wait. take: the addresses are ours. release: the tasks run. settle: all is over. undo: of

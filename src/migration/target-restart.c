@@ -14,11 +14,10 @@ int target_restart_finish(struct target *t, struct error *err)
 {
 	Phaul__Wire__Prepared part = PHAUL__WIRE__PREPARED__INIT;
 	CONTROL_OF(reply, prepared, PREPARED, &part);
-	int r;
+	int r = target_await_passes(t, err);
 
-	if (target_syncs(t))
-		return error_set(err, EPROTO, "the peer ends the copy while files are still on their way");
-	r = target_net_take(t, err);
+	if (!r)
+		r = target_net_take(t, err);
 	if (!r)
 		r = journal_enter(t->journal, STATE_PREPARED, NULL, err);
 	return r < 0 ? r : session_send(&t->session, &reply, err);

@@ -264,7 +264,7 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	if (!r)
 		r = target_net_take(t, err);
 	checked = clock_now_ns();
-	if (!r && (!t->restorer || target_syncs(t)))
+	if (!r && !t->restorer)
 		r = error_set(err, EPROTO, "the peer did not let the target get ready for the freeze");
 	if (!r)
 		r = restorer_hold(t->restorer, t->options->cancel_fd, &t->root_pid, err);
@@ -274,6 +274,8 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 		r = note_criu(t, err);
 	if (!r)
 		r = check_pager(t, err);
+	if (!r)
+		r = target_await_passes(t, err);
 	if (!r)
 		r = noted_tasks_write(t->journal, t->root_pid, NULL, 0, err);
 	if (!r)

@@ -2,7 +2,8 @@
  * The target's half of the file passes, and of the question whether a directory is the same on both hosts.
  *
  * A pass goes on in the background (pass.h) from SYNC to SYNC_END, so that one that waits for its list does not hold up what else is asked.
- * Where to is what target_pass_path() says, never the source. Invariant: none goes on when the restore begins, or when something is undone.
+ * Where to is what target_pass_path() says, never the source. The last ones have brought all their files when FINISH comes; that their
+ * rsyncs end, and well, is waited for before the target is prepared. Invariant: none goes on when something is undone.
  *
  * Threads: that of target.c.
  */
@@ -33,33 +34,41 @@ int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error
 	return r < 0 ? r : session_send_ready(&t->session, err);
 }
 
+/* The source's half has ended; a source that lies is not waited for longer than any other silence. */
+static int await_end(struct target *t, struct pass **pass, struct error *err)
+{
+	int r = pass_wait(*pass, t->options->cancel_fd,
+			  t->options->timeout_ms < 0 ? DEADLINE_NEVER : deadline_in_ms(t->options->timeout_ms), err);
+
+	if (r == 0)
+		r = error_set(err, ETIMEDOUT, "the peer ended a file pass whose files are still coming");
+	return r < 0 ? r : pass_end(TAKE_PTR(*pass), NULL, err);
+}
+
 int target_on_sync_end(struct target *t, const Phaul__Wire__Control *m, struct error *err)
 {
 	Phaul__Wire__SyncDone part = PHAUL__WIRE__SYNC_DONE__INIT;
 	CONTROL_OF(reply, sync_done, SYNC_DONE, &part);
-	struct pass *pass = t->passes[m->sync_end->path];
-	int r;
+	struct pass **pass = &t->passes[m->sync_end->path];
+	int r = 0;
 
-	if (!pass)
+	if (!*pass)
 		return error_set(err, EPROTO, "the peer ends a file pass that it did not begin");
-	/* The source's half has ended; a source that lies is not waited for longer than any other silence. */
-	r = pass_wait(pass, t->options->cancel_fd,
-		      t->options->timeout_ms < 0 ? DEADLINE_NEVER : deadline_in_ms(t->options->timeout_ms), err);
-	if (r == 0)
-		r = error_set(err, ETIMEDOUT, "the peer ended a file pass whose files are still coming");
-	if (r < 0)
-		return r;
-	t->passes[m->sync_end->path] = NULL;
-	r = pass_end(pass, NULL, err);
+	if (m->sync_end->unused)
+		pass_free(TAKE_PTR(*pass));
+	else
+		r = await_end(t, pass, err);
 	return r < 0 ? r : session_send(&t->session, &reply, err);
 }
 
-bool target_syncs(const struct target *t)
+int target_await_passes(struct target *t, struct error *err)
 {
-	for (size_t i = 0; i < MIGRATION_PASSES_MAX; i++)
+	int r = 0;
+
+	for (size_t i = 0; i < MIGRATION_PASSES_MAX && !r; i++)
 		if (t->passes[i])
-			return true;
-	return false;
+			r = await_end(t, &t->passes[i], err);
+	return r;
 }
 
 void target_end_passes(struct target *t)

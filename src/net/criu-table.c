@@ -4,27 +4,15 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "net/names.h"
 #include "net/nft.h"
 #include "net/place.h"
-#include "net/queue.h"
 
 #define OTHERS_MS 100 /* for packets that wait for another workload: queue.h */
 
 static int remove_here(void *context, struct error *err)
 {
-	_cleanup_nft_batch_ struct nft_batch b = { 0 };
-	const char *table = context;
-	int r;
-
-	queue_await_idle(deadline_in_ms(OTHERS_MS));
-	nft_begin(&b);
-	nft_delete_table(&b, table);
-	r = nft_commit(&b);
-	if (r < 0 && r != -ENOENT)
-		return error_errno(err, -r, "cannot remove the nftables table inet %s", table);
-	return 0;
+	return nft_remove_table(context, OTHERS_MS, err);
 }
 
 int net_criu_table_remove(const char *table, const struct net_place *place, struct error *err)

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/uuid.h"
@@ -154,20 +153,6 @@ static int flush_rules(const struct net_hold *h)
 	return nft_commit(&b);
 }
 
-static int remove_table(const char *table, struct error *err)
-{
-	_cleanup_nft_batch_ struct nft_batch b = { 0 };
-	int r;
-
-	queue_await_idle(deadline_in_ms(OTHERS_MS));
-	nft_begin(&b);
-	nft_delete_table(&b, table);
-	r = nft_commit(&b);
-	if (r < 0 && r != -ENOENT)
-		return error_errno(err, -r, "cannot remove the nftables table inet %s", table);
-	return 0;
-}
-
 /* Only the rules go: with the table's hook the kernel would drop what waits in any queue of the namespace. Let in before that, so that
  * what waits is in before the first packet that passes by, and after it, for what came in between. */
 static int release_here(void *context, struct error *err)
@@ -201,7 +186,7 @@ int net_hold_release(struct net_hold *h, struct net_hold_counts *ret, struct err
 
 static int remove_here(void *context, struct error *err)
 {
-	return remove_table(context, err);
+	return nft_remove_table(context, OTHERS_MS, err);
 }
 
 void net_hold_free(struct net_hold *h)

@@ -32,6 +32,10 @@ void nft_create_table(struct nft_batch *b, const char *table);
 void nft_replace_table(struct nft_batch *b, const char *table);
 void nft_delete_table(struct nft_batch *b, const char *table);
 
+/* A batch of its own that deletes a table of the calling thread's namespace, after waiting up to patience_ms until nobody's packets wait
+ * in a queue there (queue.h). Fine if there is none. */
+int nft_remove_table(const char *table, int patience_ms, struct error *err);
+
 /* A base chain of type filter. */
 struct nft_chain {
 	const char *name;

@@ -234,6 +234,47 @@ static void test_already_traced(void **state)
 	child_end(&victim);
 }
 
+static int injector(int fd, void *argument)
+{
+	const struct child *victim = argument;
+
+	ready(fd);
+	for (;;)
+		if (inject_once(victim->pid, NULL) < 0)
+			return 1;
+}
+
+static void wait_untraced(pid_t pid)
+{
+	uint64_t tracer = 1, deadline = deadline_in_ms(5000);
+
+	while (!status_read_number(pid, "TracerPid", &tracer) && tracer)
+		assert_true(clock_now_ns() < deadline);
+}
+
+/* Whoever injects is killed with SIGKILL, most often in the middle of it: the task gets its registers back all the same. */
+static void test_killed_injector(void **state)
+{
+	struct child c = child_start(busy, churn((void *)(uintptr_t)CHURN));
+	int before;
+
+	(void)state;
+	child_receive(c.fd);
+	before = open_descriptors(c.pid);
+	for (long i = 0; i < 60; i++) {
+		struct timespec pause = { .tv_nsec = 1000000 + i * 37000 };
+		struct child killed = child_start(injector, &c);
+
+		child_receive(killed.fd);
+		nanosleep(&pause, NULL);
+		child_end(&killed);
+		wait_untraced(c.pid);
+	}
+	assert_int_equal(open_descriptors(c.pid), before);
+	child_send(c.fd, 0);
+	assert_int_equal(child_join(&c), 0);
+}
+
 /* A parent in vfork(2) waits uninterruptibly: refused in time, and unharmed afterwards; a second thread is used instead. */
 static int vforker(int fd, void *argument)
 {
@@ -375,6 +416,7 @@ int main(void)
 		cmocka_unit_test(test_stopped_stays_stopped),
 		cmocka_unit_test(test_seccomp_and_other_users),
 		cmocka_unit_test(test_already_traced),
+		cmocka_unit_test(test_killed_injector),
 		cmocka_unit_test(test_uninterruptible),
 #if defined(__x86_64__) && defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
 		cmocka_unit_test(test_restartable_sequences),

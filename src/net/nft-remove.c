@@ -1,0 +1,22 @@
+/*
+ * The end of a table of rules: not while packets wait in a queue of its namespace. No state; any thread.
+ */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "net/nft.h"
+#include "net/queue.h"
+
+int nft_remove_table(const char *table, int patience_ms, struct error *err)
+{
+	_cleanup_nft_batch_ struct nft_batch b = { 0 };
+	int r;
+
+	queue_await_idle(deadline_in_ms(patience_ms));
+	nft_begin(&b);
+	nft_delete_table(&b, table);
+	r = nft_commit(&b);
+	if (r < 0 && r != -ENOENT)
+		return error_errno(err, -r, "cannot remove the nftables table inet %s", table);
+	return 0;
+}
