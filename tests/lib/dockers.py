@@ -79,10 +79,10 @@ class Container:
         return result
 
     def everything(self):
-        """What the daemons know, as far as they run."""
+        """What the daemons know, as far as they run, and the container."""
         return {host: [self.pair.docker(host, *words, check=False).stdout for words in (
             ("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.State}}"), ("images", "--no-trunc", "--quiet"),
-            ("volume", "ls", "--quiet"), ("network", "ls", "--no-trunc", "--quiet"))] for host in HOSTS} | {"itself": self.inspect()}
+            ("volume", "ls", "--quiet"), ("network", "ls", "--no-trunc", "--quiet"))] for host in HOSTS} | {part: self.inspect()[part] for part in ("Name", "State", "HostConfig", "NetworkSettings")}
 
     def refused(self, sentence, *options):
         before = self.everything()
@@ -91,7 +91,9 @@ class Container:
         found = [event["what"] for event in events if event["event"] == "obstacle"] or [errors, str(result)]
         check(any(sentence in text for text in found), f"no obstacle says '{sentence}': {found}")
         check(self.inspect()["State"]["Running"], "the container does not run any more")
-        equal(self.everything(), before, f"what both daemons have after the refusal '{sentence}'")
+        after = self.everything()
+        for part, value in before.items():
+            equal(after[part], value, f"{part} after the refusal '{sentence}'")
 
     def inspect(self):
         return self.pair.inspect(self.host, self.name)
