@@ -131,3 +131,24 @@ bool range_array_valid(const struct range *ranges, size_t n, uint64_t align)
 	}
 	return true;
 }
+
+int range_set_unite(struct range_set *dst, const struct range_set *src)
+{
+	struct range_set all = { 0 };
+	size_t i = 0, k = 0;
+	int r = 0;
+
+	while ((i < dst->n_ranges || k < src->n_ranges) && !r) {
+		bool first = k == src->n_ranges || (i < dst->n_ranges && dst->ranges[i].start <= src->ranges[k].start);
+		const struct range *next = first ? &dst->ranges[i++] : &src->ranges[k++];
+
+		r = range_set_add(&all, next->start, next->end);
+	}
+	if (r < 0) {
+		range_set_free(&all);
+		return r;
+	}
+	range_set_free(dst);
+	*dst = all;
+	return 0;
+}

@@ -30,6 +30,9 @@ void range_set_free(struct range_set *set);
 int range_set_add(struct range_set *set, uint64_t start, uint64_t end);
 int range_set_subtract(struct range_set *set, uint64_t start, uint64_t end);
 
+/* dst becomes the union of both, in linear time. 0 or -ENOMEM (and then it is unchanged). */
+int range_set_unite(struct range_set *dst, const struct range_set *src);
+
 /* The index of the first range that ends after `at`; n_ranges when there is none. */
 size_t range_set_find(const struct range_set *set, uint64_t at);
 bool range_set_contains(const struct range_set *set, uint64_t at);

@@ -130,6 +130,27 @@ static int hear_all(struct pager_server *srv, const struct poll_set *set)
 	return r;
 }
 
+/* What was written while it was copied will be wanted at once, page by page: it goes first, and in order. *ret: the next of it. */
+static bool next_busy(struct pager_server *srv, struct pager_member *m, uint64_t most, struct pager_segment *ret)
+{
+	struct pager_space_state *sp = state_space(srv->state, m->space);
+	const struct range *ranges = state_at(srv->state, sp->busy_offset);
+
+	for (; sp->busy_done < sp->n_busy; sp->busy_done++) {
+		const struct range *range = &ranges[sp->busy_done];
+		uint64_t cursor = range->start;
+
+		/* What comes after the range is the fill's own affair. */
+		if (!pager_map_next(srv->state, m, &cursor, most, ret))
+			return false;
+		if (ret->address >= range->start && ret->address < range->end) {
+			ret->pages = MIN(ret->pages, (range->end - ret->address) / PAGE_BYTES);
+			return true;
+		}
+	}
+	return false;
+}
+
 /*
  * One piece of one member's fill. *ret_more: it went well and there may be more to do.
  *
@@ -145,7 +166,8 @@ static int fill_piece(struct pager_server *srv, uint32_t i, bool *ret_more)
 	struct pager_segment piece;
 
 	/* Events that stand in the slots were applied; a fault that could not be answered shows that more are due. */
-	if (!pager_map_next(srv->state, m, &srv->cursors[i], MIN(most, srv->piece_pages), &piece)) {
+	most = MIN(most, srv->piece_pages);
+	if (!next_busy(srv, m, most, &piece) && !pager_map_next(srv->state, m, &srv->cursors[i], most, &piece)) {
 		if (m->left && may_come)
 			return 0;
 		pager_member_close(srv, m);

@@ -50,6 +50,17 @@ static int listen_at(struct pager *p, const char *path, int *ret, struct error *
 	return 0;
 }
 
+/* Where they are then; 0: no room. */
+static uint64_t put_ranges(struct pager_state *s, const struct range_set *set)
+{
+	size_t bytes = set->n_ranges * sizeof(struct range);
+	uint64_t at = pager_state_alloc(s, bytes);
+
+	if (at && bytes)
+		memcpy(state_at(s, at), set->ranges, bytes);
+	return at;
+}
+
 /* What the client knows, written down for the pager. */
 static int describe(struct pager_state *s, const struct pager_space *spaces, size_t n_spaces, struct error *err)
 {
@@ -57,23 +68,24 @@ static int describe(struct pager_state *s, const struct pager_space *spaces, siz
 	s->spaces_offset = pager_state_alloc(s, n_spaces * sizeof(struct pager_space_state));
 	for (size_t i = 0; i < n_spaces && s->spaces_offset; i++) {
 		const struct range_set *present = spaces[i].present;
-		size_t bytes = present->n_ranges * sizeof(struct range);
-		uint64_t at = pager_state_alloc(s, bytes);
+		uint64_t at = put_ranges(s, present);
 
 		if (!range_array_valid(present->ranges, present->n_ranges, PAGE_BYTES) ||
 		    (present->n_ranges && (present->ranges[present->n_ranges - 1].end > SPACE_ADDRESS_MAX)))
 			return error_set(err, EINVAL, "the present map of space %u is malformed", spaces[i].space);
 		if (!at)
 			return error_set(err, ENOMEM, "too many ranges of memory for the pager");
-		if (bytes)
-			memcpy(state_at(s, at), present->ranges, bytes);
 		*state_space(s, (uint32_t)i) = (struct pager_space_state){
 			.space = spaces[i].space,
 			.image_pid = spaces[i].image_pid,
 			.store_fd = spaces[i].store_fd < 0 ? -1 : 0,
 			.present_offset = at,
 			.n_present = present->n_ranges,
+			.busy_offset = spaces[i].busy ? put_ranges(s, spaces[i].busy) : 0,
 		};
+		/* A hint for which there is no room is none. */
+		if (spaces[i].busy && state_space(s, (uint32_t)i)->busy_offset)
+			state_space(s, (uint32_t)i)->n_busy = spaces[i].busy->n_ranges;
 		if (spaces[i].missing && pager_missing_describe(s, state_space(s, (uint32_t)i), spaces[i].missing) < 0)
 			return error_set(err, ENOMEM, "too many ranges of memory are still at the source");
 	}

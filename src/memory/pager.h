@@ -19,6 +19,8 @@ struct pager_space {
 	const struct range_set *present;
 	const struct range_set
 		*missing; /* within present: still at the source, to come by pager_put(); NULL: none. Needs a store */
+	const struct range_set
+		*busy; /* poured in first; NULL: none in particular. A hint: need not be within present */
 };
 
 struct pager;

@@ -121,9 +121,6 @@ void tracked_set_reason(struct tracked *p, int number, const char *text);
 /* Whether the process may have direct I/O in flight: descriptors with O_DIRECT, or an AIO ring. */
 bool direct_io_detect(pid_t pid, const struct maps *maps);
 
-/* dst becomes the union of both, in linear time. */
-int range_set_unite(struct range_set *dst, const struct range_set *src);
-
 /* Remembers what a round found written. */
 int direct_io_note(struct direct_io *d, uint64_t now_ns, struct range_set *pages_taken);
 

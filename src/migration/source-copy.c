@@ -256,6 +256,8 @@ static int start_round(struct source *s, struct error *err)
 	s->round_started_ns = s->progress_ns = clock_now_ns();
 	s->progress_bytes = sender_bytes_out(s->sender);
 	s->round_under_way = true;
+	if (s->round > 1)
+		source_busy_note(s, &s->sending);
 	sender_set_gentle(s->sender, has_time(s));
 	r = sender_start(s->sender, s->round, &s->sending, false, err);
 	if (r < 0)

@@ -186,6 +186,7 @@ int source_stage_finish(struct source *s, struct error *err)
 		r = source_postcopy_prepare(s, err);
 	if (r < 0)
 		return r;
+	source_busy_tell(s);
 	finish.round = s->round;
 	finish.images = s->images.files;
 	finish.present = s->present.pointers;

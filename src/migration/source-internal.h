@@ -27,6 +27,11 @@
 #include "migration/throttle.h"
 #include "transport/pacer.h"
 
+struct busy_space {
+	uint32_t space;
+	struct range_set set;
+};
+
 /* The present maps of all processes, as FINISH carries them. */
 struct present_list {
 	struct range_set *sets; /* one per entry of parts */
@@ -145,6 +150,8 @@ struct source {
 	/* post-copy (source-postcopy.c) */
 	struct postcopy postcopy;	/* its server is there from `arm` on */
 	struct range_set *missing_sets; /* one per entry of present.parts */
+	struct busy_space *busy;	/* written while they were copied */
+	size_t n_busy;
 
 	/* the final pass (source-final.c) */
 	char hidden_path[544], flags_path[560];
@@ -229,6 +236,11 @@ int source_postcopy_arm(struct source *s, struct error *err);
 int source_postcopy_leave(struct source *s, struct error *err);
 int source_postcopy_prepare(struct source *s, struct error *err);
 void source_postcopy_end(struct source *s); /* idempotent */
+
+/* source-busy.c: pages that a later round sends, or the last list; what of them FINISH tells. */
+void source_busy_note(struct source *s, const struct page_runs *runs);
+void source_busy_tell(struct source *s);
+void source_busy_free(struct source *s);
 
 /* What the tracker reported: *written is taken over, and sorted into what is sent next and what is left for last. */
 int source_converge_look(struct source *s, struct page_runs *written, const pid_t *pids, size_t n, struct error *err);

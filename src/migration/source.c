@@ -236,6 +236,7 @@ void source_free(struct source *s)
 	dedup_free(s->dedup);
 	page_runs_free(&s->runs);
 	source_postcopy_end(s);
+	source_busy_free(s);
 	page_runs_free(&s->late_runs);
 	vma_flags_free(s->flags);
 	present_list_free(&s->present);

@@ -202,7 +202,7 @@ int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error 
 static int start_pager(struct target *t, const Phaul__Wire__Finish *finish, struct error *err)
 {
 	_cleanup_free_ struct pager_space *spaces = calloc(finish->n_present + 1, sizeof(*spaces));
-	_cleanup_free_ struct range_set *sets = calloc(2 * finish->n_present + 1, sizeof(*sets));
+	_cleanup_free_ struct range_set *sets = calloc(3 * finish->n_present + 1, sizeof(*sets));
 	char path[600];
 	int r = 0;
 
@@ -210,17 +210,19 @@ static int start_pager(struct target *t, const Phaul__Wire__Finish *finish, stru
 		return error_set(err, ENOMEM, "no memory for the present maps");
 	for (size_t i = 0; i < finish->n_present && !r; i++) {
 		const Phaul__Wire__SpacePresent *p = finish->present[i];
-		struct range_set *missing = &sets[finish->n_present + i];
+		struct range_set *missing = &sets[finish->n_present + i], *busy = &sets[2 * finish->n_present + i];
 
 		/* Borrowed: two numbers in a row are a range; message.c has checked them. */
 		sets[i] = (struct range_set){ .ranges = (struct range *)p->bounds, .n_ranges = p->n_bounds / 2 };
 		*missing = (struct range_set){ .ranges = (struct range *)p->missing, .n_ranges = p->n_missing / 2 };
+		*busy = (struct range_set){ .ranges = (struct range *)p->busy, .n_ranges = p->n_busy / 2 };
 		r = target_apply_missing(t, p->space, &sets[i], missing, err);
 		spaces[i] = (struct pager_space){ .space = p->space,
 						  .image_pid = p->image_pid,
 						  .store_fd = store_fd(t->store, p->space),
 						  .present = &sets[i],
-						  .missing = missing->n_ranges ? missing : NULL };
+						  .missing = missing->n_ranges ? missing : NULL,
+						  .busy = busy->n_ranges ? busy : NULL };
 	}
 	snprintf(path, sizeof(path), "%s/lazy-pages.socket", t->work_directory);
 	if (!r)

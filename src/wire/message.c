@@ -170,19 +170,23 @@ static int check_plan_reply(const Phaul__Wire__PlanReply *m, struct error *err)
 	return 0;
 }
 
+/* A range is two numbers in a row, in memory as on the wire. */
+static bool bounds_valid(const uint64_t *bounds, size_t n)
+{
+	return n % 2 == 0 && range_array_valid((const struct range *)bounds, n / 2, PAGE_BYTES) &&
+	       (!n || bounds[n - 1] <= FRAME_ADDRESS_MAX);
+}
+
 static int check_present(const Phaul__Wire__SpacePresent *p, struct error *err)
 {
 	if (p->space < 1 || p->space > FRAME_SPACE_MAX || p->image_pid < 1 || p->n_bounds % 2)
 		return bad(err, "finish.present");
-	/* A range is two numbers in a row, in memory as on the wire. */
-	if (!range_array_valid((const struct range *)p->bounds, p->n_bounds / 2, PAGE_BYTES))
+	if (!bounds_valid(p->bounds, p->n_bounds))
 		return bad(err, "finish.present.bounds");
-	if (p->n_bounds && p->bounds[p->n_bounds - 1] > FRAME_ADDRESS_MAX)
-		return bad(err, "finish.present.bounds");
-	if (p->n_missing % 2 || !range_array_valid((const struct range *)p->missing, p->n_missing / 2, PAGE_BYTES))
+	if (!bounds_valid(p->missing, p->n_missing))
 		return bad(err, "finish.present.missing");
-	if (p->n_missing && p->missing[p->n_missing - 1] > FRAME_ADDRESS_MAX)
-		return bad(err, "finish.present.missing");
+	if (!bounds_valid(p->busy, p->n_busy))
+		return bad(err, "finish.present.busy");
 	return 0;
 }
 

@@ -70,7 +70,7 @@ void rig_start(struct rig *rig, uint64_t pages)
 	rig_start_missing(rig, pages, NULL);
 }
 
-void rig_start_missing(struct rig *rig, uint64_t pages, bool (*missing)(uint64_t page))
+static void start(struct rig *rig, uint64_t pages, bool (*missing)(uint64_t page), bool (*busy)(uint64_t page))
 {
 	struct pager_space space = { .space = 1, .image_pid = ANNOUNCED, .present = &rig->present };
 	struct error err = { 0 };
@@ -83,9 +83,24 @@ void rig_start_missing(struct rig *rig, uint64_t pages, bool (*missing)(uint64_t
 		rig_forget(rig, pages, missing);
 		space.missing = &rig->missing;
 	}
+	for (uint64_t i = 0; busy && i < pages; i++)
+		if (busy(i))
+			assert_int_equal(
+				range_set_add(&rig->busy, REGION + i * PAGE_BYTES, REGION + (i + 1) * PAGE_BYTES), 0);
+	space.busy = busy ? &rig->busy : NULL;
 	space.store_fd = store_fd(rig->store, 1);
 	if (pager_start(rig_socket_path, &space, 1, &rig->pager, &err) < 0)
 		fail_msg("%s", err.text);
+}
+
+void rig_start_missing(struct rig *rig, uint64_t pages, bool (*missing)(uint64_t page))
+{
+	start(rig, pages, missing, NULL);
+}
+
+void rig_start_busy(struct rig *rig, uint64_t pages, bool (*busy)(uint64_t page))
+{
+	start(rig, pages, NULL, busy);
 }
 
 void rig_end(struct rig *rig)
@@ -94,6 +109,7 @@ void rig_end(struct rig *rig)
 	store_free(rig->store);
 	range_set_free(&rig->present);
 	range_set_free(&rig->missing);
+	range_set_free(&rig->busy);
 }
 
 uint64_t rig_disk_bytes(struct rig *rig)

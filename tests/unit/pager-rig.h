@@ -22,7 +22,7 @@ extern struct task_shared *rig_shared;
 
 struct rig {
 	struct store *store;
-	struct range_set present, missing;
+	struct range_set present, missing, busy;
 	struct pager *pager;
 	uint64_t data_pages; /* those that are not zero */
 };
@@ -31,6 +31,8 @@ struct rig {
 void rig_start(struct rig *rig, uint64_t pages);
 /* The same, but the pages that `missing` says are still at the source. */
 void rig_start_missing(struct rig *rig, uint64_t pages, bool (*missing)(uint64_t page));
+/* The same with all pages, but those that `busy` says are to come first. */
+void rig_start_busy(struct rig *rig, uint64_t pages, bool (*busy)(uint64_t page));
 void rig_end(struct rig *rig);
 
 /* What the store takes on its file system. */

@@ -279,3 +279,14 @@ int body_move(struct task *t)
 			return TASK_WRONG_BYTES;
 	return TASK_OK;
 }
+
+int body_resident(struct task *t)
+{
+	while (!t->shared->stop)
+		sched_yield();
+	if (t->pages > sizeof(t->shared->resident) ||
+	    mincore((void *)REGION, t->pages * PAGE_BYTES, t->shared->resident) < 0)
+		return TASK_OPERATION;
+	t->shared->operations = 1;
+	return body_check(t);
+}

@@ -59,6 +59,7 @@ static inline uint64_t random_next(uint64_t *seed)
 struct task_shared {
 	_Atomic uint32_t go, stop, handshaken;
 	_Atomic uint64_t operations, latencies;
+	uint8_t resident[1 << 16]; /* by page */
 	uint32_t latency_ns[1 << 20];
 };
 
@@ -88,3 +89,6 @@ int body_check(struct task *t);
 int body_random_access(struct task *t);
 int body_mutate(struct task *t);
 int body_move(struct task *t);
+
+/* Waits for `stop`, touching nothing; writes down which pages are there (resident), then reads everything. */
+int body_resident(struct task *t);

@@ -186,6 +186,8 @@ SPOIL(page_channels_one, s->arm.page_channels = 1)
 SPOIL(page_channels_none, s->arm.page_channels = 0)
 SPOIL(missing_all, s->present[0].missing = s->bounds[0]; s->present[0].n_missing = 4)
 SPOIL(missing_odd, s->present[0].missing = s->bounds[0]; s->present[0].n_missing = 3)
+SPOIL(busy_all, s->present[0].busy = s->bounds[0]; s->present[0].n_busy = 4)
+SPOIL(busy_odd, s->present[0].busy = s->bounds[0]; s->present[0].n_busy = 3)
 SPOIL(bounds_none, s->present[0].n_bounds = 0)
 SPOIL(bounds_odd, s->present[1].n_bounds = 3)
 SPOIL(bounds_unaligned, s->bounds[0][1] += 1)
@@ -297,6 +299,8 @@ static const struct rule rules[] = {
 	RULE(ARM, NULL, page_channels_none),
 	RULE(FINISH, NULL, missing_all),
 	RULE(FINISH, "finish.present.missing", missing_odd),
+	RULE(FINISH, NULL, busy_all),
+	RULE(FINISH, "finish.present.busy", busy_odd),
 	RULE(FINISH, NULL, external_max),
 	RULE(ARM, "arm.way.external", external_long),
 	RULE(ARM, "arm.way.external", external_control),

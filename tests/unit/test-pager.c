@@ -6,6 +6,7 @@
  */
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
@@ -94,6 +95,48 @@ static void test_faults_only(void **state)
 	assert_false(rig_status(&rig).finished);
 	assert_int_equal(pager_release(rig.pager, NULL), 0);
 	rig_wait_pager(&rig);
+	rig_end(&rig);
+}
+
+#define BUSY_PAGES (64 * MIB_PAGES)
+
+static bool far_and_scattered(uint64_t page)
+{
+	return page >= BUSY_PAGES * 3 / 4 && page % 8 == 3;
+}
+
+/* Scattered pages at the end of the memory are there before the rest, which nobody waits for. */
+static void test_busy_first(void **state)
+{
+	struct task t = { .pages = BUSY_PAGES, .body = body_resident, .announced = ANNOUNCED };
+	uint64_t busy = 0, others = 0, deadline = deadline_in_ms(DEADLINE_MS);
+	struct rig rig;
+	pid_t pid;
+
+	(void)state;
+	rig_start_busy(&rig, t.pages, far_and_scattered);
+	for (uint64_t i = 0; i < t.pages; i++)
+		busy += far_and_scattered(i) && !page_zero(i);
+	pid = rig_run_task(&t);
+	rig_wait_handshake(1);
+	rig_shared->go = 1;
+	assert_int_equal(pager_release(rig.pager, NULL), 0);
+	while (rig_status(&rig).pages_copied < busy)
+		assert_true(clock_now_ns() < deadline);
+	kill(rig_wait_pid(&rig), SIGSTOP);
+	rig_shared->stop = 1;
+	while (!rig_shared->operations)
+		assert_true(clock_now_ns() < deadline);
+	for (uint64_t i = 0; i < t.pages; i++) {
+		if (far_and_scattered(i) && !page_zero(i))
+			assert_true(rig_shared->resident[i] & 1);
+		others += !far_and_scattered(i) && rig_shared->resident[i] & 1;
+	}
+	print_message("# %llu pages were there, then %llu others\n", (unsigned long long)busy,
+		      (unsigned long long)others);
+	kill(rig_wait_pid(&rig), SIGCONT);
+	rig_wait_pager(&rig);
+	rig_wait_task(pid);
 	rig_end(&rig);
 }
 
@@ -203,9 +246,10 @@ static void test_superset(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_faults_only),   cmocka_unit_test(test_fill_speed),
-		cmocka_unit_test(test_random_access), cmocka_unit_test(test_mutations),
-		cmocka_unit_test(test_moves),	      cmocka_unit_test(test_superset),
+		cmocka_unit_test(test_faults_only), cmocka_unit_test(test_busy_first),
+		cmocka_unit_test(test_fill_speed),  cmocka_unit_test(test_random_access),
+		cmocka_unit_test(test_mutations),   cmocka_unit_test(test_moves),
+		cmocka_unit_test(test_superset),
 	};
 
 	/* The supervisor is this program again. */
