@@ -84,6 +84,7 @@ test-drivers: setup build
 	@tests/run --drivers
 
 test-services: setup build
+	@test "$(SETUP)" = no || scripts/setup --services --check >/dev/null 2>&1 || scripts/setup --services
 	@tests/long/test-services --moves $(or $(MOVES),10)
 
 test-soak: setup build

@@ -69,6 +69,9 @@ CASES = [
       for name, size, peer in (("", "1G", RuncStopAndCopy), ("-4G", "4G", PageServer))),
     Case("redis", LINKS, each(Redis(), phaul("runc"), RuncStopAndCopy, PlainCopy), bars=("bare",)),
     *(Case(f"processes-{count}", ("bare",), each(Processes(count), phaul("pid"), PageServer)) for count in (1, 16, 64)),
+    # The same memory in one process, in many, and in one with a thousand threads: a page must not take longer.
+    *(Case(f"many-{count}", ("bare",), each(Processes(count, 128), phaul("pid"), PageServer)) for count in (1, 16, 64)),
+    Case("many-threads", ("bare",), each(Processes(1, 128, 1000), phaul("pid"))),
     Case("docker", LINKS, each(Memory("256M"), phaul("docker"), Docker), bars=("bare",), quick=("bare",), quick_peers=(Docker,)),
     Case("podman", LINKS, each(Memory("256M"), phaul("podman"), Podman)),
     Case("files", LINKS, each(Files(), phaul("pid"), RsyncAndCriu)),

@@ -61,7 +61,10 @@ class Phaul(Subject):
             raise FieldError(f"phaul migrate {self.kind}: status {status}: {errors.strip()[-1500:]}")
         first = result["iterations"][0] if result["iterations"] else None
         more = {"frozen": ("ms", result["frozen_ms"]), "rounds": ("rounds", len(result["iterations"])),
-                "fill": ("ms", result["fill_ms"])}
+                "fill": ("ms", result["fill_ms"]), "track": ("ms", result["track_ms"]), "criu dump": ("ms", result["dump_ms"]),
+                "criu restore": ("ms", result["restore_ms"])}
+        if first:
+            more["first round"] = ("ms", first["ms"])
         if first and first["ms"]:
             more["bulk speed"] = ("MB/s", first["bytes"] / first["ms"] / 1e3)
         return {**more, **{f"phase {name}": ("ms", ms) for name, ms in result["phases"].items()}}

@@ -5,12 +5,16 @@ from workloads.base import Workload
 
 
 class Processes(Workload):
-    def __init__(self, count):
-        super().__init__(f"{count} small process{'es' * (count > 1)} and their parent")
-        self.count = count
+    """`mib` of memory are shared out among them; `threads` more in each only wait and look at it."""
+
+    def __init__(self, count, mib=0, threads=0):
+        name = f"{count} small process{'es' * (count > 1)} and their parent"
+        super().__init__(name + f", {mib}M in all" * (mib > 0) + f", {threads} threads" * (threads > 0), mib << 20)
+        self.count, self.mib, self.threads = count, mib, threads
 
     def command(self, rig):
-        return ["busytree", "--children", str(self.count), *rig.beat_options()]
+        return ["busytree", "--children", str(self.count), "--memory", f"{self.mib // self.count}M", "--threads", str(self.threads),
+                *rig.beat_options()]
 
     def verify(self, rig, host):
         """It ends at the first thing that is wrong, and says so in its last beats."""

@@ -17,6 +17,15 @@ static inline uint64_t clock_now_ns(void)
 }
 
 /* A point in time ms from now; a negative ms means never. */
+/* What the calling thread has used of a processor: unlike the time that passed, it says nothing about how busy the machine is. */
+static inline uint64_t clock_thread_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
 static inline uint64_t deadline_in_ms(int64_t ms)
 {
 	return ms < 0 ? DEADLINE_NEVER : clock_now_ns() + (uint64_t)ms * NS_PER_MS;

@@ -258,3 +258,14 @@ uint64_t process_start_ticks(pid_t pid)
 		ticks = strtoull(p + 1, NULL, 10);
 	return ticks;
 }
+
+void process_spare(pid_t pid)
+{
+	_cleanup_close_ int fd = -1;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", (int)pid);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0)
+		(void)!write(fd, "-1000", 5);
+}

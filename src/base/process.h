@@ -53,5 +53,8 @@ void process_free(struct process *p);
  * last line of its stderr is quoted in err. Either buffer may be NULL. 0, the exit status (> 0) or a negative errno. */
 int process_run(const char *const *argv, struct buffer *output, uint64_t deadline_ns, struct error *err);
 
+/* The kernel's out-of-memory killer passes this process by from now on, and what it starts; without the privilege nothing happens. */
+void process_spare(pid_t pid);
+
 /* Start time of a process as in field 22 of /proc/PID/stat, in ticks since boot: with it a pid names one process only; 0: gone. */
 uint64_t process_start_ticks(pid_t pid);

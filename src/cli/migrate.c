@@ -27,13 +27,14 @@
 
 struct settings {
 	struct log_options log;
-	const char *fence, *to, *pki, *state_directory, *run_directory, *tracker, *mode, *bandwidth, *on_timeout;
+	const char *fence, *to, *pki, *state_directory, *run_directory, *tracker, *mode, *bandwidth, *on_timeout,
+		*compress;
 	uint64_t max_downtime, max_rounds, channels, timeout, peer_timeout, reconnect; /* 0: not given */
 	const char *addresses[MIGRATION_ADDRESSES_MAX + 1];
 	const char *sync[MIGRATION_SYNC_PATHS_MAX + 1];
 	const char *bridges[MIGRATION_BRIDGES_MAX + 1];
 	const char *runtime, *engine, *target_engine, *dst_id, *target_bundle, *source, *bind;
-	bool json, keep_images, shell_job, force, skip_cpu_check, skip_criu_check, pre_copy, compress, auto_converge,
+	bool json, keep_images, shell_job, force, skip_cpu_check, skip_criu_check, pre_copy, compressed, auto_converge,
 		postcopy, no_start;
 };
 
@@ -73,7 +74,10 @@ static const struct option_entry entries[] = {
 	{ "no-pre-copy", 0, OPTION_CLEAR, NULL, AT(pre_copy), 0, 0,
 	  "copy everything in the freeze; also --no-pre-dump" },
 	{ "no-pre-dump", 0, OPTION_CLEAR, NULL, AT(pre_copy), 0, 0, NULL },
-	{ "no-compress", 0, OPTION_CLEAR, NULL, AT(compress), 0, 0, "do not try to compress memory" },
+	{ "compress", 0, OPTION_TEXT, "WAYS", AT(compress), 0, 0,
+	  "how memory may be made shorter, where it pays: of lz4, zstd, delta,\nduplicate, with commas (default all)" },
+	{ "no-compress", 0, OPTION_CLEAR, NULL, AT(compressed), 0, 0,
+	  "do not try to: zero pages are left out, others go whole" },
 	{ "tracker", 0, OPTION_TEXT, "KIND", AT(tracker), 0, 0,
 	  "how written pages are found: auto (default), write-protect,\nsoft-dirty, none" },
 	{ "dst-id", 0, OPTION_TEXT, "NAME", AT(dst_id), 0, 0,
@@ -212,6 +216,29 @@ static int make_convergence(const struct settings *s, struct migration_options *
 	return 0;
 }
 
+/* A comma-separated list into a set of encodings. */
+static int parse_encodings(const char *text, uint32_t *ret, struct error *err)
+{
+	uint32_t set = 0;
+
+	for (const char *at = text;; at++) {
+		size_t n = strcspn(at, ",");
+		int i = ENCODING_MAX;
+
+		while (--i > ENCODING_RAW && (strlen(encoding_name(i)) != n || strncmp(at, encoding_name(i), n) != 0))
+			;
+		if (i <= ENCODING_RAW)
+			return error_set(err, EINVAL, "--compress: '%.*s' is not one of lz4, zstd, delta, duplicate",
+					 (int)MIN(n, (size_t)40), at);
+		set |= ENCODING_BIT(i);
+		at += n;
+		if (!*at)
+			break;
+	}
+	*ret = set;
+	return 0;
+}
+
 static int check_words(const struct settings *s, struct error *err)
 {
 	static const char *const trackers[] = { "auto", "write-protect", "soft-dirty", "none" };
@@ -274,7 +301,11 @@ static int make_options(const struct settings *s, struct migration_options *o, s
 	o->skip_criu_check = s->skip_criu_check;
 	o->shell_job = s->shell_job;
 	o->keep_images = s->keep_images;
-	o->compress = s->compress;
+	o->encodings = s->compressed ? ENCODINGS_ALL : 0;
+	if (!r && s->compress && !s->compressed)
+		r = error_set(err, EINVAL, "--compress and --no-compress contradict each other");
+	if (!r && s->compress)
+		r = parse_encodings(s->compress, &o->encodings, err);
 	o->pre_copy = s->pre_copy;
 	o->channels = (uint32_t)s->channels;
 	o->timeout_ms = (int64_t)s->peer_timeout * 1000;
@@ -328,7 +359,7 @@ static int migrate(const struct option_table *table, bool check_only, int argc, 
 			      .peer_timeout = TIMEOUT_DEFAULT_S,
 			      .reconnect = RECONNECT_DEFAULT_S,
 			      .pre_copy = true,
-			      .compress = true };
+			      .compressed = true };
 	struct migration_options options = { .check_only = check_only };
 	const char *positional[POSITIONAL_MAX];
 	struct error err = { 0 };

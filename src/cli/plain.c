@@ -83,6 +83,27 @@ int plain_obstacle(const struct obstacle *o, struct buffer *out)
 	return r;
 }
 
+/* How the pages went: the bytes that they take, and on the wire took. Nothing where all of them went whole. */
+static int plain_encodings(const struct migration_result *r, struct buffer *out)
+{
+	const char *between = "pages went as";
+	int e = 0;
+
+	if (r->encodings[ENCODING_RAW].pages == r->pages_sent)
+		return 0;
+	for (int i = ENCODING_ZERO; i < ENCODING_MAX && !e; i++) {
+		char whole[TEXT_QUANTITY_MAX], bytes[TEXT_QUANTITY_MAX];
+		const struct encoding_count *c = &r->encodings[i];
+
+		if (!c->pages)
+			continue;
+		e = buffer_printf(out, "%s %s: %s in %s", between, encoding_name(i),
+				  text_bytes(c->pages * PAGE_BYTES, whole), text_bytes(c->bytes, bytes));
+		between = ",";
+	}
+	return e ? e : buffer_printf(out, "\n");
+}
+
 int plain_summary(const struct migration_options *o, const struct migration_result *r, struct buffer *out)
 {
 	char bytes[TEXT_QUANTITY_MAX], frozen[TEXT_QUANTITY_MAX], total[TEXT_QUANTITY_MAX];
@@ -94,6 +115,8 @@ int plain_summary(const struct migration_options *o, const struct migration_resu
 	e = buffer_printf(out, "moved %s %s to %s: frozen %s, %s in all, %zu round%s, %s on the wire\n", o->type, o->id,
 			  o->target_text, text_duration(r->frozen_ns, frozen), text_duration(r->total_ns, total),
 			  r->n_iterations, r->n_iterations == 1 ? "" : "s", text_bytes(r->bytes_wire, bytes));
+	if (!e)
+		e = plain_encodings(r, out);
 	if (!e && r->brought_bytes)
 		e = buffer_printf(out, "the target lacked its image: brought over in %s, %s\n",
 				  text_duration(r->brought_ns, total), text_bytes(r->brought_bytes, bytes));

@@ -187,6 +187,21 @@ static void set_postcopy(json_t *object, const struct migration_result *r)
 		json_decref(one);
 }
 
+/* How the pages of the copy went. */
+static void set_encodings(json_t *object, const struct migration_result *r)
+{
+	json_t *all = json_object();
+
+	for (int i = ENCODING_ZERO; i < ENCODING_MAX; i++) {
+		json_t *one = json_object();
+
+		set_number(one, "pages", r->encodings[i].pages);
+		set_number(one, "bytes", r->encodings[i].bytes);
+		json_object_set_new(all, encoding_name(i), one);
+	}
+	json_object_set_new(object, "encodings", all);
+}
+
 static void set_figures(json_t *object, const struct migration_result *r)
 {
 	set_number(object, "bytes_wire", r->bytes_wire);
@@ -202,6 +217,7 @@ static void set_figures(json_t *object, const struct migration_result *r)
 	set_number(object, "sync_passes", r->sync_passes);
 	set_number(object, "sync_final_names", r->sync_final_names);
 	set_text(object, "sync_final_whole", r->sync_final_whole);
+	set_ms(object, "track_ms", r->track_ns);
 	set_ms(object, "dump_ms", r->dump_ns);
 	set_ms(object, "restore_ms", r->restore_ns);
 	set_ms(object, "resume_ms", r->resume_ns);
@@ -233,6 +249,7 @@ int report_result(const struct migration_result *r, struct buffer *out)
 	set_course(object, r);
 	set_convergence(object, r);
 	set_figures(object, r);
+	set_encodings(object, r);
 	set_postcopy(object, r);
 	set_text(object, "engine", r->engine);
 	set_text(object, "target", r->target);

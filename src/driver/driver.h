@@ -14,10 +14,13 @@
  */
 #pragma once
 
+#include <net/if.h>
+
 #include "base/process.h"
 #include "driver/workload.h"
 
 #define DRIVER_WORDS_MAX 4000
+#define DRIVER_BRIDGES_MAX 8
 
 enum driver_capability {
 	DRIVER_MOVES_BARE_PIDS = 1 << 0, /* the workload's pids must be free at the target */
@@ -148,6 +151,11 @@ struct driver_ops {
 	/* Target; undone by forget. Starts a child that reads fd to its end, and ends with 0 when lacks() would find nothing any more. */
 	int (*take)(const struct workload *w, const struct driver_place *place, const char *words, int fd,
 		    int stderr_fd, struct process *ret, struct error *err);
+
+	/* Target; armed; repeatable. Names of the bridges here that the workload's devices become ports of, where its network namespace comes
+	 * with the restore only and network() has none before: what arrives waits at the bridge. NULL: none such. */
+	int (*bridges)(const struct workload *w, const struct driver_place *place,
+		       char ret[DRIVER_BRIDGES_MAX][IFNAMSIZ], size_t *ret_n, struct error *err);
 
 	/* Target; nothing there yet; undone by forget. Makes the container, without its tasks, and fills target_path of every tree. */
 	int (*prepare)(struct workload *w, const struct driver_place *place, struct error *err);

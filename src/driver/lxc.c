@@ -66,6 +66,21 @@ static int network(const struct workload *w, const struct driver_place *place, i
 	return 0;
 }
 
+static int bridges(const struct workload *w, const struct driver_place *place, char ret[DRIVER_BRIDGES_MAX][IFNAMSIZ],
+		   size_t *ret_n, struct error *err)
+{
+	_cleanup_lxc_spec_ struct lxc_spec s = { 0 };
+	int r = lxc_spec_decode(w->spec, &s, err);
+
+	(void)place;
+	if (r < 0)
+		return r;
+	*ret_n = MIN(s.n_bridges, (size_t)DRIVER_BRIDGES_MAX);
+	for (size_t i = 0; i < *ret_n; i++)
+		snprintf(ret[i], IFNAMSIZ, "%s", s.bridges[i]);
+	return 0;
+}
+
 const struct driver_ops driver_lxc = {
 	.name = "lxc",
 	.capabilities = DRIVER_HAS_ENGINE | DRIVER_OWN_NETWORK,
@@ -82,6 +97,7 @@ const struct driver_ops driver_lxc = {
 	.stop = lxc_stop,
 	.start = lxc_start_again,
 	.network = network,
+	.bridges = bridges,
 	.prepare = lxc_prepare,
 	.restore = lxc_restore,
 	.restored = lxc_restored,

@@ -177,9 +177,10 @@ static int check_fd(void *context, const struct scan_fd *s)
 	case S_IFIFO:
 		if (strncmp(s->target, "pipe:", strlen("pipe:")) != 0)
 			return check_file(w, s);
-		if (w->container && s->fd <= STDERR_FILENO)
-			return 0;
 		end.sides = (s->flags & O_ACCMODE) == O_RDONLY ? 1 : (s->flags & O_ACCMODE) == O_WRONLY ? 2 : 3;
+		/* The engine's pipe, or one of the container's own that others read at any descriptor (PostgreSQL's log). */
+		if (w->container && s->fd <= STDERR_FILENO)
+			end.sides = 3;
 		return ends_add(&w->pipes, &end);
 	case S_IFCHR:
 		return check_character_device(w, s);

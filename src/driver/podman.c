@@ -6,6 +6,7 @@
 #include "driver/podman.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #define RUN_MS 120000
 #define WORDS_MAX 64
 #define NAME_MAX_BYTES 200
+#define SHM "/dev/shm"
 
 int podman_run(const char *engine, const char *const *words, struct buffer *output, struct error *err)
 {
@@ -313,6 +315,42 @@ static int own_id(const struct workload *w, char *ret, size_t size)
 	return oci_id_valid(ret) ? 0 : -EBADMSG;
 }
 
+/* /dev/shm is a file system that podman makes beside the container for it alone, and binds into it: its content is memory, which goes along in the
+ * images as if the container had mounted it by itself. */
+static bool has_own_shm(const struct oci_state *s, const char *id)
+{
+	const json_t *mounts = json_object_get(json_object_get(s->json, "config"), "mounts");
+	char own[300];
+	json_t *one;
+	size_t i;
+
+	snprintf(own, sizeof(own), "/%.250s/userdata/shm", id);
+	json_array_foreach (mounts, i, one) {
+		const char *source = podman_text(one, "source"), *destination = podman_text(one, "destination");
+		size_t n = strlen(source), d = strlen(destination);
+
+		if (n >= strlen(own) && !strcmp(source + n - strlen(own), own) && d >= strlen(SHM) &&
+		    !strcmp(destination + d - strlen(SHM), SHM))
+			return true;
+	}
+	return false;
+}
+
+static void forget_external(struct checkpoint_way *way, const char *text)
+{
+	char **to = way->external;
+
+	for (char **from = way->external; from && *from; from++) {
+		if (!strcmp(*from, text)) {
+			free(*from);
+			continue;
+		}
+		*to++ = *from;
+	}
+	if (to)
+		*to = NULL;
+}
+
 static int way(const struct workload *w, const struct driver_options *options, struct checkpoint_way *ret,
 	       struct error *err)
 {
@@ -324,7 +362,11 @@ static int way(const struct workload *w, const struct driver_options *options, s
 	if (r < 0)
 		return error_errno(err, -r, "container %.64s has no id", w->id);
 	r = oci_state_read(OCI_ROOT_DEFAULT, id, &s, err);
-	return r < 0 ? r : oci_way(&s, ret, err);
+	if (!r)
+		r = oci_way(&s, ret, err);
+	if (!r && has_own_shm(&s, id))
+		forget_external(ret, "mnt[" SHM "]:" SHM);
+	return r;
 }
 
 static int moved(const struct workload *w, const struct driver_options *options, struct error *err)

@@ -49,6 +49,24 @@ static int open_fds(pid_t pid, const char *what)
 	return fd < 0 ? -errno : fd;
 }
 
+/* Its name and its file, by one look: a program that runs opens another file under the same number in between two. */
+static int read_one(int fds, int fdinfo_fd, const char *name, struct scan_fd *s)
+{
+	_cleanup_close_ int fd = openat(fds, name, O_PATH | O_CLOEXEC);
+	char link[64];
+	ssize_t n;
+
+	if (fd < 0 || fstat(fd, &s->st) < 0)
+		return -errno;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, s->target, sizeof(s->target) - 1);
+	if (n < 0)
+		return -errno;
+	s->target[n] = 0;
+	read_fdinfo(fdinfo_fd, name, s);
+	return 0;
+}
+
 int scan_fds(pid_t pid, scan_fd_fn *fn, void *context)
 {
 	_cleanup_closedir_ DIR *dir = NULL;
@@ -65,17 +83,13 @@ int scan_fds(pid_t pid, scan_fd_fn *fn, void *context)
 	}
 	while ((entry = readdir(dir))) {
 		struct scan_fd s = { .pid = pid, .tty_index = -1 };
-		ssize_t n;
 		int r;
 
 		if (!isdigit((unsigned char)entry->d_name[0]))
 			continue;
 		s.fd = atoi(entry->d_name);
-		n = readlinkat(dirfd(dir), entry->d_name, s.target, sizeof(s.target) - 1);
-		if (n < 0 || fstatat(dirfd(dir), entry->d_name, &s.st, 0) < 0)
+		if (read_one(dirfd(dir), fdinfo_fd, entry->d_name, &s) < 0)
 			continue;
-		s.target[n] = 0;
-		read_fdinfo(fdinfo_fd, entry->d_name, &s);
 		r = fn(context, &s);
 		if (r < 0)
 			return r;

@@ -41,8 +41,14 @@ struct mappings {
 	struct buffer bytes;
 };
 
+struct offsets {
+	uint32_t meta, vma, seq, start, end, word;
+	int function; /* that the program attaches to */
+};
+
 struct vma_flags {
-	int program_fd;
+	struct offsets offsets;
+	int program_fd; /* from the first mapping on */
 	struct known *known;
 	size_t n_known, n_allocated;
 	uint64_t gate_start, gate_end; /* 0: there is none */
@@ -55,11 +61,6 @@ static int bpf_call(int command, union bpf_attr *attributes)
 
 	return r < 0 ? -errno : (int)r;
 }
-
-struct offsets {
-	uint32_t meta, vma, seq, start, end, word;
-	int function; /* that the program attaches to */
-};
 
 static int find_offsets(struct offsets *o)
 {
@@ -94,17 +95,25 @@ static int find_offsets(struct offsets *o)
 #define ADD(to, value) ((struct bpf_insn){ .code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = (to), .imm = (value) })
 #define SKIP_IF_ZERO(what, n)                                                                                          \
 	((struct bpf_insn){ .code = BPF_JMP | BPF_JEQ | BPF_K, .dst_reg = (what), .off = (n), .imm = 0 })
+#define SKIP_IF_LESS(what, than, n)                                                                                    \
+	((struct bpf_insn){ .code = BPF_JMP | BPF_JLT | BPF_X, .dst_reg = (what), .src_reg = (than), .off = (n) })
+#define SET_LOW(to, value)                                                                                             \
+	((struct bpf_insn){ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = (to), .imm = (int32_t)(uint32_t)(value) })
+#define AND_HIGH(value) ((struct bpf_insn){ .imm = (int32_t)(uint32_t)((value) >> 32) })
 #define CALL(function) ((struct bpf_insn){ .code = BPF_JMP | BPF_CALL, .imm = (function) })
 #define END() ((struct bpf_insn){ .code = BPF_JMP | BPF_EXIT })
 
-/* For each mapping: its struct mapping into the iterator's file. */
-static int load_program(const struct offsets *o)
+/* For each mapping from `first` on: its struct mapping into the iterator's file. */
+static int load_program(const struct offsets *o, uint64_t first)
 {
 	const struct bpf_insn program[] = {
 		LOAD(6, 1, o->vma),
 		LOAD(7, 1, o->meta),
-		SKIP_IF_ZERO(6, 11),
+		SET_LOW(8, first),
+		AND_HIGH(first),
+		SKIP_IF_ZERO(6, 12),
 		LOAD(1, 6, o->start),
+		SKIP_IF_LESS(1, 8, 10),
 		STORE(10, -24, 1),
 		LOAD(1, 6, o->end),
 		STORE(10, -16, 1),
@@ -134,14 +143,13 @@ static int load_program(const struct offsets *o)
 int vma_flags_new(struct vma_flags **ret, struct error *err)
 {
 	struct vma_flags *f = calloc(1, sizeof(*f));
-	struct offsets offsets;
 	int r;
 
 	if (!f)
 		return error_set(err, ENOMEM, "no memory for the flags of mappings");
-	r = find_offsets(&offsets);
+	r = find_offsets(&f->offsets);
 	if (!r)
-		r = f->program_fd = load_program(&offsets);
+		r = f->program_fd = load_program(&f->offsets, 0);
 	if (r < 0) {
 		free(f);
 		error_errno(err, -r, "the kernel does not tell the flags of mappings by BPF");
@@ -165,41 +173,62 @@ struct iterator_of {
 	uint32_t thread, process, process_fd, unused;
 };
 
-static int read_all(int fd, struct buffer *b)
+/* One read(2), appended. The number of bytes, or a negative errno. */
+static ssize_t read_some(int fd, struct buffer *b)
 {
-	for (;;) {
-		ssize_t n;
-		int r = buffer_reserve(b, 1UL << 16);
+	ssize_t n;
+	int r = buffer_reserve(b, 1UL << 16);
 
-		if (r < 0)
-			return r;
+	if (r < 0)
+		return r;
+	do
 		n = read(fd, b->data + b->length, b->capacity - b->length);
-		if (n < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			return 0;
-		b->length += (size_t)n;
-	}
+	while (n < 0 && (errno == EINTR || errno == EAGAIN));
+	return n < 0 ? -errno : n;
 }
 
-/* The mappings of a process, ascending; none when it has ended. */
-static int read_mappings(const struct vma_flags *f, pid_t pid, struct mappings *ret)
+/* As many mappings of a process as one read gives, from where the program begins; *ret_all: those were all. */
+static int read_part(int program_fd, pid_t pid, struct buffer *b, bool *ret_all)
 {
 	struct iterator_of task = { .thread = (uint32_t)pid };
-	union bpf_attr link = { .link_create = { .prog_fd = (uint32_t)f->program_fd,
+	union bpf_attr link = { .link_create = { .prog_fd = (uint32_t)program_fd,
 						 .attach_type = BPF_TRACE_ITER,
 						 .iter_info = (uintptr_t)&task,
 						 .iter_info_len = sizeof(task) } };
 	_cleanup_close_ int link_fd = bpf_call(BPF_LINK_CREATE, &link), fd = -1;
 	union bpf_attr iterator = { .iter_create = { .link_fd = (uint32_t)link_fd } };
-	int r = link_fd;
+	ssize_t n = link_fd;
+	size_t length;
 
-	if (r >= 0)
-		r = fd = bpf_call(BPF_ITER_CREATE, &iterator);
-	if (r >= 0)
-		r = read_all(fd, &ret->bytes);
+	if (n >= 0)
+		n = fd = bpf_call(BPF_ITER_CREATE, &iterator);
+	if (n >= 0)
+		n = read_some(fd, b);
+	if (n <= 0) {
+		*ret_all = true;
+		return (int)n;
+	}
+	/* What a second read gives is not to be relied on: the kernel (6.18) begins at the same mapping for ever. */
+	length = b->length += (size_t)n;
+	n = read_some(fd, b);
+	b->length = length;
+	*ret_all = n == 0;
+	return (int)MIN(n, 0);
+}
+
+/* The mappings of a process, ascending; none when it has ended. */
+static int read_mappings(const struct vma_flags *f, pid_t pid, struct mappings *ret)
+{
+	bool all = false;
+	int r = read_part(f->program_fd, pid, &ret->bytes, &all);
+
+	while (!r && !all) {
+		const struct mapping *list = (void *)ret->bytes.data;
+		size_t n = ret->bytes.length / sizeof(*list);
+		_cleanup_close_ int fd = load_program(&f->offsets, list[n - 1].end);
+
+		r = fd < 0 ? fd : read_part(fd, pid, &ret->bytes, &all);
+	}
 	if (r < 0)
 		return r;
 	ret->list = (void *)ret->bytes.data;

@@ -159,6 +159,23 @@ void convert_address_from_wire(const Phaul__Wire__Address *m, struct net_address
 	snprintf(ret->device, sizeof(ret->device), "%s", m->device);
 }
 
+void convert_neighbour_to_wire(const struct net_neighbour *n, Phaul__Wire__Neighbour *ret)
+{
+	phaul__wire__neighbour__init(ret);
+	ret->mac.data = (uint8_t *)n->mac;
+	ret->mac.len = sizeof(n->mac);
+	ret->family = n->family == AF_INET ? 4 : n->family == AF_INET6 ? 6 : 0;
+	ret->bytes.data = (uint8_t *)n->bytes;
+	ret->bytes.len = n->family == AF_INET ? 4 : n->family == AF_INET6 ? 16 : 0;
+}
+
+void convert_neighbour_from_wire(const Phaul__Wire__Neighbour *m, struct net_neighbour *ret)
+{
+	*ret = (struct net_neighbour){ .family = m->family == 4 ? AF_INET : m->family == 6 ? AF_INET6 : 0 };
+	memcpy(ret->mac, m->mac.data, sizeof(ret->mac));
+	memcpy(ret->bytes, m->bytes.data, m->bytes.len);
+}
+
 void convert_way_to_wire(const struct checkpoint_way *way, Phaul__Wire__Way *ret)
 {
 	phaul__wire__way__init(ret);

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "driver/driver.h"
-#include "net/net.h"
+#include "net/guard.h"
 #include "wire/message.h"
 
 /* Builds a message part that borrows the strings of its source; free with convert_*_free(), which frees only what was made. */
@@ -16,6 +16,9 @@ int convert_workload_from_wire(const Phaul__Wire__Workload *m, struct workload *
 
 void convert_address_to_wire(const struct net_address *a, Phaul__Wire__Address *ret);
 void convert_address_from_wire(const Phaul__Wire__Address *m, struct net_address *ret);
+
+void convert_neighbour_to_wire(const struct net_neighbour *n, Phaul__Wire__Neighbour *ret);
+void convert_neighbour_from_wire(const Phaul__Wire__Neighbour *m, struct net_neighbour *ret);
 
 void convert_way_to_wire(const struct checkpoint_way *way, Phaul__Wire__Way *ret);
 

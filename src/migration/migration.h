@@ -8,6 +8,7 @@
 
 #include "base/uuid.h"
 #include "driver/workload.h"
+#include "memory/codec.h"
 #include "migration/journal.h"
 #include "migration/policy.h"
 #include "net/net.h"
@@ -32,7 +33,8 @@ struct migration_options {
 	bool check_only;
 	bool force; /* go on although obstacles refuse (those that CRIU itself may survive) */
 	bool skip_cpu_check, skip_criu_check;
-	bool shell_job, keep_images, compress;
+	bool shell_job, keep_images;
+	uint32_t encodings; /* of pages, that may be used beside zero and raw: a set (memory/codec.h) */
 	const char *runtime, *engine, *target_engine, *target_id,
 		*target_bundle;				/* driver.h, driver_options; NULL: the usual */
 	const char *bridges[MIGRATION_BRIDGES_MAX + 1]; /* driver_options.bridges */
@@ -105,7 +107,8 @@ struct migration_result {
 	size_t n_iterations;
 	uint64_t bytes_wire; /* both directions, all channels, encryption included */
 	uint64_t pages_sent, pages_zero, pages_total;
-	uint64_t pages_referenced; /* of CRIU's images, not sent again */
+	struct encoding_count encodings[ENCODING_MAX]; /* of pages, in the copy: frames, before encryption */
+	uint64_t pages_referenced;		       /* of CRIU's images, not sent again */
 	uint64_t image_bytes;
 	uint64_t brought_bytes,
 		brought_ns; /* of what the target's engine lacked (an image), encryption included; 0: nothing */
@@ -124,7 +127,8 @@ struct migration_result {
 	uint64_t faults_remote, remote_ns_p50, remote_ns_p99; /* faults that waited for the source */
 	uint32_t reconnects;				      /* before the freeze */
 	uint64_t restore_ns, resume_ns, dump_ns;
-	bool held; /* packets waited at the target, held_packets of them, instead of being dropped */
+	uint64_t track_ns; /* to begin to track all processes, and to look at their memory for the first time */
+	bool held;	   /* packets waited at the target, held_packets of them, instead of being dropped */
 	uint64_t held_packets;
 	const char *decision;					/* why copying ended */
 	struct migration_region regions[MIGRATION_REGIONS_MAX]; /* as of the last round */

@@ -36,7 +36,8 @@ struct lane {
 struct page_server {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool compress, released, stop;
+	bool released, stop;
+	uint32_t encodings;
 	uint32_t urgent; /* requests at work */
 	struct page_server_space *spaces;
 	size_t n_spaces;
@@ -49,13 +50,13 @@ struct page_server {
 	struct lane lanes[CHANNELS];
 };
 
-int page_server_new(bool compress, struct page_server **ret, struct error *err)
+int page_server_new(uint32_t encodings, struct page_server **ret, struct error *err)
 {
 	struct page_server *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return error_set(err, ENOMEM, "no memory for post-copy");
-	s->compress = compress;
+	s->encodings = encodings;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);
 	*ret = s;
@@ -367,8 +368,10 @@ int page_server_attach(struct page_server *s, struct channel *urgent, struct cha
 
 		l->server = s;
 		l->pages = aligned_alloc(PAGE_BYTES, PIECE_PAGES * PAGE_BYTES);
-		r = l->pages ? codec_new(s->compress && i, &l->codec, err)
+		r = l->pages ? codec_new(i ? s->encodings : 0, &l->codec, err)
 			     : error_set(err, ENOMEM, "no memory for post-copy");
+		if (!r)
+			codec_set_link_rate(l->codec, CODEC_RATE_ASSUMED);
 	}
 	for (size_t i = 0; i < CHANNELS && !r; i++) {
 		r = pthread_create(&s->lanes[i].thread, NULL, thread_main, &s->lanes[i]);

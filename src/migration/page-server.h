@@ -16,7 +16,8 @@ struct page_server_space {
 	pid_t pid;
 };
 
-int page_server_new(bool compress, struct page_server **ret, struct error *err);
+/* encodings: a set, of those that may be used beside zero and raw; such as need what the target has are not. */
+int page_server_new(uint32_t encodings, struct page_server **ret, struct error *err);
 
 /* Whose memory it is; before anything is asked for. 0, -ENOMEM. */
 int page_server_set_spaces(struct page_server *s, const struct page_server_space *spaces, size_t n);

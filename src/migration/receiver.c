@@ -8,38 +8,11 @@
 #include "migration/receiver.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
 #include "base/clock.h"
-#include "base/gentle.h"
-#include "wire/frame.h"
-
-#define CHANNELS_MAX 64
-
-struct receiver_thread {
-	struct gentle gentle;
-	struct receiver *receiver;
-	struct channel *channel;
-	pthread_t thread;
-	bool joined;
-	uint32_t index; /* the source's */
-	uint32_t round; /* the last barrier it brought */
-	uint64_t pages; /* stored since; this thread's alone until it has ended */
-	uint8_t *scratch;
-};
-
-struct receiver {
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	struct store *store;
-	struct error failure;
-	int failure_fd; /* eventfd, raised with the failure */
-	bool gentle;	/* new threads, too */
-	size_t n_threads;
-	struct receiver_thread threads[CHANNELS_MAX];
-};
+#include "migration/receiver-internal.h"
 
 static int receive_pages(struct receiver_thread *t, const struct frame_header *header, struct error *err)
 {
@@ -52,18 +25,21 @@ static int receive_pages(struct receiver_thread *t, const struct frame_header *h
 		r = frame_decode_pages(fixed, header->length, &p, err);
 	if (r < 0)
 		return r;
-	if (p.encoding == ENCODING_ZERO) {
-		r = store_put_zero(t->receiver->store, p.space, p.address, p.pages, err);
-		t->pages += r ? 0 : p.pages;
-		return r;
-	}
 	/* Raw pages too go through a buffer: writing into a fresh memfd is several times faster than touching its pages first
 	 * in a mapping (docs/memory-store.md). */
-	r = channel_read(t->channel, t->scratch, payload, err);
-	if (!r)
+	if (payload)
+		r = channel_read(t->channel, t->scratch, payload, err);
+	if (r < 0)
+		return r;
+	if (p.encoding == ENCODING_ZERO)
+		r = store_put_zero(t->receiver->store, p.space, p.address, p.pages, err);
+	else if (p.encoding == ENCODING_DELTA || p.encoding == ENCODING_DUPLICATE)
+		r = receiver_derive(t, &p, payload, err);
+	else
 		r = store_put(t->receiver->store, p.space, p.address, p.pages, (enum page_encoding)p.encoding,
 			      t->scratch, payload, err);
-	t->pages += r ? 0 : p.pages;
+	if (!r)
+		receiver_count(t, p.pages);
 	return r;
 }
 
@@ -188,6 +164,7 @@ int receiver_add(struct receiver *r, uint32_t index, struct channel *channel, st
 	}
 	pthread_mutex_lock(&r->lock);
 	r->n_threads++;
+	pthread_cond_broadcast(&r->changed);
 	pthread_mutex_unlock(&r->lock);
 	return 0;
 }
@@ -236,6 +213,10 @@ void receiver_stop(struct receiver *r)
 {
 	eventfd_t raised;
 
+	pthread_mutex_lock(&r->lock);
+	r->stopping = true;
+	pthread_cond_broadcast(&r->changed);
+	pthread_mutex_unlock(&r->lock);
 	for (size_t i = 0; i < r->n_threads; i++)
 		channel_shutdown(r->threads[i].channel);
 	for (size_t i = 0; i < r->n_threads; i++) {
@@ -260,8 +241,10 @@ void receiver_reset(struct receiver *r)
 	for (size_t i = 0; i < r->n_threads; i++) {
 		channel_free(r->threads[i].channel);
 		free(r->threads[i].scratch);
+		free(r->threads[i].derived);
 	}
 	r->n_threads = 0;
+	r->stopping = false;
 	r->failure = (struct error){ 0 };
 }
 

@@ -43,7 +43,7 @@ int recover_serve_pages(const struct journal *j, const struct handover_link *lin
 	int r = parse_spaces(journal_fact(j, RECOVER_SPACES), &spaces, &n, err);
 
 	if (!r)
-		r = page_server_new(true, &p.server, err);
+		r = page_server_new(ENCODING_BIT(ENCODING_LZ4), &p.server, err);
 	if (!r && page_server_set_spaces(p.server, spaces, n) < 0)
 		r = error_set(err, ENOMEM, "no memory for post-copy");
 	while (!r)

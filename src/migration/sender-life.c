@@ -9,16 +9,21 @@
 
 #include "migration/sender-internal.h"
 
-static int thread_start(struct sender_thread *t, bool compress, struct error *err)
+/* A frame of deltas is the longest that refers to what the target has. */
+#define PAYLOAD_BYTES (FRAME_DIGEST_BYTES + CODEC_PIECE_PAGES * (FRAME_DELTA_LENGTH_BYTES + DELTA_PAGE_MAX))
+
+static int thread_start(struct sender_thread *t, struct error *err)
 {
-	int r = codec_new(compress, &t->codec, err);
+	uint32_t encodings = t->sender->encodings;
+	int r = codec_new(encodings, &t->codec, err);
 
 	if (r < 0)
 		return r;
 	t->started_at = t->sender->turn;
 	t->pages = aligned_alloc(PAGE_BYTES, CODEC_PIECE_PAGES * PAGE_BYTES);
 	t->gather = malloc(GATHER_BYTES);
-	if (!t->pages || !t->gather)
+	t->payload = encodings & ~ENCODINGS_PACKED ? malloc(PAYLOAD_BYTES) : NULL;
+	if (!t->pages || !t->gather || (encodings & ~ENCODINGS_PACKED && !t->payload))
 		return error_set(err, ENOMEM, "no memory for a data channel");
 	r = pthread_create(&t->thread, NULL, sender_thread_main, t);
 	if (r)
@@ -27,7 +32,7 @@ static int thread_start(struct sender_thread *t, bool compress, struct error *er
 	return 0;
 }
 
-int sender_new(struct channel **channels, size_t n, struct dedup_index *dedup, bool compress, struct sender **ret,
+int sender_new(struct channel **channels, size_t n, struct dedup_index *dedup, uint32_t encodings, struct sender **ret,
 	       struct error *err)
 {
 	struct sender *s = calloc(1, sizeof(*s));
@@ -47,14 +52,16 @@ int sender_new(struct channel **channels, size_t n, struct dedup_index *dedup, b
 	pthread_cond_init(&s->done, &attr);
 	pthread_condattr_destroy(&attr);
 	s->dedup = dedup;
-	s->compress = compress;
+	s->encodings = encodings;
 	s->n_threads = n;
 	for (size_t i = 0; i < n; i++) {
 		s->threads[i].sender = s;
 		s->threads[i].channel = TAKE_PTR(channels[i]);
 	}
+	if (encodings & ENCODING_BIT(ENCODING_DUPLICATE) && duplicates_new(&s->duplicates) < 0)
+		r = error_set(err, ENOMEM, "no memory for the index of what was sent");
 	for (size_t i = 0; i < n && !r; i++)
-		r = thread_start(&s->threads[i], compress, err);
+		r = thread_start(&s->threads[i], err);
 	if (r < 0) {
 		sender_free(s);
 		return r;
@@ -82,7 +89,9 @@ void sender_stop(struct sender *s)
 		codec_free(TAKE_PTR(t->codec));
 		free(TAKE_PTR(t->pages));
 		free(TAKE_PTR(t->gather));
+		free(TAKE_PTR(t->payload));
 	}
+	sender_encode_forget(s);
 }
 
 const struct page_runs *sender_sent(const struct sender *s, size_t channel)
@@ -100,9 +109,10 @@ int sender_rejoin(struct sender *s, struct channel **channels, struct error *err
 	for (size_t i = 0; i < s->n_threads; i++) {
 		s->threads[i].channel = TAKE_PTR(channels[i]);
 		s->threads[i].gathered = 0;
+		s->threads[i].meter = (struct link_meter){ 0 };
 	}
 	for (size_t i = 0; i < s->n_threads && !r; i++)
-		r = thread_start(&s->threads[i], s->compress, err);
+		r = thread_start(&s->threads[i], err);
 	return r;
 }
 
@@ -113,6 +123,7 @@ void sender_free(struct sender *s)
 	sender_stop(s);
 	for (size_t i = 0; i < s->n_threads; i++)
 		page_runs_free(&s->threads[i].sent);
+	duplicates_free(s->duplicates);
 	pthread_mutex_destroy(&s->lock);
 	pthread_cond_destroy(&s->work);
 	pthread_cond_destroy(&s->done);

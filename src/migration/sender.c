@@ -10,15 +10,16 @@
 #include "migration/sender-internal.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "memory/tracker.h"
-#include "wire/frame.h"
+#include "transport/pacer.h"
 
-#define PIECE_RUNS 64 /* runs in one piece at most */
-#define RATE_SAMPLE_BYTES (8U << 20)
+#define PIECE_RUNS 64		   /* runs in one piece at most */
 #define GATHER_LARGEST (32U << 10) /* larger payloads go directly */
 
 struct piece {
@@ -53,20 +54,31 @@ static void sender_take(struct sender *s, struct piece *piece)
 	}
 }
 
-/* All frames leave here: what the link takes per second, as this thread sees it, tells the codec whether lz4 pays. */
+/* Whether the link has not yet taken what was written last. A limit of our own counts as the link's. Over ssh it cannot be told, and is taken
+ * for so: packing too much there costs less than packing too little. */
+static bool link_is_behind(const struct sender_thread *t)
+{
+	int unsent = 0;
+
+	if (t->sender->pacer && pacer_limits(t->sender->pacer))
+		return true;
+	return ioctl(channel_poll_fd(t->channel), SIOCOUTQNSD, &unsent) < 0 || unsent > 0;
+}
+
+/* All frames leave here: what the link takes per second, as this thread sees it, tells the codec what pays. */
 static int thread_write(struct sender_thread *t, const struct iovec *iov, int n_iov, struct error *err)
 {
-	uint64_t before = clock_now_ns();
-	int r = channel_writev(t->channel, iov, n_iov, err);
+	struct link_write w = { .before_ns = clock_now_ns(), .before_cpu_ns = clock_thread_ns() };
+	int r;
 
-	t->write_ns += clock_now_ns() - before;
+	w.waited = link_is_behind(t);
+	r = channel_writev(t->channel, iov, n_iov, err);
+	w.after_ns = clock_now_ns();
+	w.after_cpu_ns = clock_thread_ns();
 	for (int i = 0; i < n_iov; i++)
-		t->write_bytes += iov[i].iov_len;
-	if (t->write_bytes < RATE_SAMPLE_BYTES)
-		return r;
-	codec_set_link_rate(t->codec,
-			    (uint64_t)((double)t->write_bytes * (double)NS_PER_S / (double)(t->write_ns + 1)));
-	t->write_bytes = t->write_ns = 0;
+		w.bytes += iov[i].iov_len;
+	if (link_meter_add(&t->meter, &w))
+		codec_set_link_rate(t->codec, link_meter_rate(&t->meter));
 	return r;
 }
 
@@ -78,8 +90,8 @@ static int thread_flush(struct sender_thread *t, struct error *err)
 	return iov.iov_len ? thread_write(t, &iov, 1, err) : 0;
 }
 
-static int thread_send_frame(struct sender_thread *t, const struct frame_pages *pages, const uint8_t *payload,
-			     uint32_t payload_bytes, struct error *err)
+int sender_send_frame(struct sender_thread *t, const struct frame_pages *pages, const uint8_t *payload,
+		      uint32_t payload_bytes, struct error *err)
 {
 	uint8_t head[FRAME_PAGES_HEAD_BYTES];
 	size_t length = sizeof(head) + payload_bytes;
@@ -87,6 +99,8 @@ static int thread_send_frame(struct sender_thread *t, const struct frame_pages *
 
 	frame_encode_pages(head, pages, payload_bytes);
 	t->counters.bytes += length;
+	t->counters.by[pages->encoding].pages += pages->pages;
+	t->counters.by[pages->encoding].bytes += length;
 	if (t->gathered + length > GATHER_BYTES || payload_bytes > GATHER_LARGEST)
 		r = thread_flush(t, err);
 	if (r < 0)
@@ -101,70 +115,6 @@ static int thread_send_frame(struct sender_thread *t, const struct frame_pages *
 		memcpy(t->gather + t->gathered + sizeof(head), payload, payload_bytes);
 	t->gathered += length;
 	return 0;
-}
-
-static void thread_count(struct sender_thread *t, const struct page_segment *segment)
-{
-	switch (segment->encoding) {
-	case ENCODING_ZERO:
-		t->counters.pages_zero += segment->pages;
-		break;
-	case ENCODING_RAW:
-		t->counters.pages_raw += segment->pages;
-		break;
-	case ENCODING_LZ4:
-		t->counters.pages_lz4 += segment->pages;
-		break;
-	case ENCODING_INVALID:
-	case ENCODING_MAX:
-		break;
-	}
-}
-
-/* Pages that CRIU will write into its images again are remembered by content. */
-static int thread_note(struct sender_thread *t, const struct page_run *run, const uint8_t *data, uint64_t pages,
-		       struct error *err)
-{
-	if (!run->in_images) {
-		/* What stood there before may have been remembered; a reference to it would now name other bytes. */
-		dedup_forget(t->sender->dedup, run->space, run->address, pages);
-		return 0;
-	}
-	for (uint64_t i = 0; i < pages; i++) {
-		struct page_hash hash = page_hash_of(data + (i << PAGE_SHIFT));
-		int r = dedup_note(t->sender->dedup, run->space, run->address + (i << PAGE_SHIFT), &hash);
-
-		if (r < 0)
-			return error_errno(err, -r, "cannot remember the contents of a page");
-	}
-	return 0;
-}
-
-/* Pages that stand together and all exist. */
-static int thread_send_run(struct sender_thread *t, const struct page_run *run, const uint8_t *data, struct error *err)
-{
-	struct page_segment segments[CODEC_PIECE_PAGES];
-	int n = codec_encode(t->codec, data, (uint32_t)run->pages, segments), r;
-
-	if (n < 0)
-		return error_errno(err, -n, "cannot encode pages");
-	if (page_runs_add(&t->sent, run) < 0)
-		return error_set(err, ENOMEM, "no memory to note what was sent");
-	for (int i = 0; i < n; i++) {
-		struct frame_pages pages = {
-			.space = run->space,
-			.pages = segments[i].pages,
-			.address = run->address + ((uint64_t)segments[i].first << PAGE_SHIFT),
-			.encoding = segments[i].encoding,
-			.round = t->sender->round,
-		};
-
-		thread_count(t, &segments[i]);
-		r = thread_send_frame(t, &pages, segments[i].payload, segments[i].payload_bytes, err);
-		if (r < 0)
-			return r;
-	}
-	return thread_note(t, run, data, run->pages, err);
 }
 
 static bool bit_set(const uint64_t *bits, uint64_t i)
@@ -203,7 +153,7 @@ static int thread_send_piece(struct sender_thread *t, const struct piece *piece,
 			if (is_gone)
 				t->counters.pages_gone += n;
 			else
-				r = thread_send_run(t, &part, t->pages + ((first + at) << PAGE_SHIFT), err);
+				r = sender_send_run(t, &part, t->pages + ((first + at) << PAGE_SHIFT), err);
 			at += n;
 		}
 	}
@@ -213,11 +163,12 @@ static int thread_send_piece(struct sender_thread *t, const struct piece *piece,
 static void counters_add(struct sender_counters *to, const struct sender_counters *from)
 {
 	to->pages += from->pages;
-	to->pages_zero += from->pages_zero;
-	to->pages_raw += from->pages_raw;
-	to->pages_lz4 += from->pages_lz4;
 	to->pages_gone += from->pages_gone;
 	to->bytes += from->bytes;
+	for (size_t i = 0; i < ENCODING_MAX; i++) {
+		to->by[i].pages += from->by[i].pages;
+		to->by[i].bytes += from->by[i].bytes;
+	}
 }
 
 /* Sends pieces until there are none, then the barrier. */
@@ -228,6 +179,7 @@ static int thread_round(struct sender_thread *t, uint32_t round, struct error *e
 	struct piece piece;
 	int r;
 
+	link_meter_begin(&t->meter);
 	for (;;) {
 		pthread_mutex_lock(&s->lock);
 		sender_take(s, &piece);
@@ -288,7 +240,8 @@ void sender_set_gentle(struct sender *s, bool gentle)
 		gentle_set(&s->threads[i].gentle, gentle);
 }
 
-int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, bool again, struct error *err)
+int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, enum sender_turn turn,
+		 struct error *err)
 {
 	int r = 0;
 
@@ -297,6 +250,8 @@ int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs,
 		if (err)
 			*err = s->failure;
 		r = -s->failure.number;
+	} else if (sender_encode_begin(s, runs, turn, round) < 0) {
+		r = error_set(err, ENOMEM, "no memory to note what the target has");
 	} else {
 		s->runs = runs;
 		s->next_run = 0;
@@ -304,7 +259,7 @@ int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs,
 		s->round = round;
 		s->turn++;
 		s->busy = (uint32_t)s->n_threads;
-		if (!again)
+		if (turn != SENDER_AGAIN)
 			s->this_round = (struct sender_counters){ 0 };
 		for (size_t i = 0; i < s->n_threads; i++)
 			page_runs_free(&s->threads[i].sent);
@@ -360,6 +315,7 @@ int sender_cut(struct sender *s, struct page_runs *ret)
 
 void sender_set_pacer(struct sender *s, struct pacer *pacer)
 {
+	s->pacer = pacer;
 	for (size_t i = 0; i < s->n_threads; i++)
 		channel_set_pacer(s->threads[i].channel, pacer);
 }

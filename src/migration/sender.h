@@ -16,21 +16,26 @@ struct sender;
 
 /* What was sent since the sender was made, or in the round under way. */
 struct sender_counters {
-	uint64_t pages; /* taken from the list, zero and gone ones included */
-	uint64_t pages_zero;
-	uint64_t pages_raw;
-	uint64_t pages_lz4;
-	uint64_t pages_gone; /* went away before they could be read */
-	uint64_t bytes;	     /* of frames, before encryption */
+	uint64_t pages;				/* taken from the list, zero and gone ones included */
+	uint64_t pages_gone;			/* went away before they could be read */
+	uint64_t bytes;				/* of frames, before encryption */
+	struct encoding_count by[ENCODING_MAX]; /* of frames as well */
 };
 
-/* Takes the n channels over. dedup gets the hashes of pages that come back in CRIU's images. */
-int sender_new(struct channel **channels, size_t n, struct dedup_index *dedup, bool compress, struct sender **ret,
+/* Takes the n channels over. dedup gets the hashes of pages that come back in CRIU's images. encodings: a set, of what may be used beside zero
+ * and raw. */
+int sender_new(struct channel **channels, size_t n, struct dedup_index *dedup, uint32_t encodings, struct sender **ret,
 	       struct error *err);
 
-/* Starts a round; `runs` must stay until it is over. again: the same round goes on with what did not arrive before a link broke, and its
- * counters go on, too. */
-int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, bool again, struct error *err);
+enum sender_turn {
+	SENDER_ROUND, /* the rounds before were acknowledged */
+	SENDER_AGAIN, /* the same round goes on with what did not arrive before a link broke; its counters go on, too */
+	SENDER_LAST,  /* tasks stopped; beside what was acknowledged there may be pages of the same list under way */
+};
+
+/* Starts a round; `runs` must stay until it is over. */
+int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, enum sender_turn turn,
+		 struct error *err);
 
 /* Whether the threads leave the processors to others: while the workload runs, and copying has time. Any time. */
 void sender_set_gentle(struct sender *s, bool gentle);

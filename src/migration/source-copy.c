@@ -61,7 +61,7 @@ int source_open_channels(struct source *s, struct error *err)
 		r = open_further_channel(s, CHANNEL_KIND_FS, i, &s->trees[i].channel, err);
 	if (!r)
 		r = s->sender ? sender_rejoin(s->sender, channels, err)
-			      : sender_new(channels, n, s->dedup, s->options->compress, &s->sender, err);
+			      : sender_new(channels, n, s->dedup, s->encodings, &s->sender, err);
 	if (!r)
 		source_converge_channels(s);
 	/* What the sender did not take over. */
@@ -210,6 +210,7 @@ static int start_tracking(struct source *s, struct error *err)
 	if (kind == TRACKER_NONE)
 		return 0;
 	r = collect(s, err);
+	s->result.track_ns = s->scan_ns;
 	if (!r && tracker_untracked(s->tracker, &why))
 		log_warning("%s: its memory is copied in the freeze", why.text);
 	return r;
@@ -259,7 +260,7 @@ static int start_round(struct source *s, struct error *err)
 	if (s->round > 1)
 		source_busy_note(s, &s->sending);
 	sender_set_gentle(s->sender, has_time(s));
-	r = sender_start(s->sender, s->round, &s->sending, false, err);
+	r = sender_start(s->sender, s->round, &s->sending, SENDER_ROUND, err);
 	if (r < 0)
 		return r;
 	tell_progress(s);
@@ -302,7 +303,7 @@ static int end_round(struct source *s, struct error *err)
 		return r;
 	sender_progress(s->sender, &round, &all);
 	*it = (struct migration_iteration){ .pages = round.pages - round.pages_gone,
-					    .pages_zero = round.pages_zero,
+					    .pages_zero = round.by[ENCODING_ZERO].pages,
 					    .bytes = round.bytes,
 					    .ns = clock_now_ns() - s->round_started_ns,
 					    .pages_left_out = s->left.pages,

@@ -136,7 +136,7 @@ int source_early_send(struct source *s, struct error *err)
 		return r;
 	s->early_sending = true;
 	s->round++;
-	return sender_start(s->sender, s->round, &s->runs, false, err);
+	return sender_start(s->sender, s->round, &s->runs, SENDER_LAST, err);
 }
 
 int source_early_finish(struct source *s, struct error *err)
@@ -147,7 +147,7 @@ int source_early_finish(struct source *s, struct error *err)
 	if (r < 0 || (s->early_sending && !rest->n_runs))
 		return MIN(r, 0);
 	s->round++;
-	r = sender_start(s->sender, s->round, rest, false, err);
+	r = sender_start(s->sender, s->round, rest, SENDER_LAST, err);
 	if (!r)
 		r = sender_wait(s->sender, DEADLINE_NEVER, err);
 	return MIN(r, 0);

@@ -20,6 +20,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "migration/hook.h"
 #include "migration/source-internal.h"
 
 /* The processes of the stopped tree. */
@@ -297,8 +298,10 @@ static int answer_criu(struct source *s, int fd, struct error *err)
 static void *final_main(void *arg)
 {
 	struct source *s = arg;
-	int fd = s->flags ? await_criu(s, s->flags_path, FINAL_MAPPINGS) : await_criu(s, s->hidden_path, FINAL_PAGES);
+	int fd;
 
+	(void)hook_reached("source", "final", -1, NULL);
+	fd = s->flags ? await_criu(s, s->flags_path, FINAL_MAPPINGS) : await_criu(s, s->hidden_path, FINAL_PAGES);
 	if (fd >= 0)
 		s->final_result = answer_criu(s, fd, &s->final_error);
 	/* While CRIU dumps; unless it makes names in the trees itself. */

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "migration/convert.h"
 #include "migration/hook.h"
 #include "migration/source-internal.h"
@@ -77,7 +78,11 @@ static int arm_once(struct source *s, struct error *err)
 		source_flags_prepare(s);
 	if (!r)
 		r = criu_start(&options, &s->criu, err);
-	return r < 0 ? r : noted_process_write(s->journal, "criu", criu_program_pid(s->criu), err);
+	if (r < 0)
+		return r;
+	/* With its code in the tasks it must not be ended by force. */
+	process_spare(criu_program_pid(s->criu));
+	return noted_process_write(s->journal, "criu", criu_program_pid(s->criu), err);
 }
 
 /* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. Last of all, whether
@@ -198,8 +203,11 @@ int source_stage_finish(struct source *s, struct error *err)
 	sender_progress(s->sender, &round, &all);
 	s->result.restore_ns = reply->prepared->restore_ns;
 	s->result.pages_total = s->present.pages;
-	s->result.pages_sent = all.pages_raw + all.pages_lz4;
-	s->result.pages_zero = all.pages_zero;
+	for (size_t i = 0; i < ENCODING_MAX; i++)
+		s->result.pages_sent += all.by[i].pages;
+	s->result.pages_zero = all.by[ENCODING_ZERO].pages;
+	s->result.pages_sent -= s->result.pages_zero;
+	memcpy(s->result.encodings, all.by, sizeof(all.by));
 	s->result.pages_referenced = s->images.pages_referenced;
 	s->result.image_bytes = s->images.bytes;
 	return STAGE_DONE;

@@ -25,6 +25,7 @@
 #include "migration/session.h"
 #include "migration/subject.h"
 #include "migration/throttle.h"
+#include "net/guard.h"
 #include "transport/pacer.h"
 
 struct busy_space {
@@ -115,6 +116,7 @@ struct source {
 	struct tracker *tracker;
 	struct dedup_index *dedup;
 	struct sender *sender;
+	uint32_t encodings;    /* that may be used, and that the target takes */
 	struct page_runs runs; /* all that is still to be sent, before the round under way */
 	uint32_t round;
 	uint64_t round_pages; /* as it began */
@@ -170,6 +172,9 @@ struct source {
 	struct criu_job *criu;
 	uint64_t frozen_at_ns, committed_at_ns, running_at_ns;
 	struct container_net net;
+	struct net_neighbour
+		neighbours[NET_NEIGHBOURS_MAX]; /* of its own network namespace, as they were at the plan */
+	size_t n_neighbours;
 	bool addresses_given; /* removed here */
 	bool firmly_stopped;
 	bool stopped;	   /* restart mode: by its engine */
@@ -220,6 +225,8 @@ void source_undo_arm(struct source *s);
 void source_undo_freeze(struct source *s);
 
 /* source-net.c. arm: before the freeze. give: the tasks are stopped. return: a rollback; idempotent, failures are logged. */
+/* At the plan. */
+int source_net_describe(struct source *s, struct error *err);
 int source_net_arm(struct source *s, struct error *err);
 int source_give_addresses(struct source *s, struct error *err);
 void source_return_addresses(struct source *s);

@@ -8,6 +8,17 @@
 #include "base/log.h"
 #include "migration/source-internal.h"
 
+int source_net_describe(struct source *s, struct error *err)
+{
+	struct container_net net = CONTAINER_NET_NONE;
+	int r = container_net_open(s->driver, &s->workload, NULL, &net, err);
+
+	if (!r && net.known)
+		r = net_place_neighbours(&net.place, s->neighbours, &s->n_neighbours, err);
+	container_net_free(&net);
+	return r;
+}
+
 int source_net_arm(struct source *s, struct error *err)
 {
 	/* Noted as given before one is, because a crash may come in between; taking back what was never given is fine. */

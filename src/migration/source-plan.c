@@ -88,6 +88,7 @@ static int say_hello(struct source *s, struct error *err)
 	if (r < 0)
 		return r;
 	memcpy(s->route, reply->hello_reply->route.data, ROUTE_BYTES);
+	s->encodings = s->options->encodings & (reply->hello_reply->encodings | ENCODING_BIT(ENCODING_LZ4));
 	if (reply->hello_reply->page_bytes != PAGE_BYTES || strcmp(reply->hello_reply->machine, name.machine) != 0)
 		return obstacles_add(&s->obstacles, OBSTACLE_REFUSES, true, "choose a target of the same architecture",
 				     "the target is a %s machine with pages of %u bytes, this one is %s with %llu",
@@ -208,6 +209,7 @@ static int ask_target(struct source *s, struct error *err)
 	Phaul__Wire__Plan plan = PHAUL__WIRE__PLAN__INIT;
 	Phaul__Wire__EngineOptions engine = PHAUL__WIRE__ENGINE_OPTIONS__INIT;
 	Phaul__Wire__Address addresses[MIGRATION_ADDRESSES_MAX], *pointers[MIGRATION_ADDRESSES_MAX];
+	Phaul__Wire__Neighbour neighbours[NET_NEIGHBOURS_MAX], *these[NET_NEIGHBOURS_MAX];
 	_cleanup_message_ Phaul__Wire__Control *reply = NULL;
 	_cleanup_buffer_ struct buffer cpuinfo = { 0 };
 	CONTROL_OF(request, plan, PLAN, &plan);
@@ -224,6 +226,12 @@ static int ask_target(struct source *s, struct error *err)
 	}
 	plan.addresses = pointers;
 	plan.n_addresses = s->options->n_addresses;
+	for (size_t i = 0; i < s->n_neighbours; i++) {
+		convert_neighbour_to_wire(&s->neighbours[i], &neighbours[i]);
+		these[i] = &neighbours[i];
+	}
+	plan.neighbours = these;
+	plan.n_neighbours = s->n_neighbours;
 	plan.sync_paths = (char **)s->options->sync_paths;
 	plan.n_sync_paths = s->driver_options.n_synced_paths;
 	engine.runtime = (char *)text_or_empty(s->options->runtime);
@@ -333,6 +341,8 @@ static int make_plan(struct source *s, struct error *err)
 		r = check_paths(s, err);
 	if (!r)
 		r = check_tracking(s, err);
+	if (!r)
+		r = source_net_describe(s, err);
 	if (!r)
 		r = ask_target(s, err);
 	if (!r)

@@ -36,7 +36,7 @@ static uint64_t best_rate(const struct source *s)
 int source_postcopy_arm(struct source *s, struct error *err)
 {
 	/* Called again after a break. */
-	int r = s->postcopy.server ? 0 : page_server_new(s->options->compress, &s->postcopy.server, err);
+	int r = s->postcopy.server ? 0 : page_server_new(s->encodings, &s->postcopy.server, err);
 
 	if (r < 0)
 		return r;

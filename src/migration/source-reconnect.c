@@ -85,7 +85,7 @@ static int try_once(struct source *s, const struct handover_link *link, struct e
 	if (!r)
 		r = source_open_channels(s, err);
 	if (!r && s->round_under_way)
-		r = sender_start(s->sender, s->round, &s->sending, true, err);
+		r = sender_start(s->sender, s->round, &s->sending, SENDER_AGAIN, err);
 	s->spoke_ns = s->progress_ns = clock_now_ns();
 	s->progress_bytes = sender_bytes_out(s->sender);
 	return r;

@@ -46,6 +46,9 @@ void target_lose_link(struct target *t, const struct error *failure)
 		    failure->text);
 	channel_free(TAKE_PTR(t->session.control));
 	t->hold_until_ns = deadline_in_ms(RUNNING_HOLD_MS);
+	/* Nothing waits any more for what runs: its tables need not stay until the source is back. */
+	if (journal_state(t->journal) == STATE_RUNNING)
+		target_net_settle(t);
 	if (journal_state(t->journal) != STATE_RECEIVING)
 		return;
 	t->hold_until_ns = deadline_in_ms(t->reconnect_ms);

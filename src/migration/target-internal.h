@@ -15,6 +15,7 @@
 #include "migration/receiver.h"
 #include "migration/restorer.h"
 #include "migration/session.h"
+#include "net/guard.h"
 #include "net/hold.h"
 
 #define PAGE_CHANNELS 2
@@ -64,6 +65,11 @@ struct target {
 	bool caught; /* there may be a table that holds what arrives */
 	struct container_net net;
 	bool net_taken;
+	struct net_guard *guard; /* of the container's frames at this host's bridges: target-guard.c */
+	struct net_neighbour neighbours[NET_NEIGHBOURS_MAX];
+	size_t n_neighbours;
+	char bridges[DRIVER_BRIDGES_MAX][IFNAMSIZ]; /* of a container whose network comes with the restore only */
+	size_t n_bridges;
 	struct net_hold *hold;
 	struct net_hold_counts held;
 	size_t n_addresses_set; /* added here, to be taken away by an abort */
@@ -170,6 +176,17 @@ void target_net_announce(struct target *t);
 void target_net_release(struct target *t);
 void target_net_settle(struct target *t);
 void target_net_undo(struct target *t);
+
+/* The same at the bridges (target-guard.c): before the engine makes anything; ARM; TAKE; the tasks run; all is over. */
+void target_guard_begin(struct target *t);
+int target_guard_arm(struct target *t, struct error *err);
+int target_guard_take(struct target *t, struct error *err);
+bool target_guard_holds(const struct target *t);
+void target_guard_release(struct target *t);
+void target_guard_settle(struct target *t);
+/* An abort: before the source speaks again; when nothing of the container is left here. */
+void target_guard_silence(struct target *t);
+void target_guard_end(struct target *t);
 
 /* Undoes everything this migration did here. Only before the resume; idempotent; failures are logged. */
 void target_undo(struct target *t);

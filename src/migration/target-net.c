@@ -20,6 +20,8 @@ int target_net_arm(struct target *t, struct error *err)
 		r = container_net_open(t->driver, &t->workload, &t->place, &t->net, err);
 	if (!r)
 		r = container_net_arm(&t->net, t->id_text, err);
+	if (!r)
+		r = target_guard_arm(t, err);
 	if (r < 0 || !t->n_addresses || t->hold)
 		return r;
 	t->caught = true;
@@ -35,12 +37,14 @@ int target_net_take(struct target *t, struct error *err)
 	while (t->n_addresses_set < t->n_addresses && !r)
 		r = net_address_add(&t->addresses[t->n_addresses_set++], err);
 	if (!r && !t->net_taken)
+		r = target_guard_take(t, err);
+	if (!r && !t->net_taken)
 		r = container_net_take(&t->net, t->id_text, err);
 	t->net_taken |= !r;
 	return r;
 }
 
-/* Docker makes the network only when CRIU has made the root task, and then it is here at once. Silent it was not, but nobody knew of it. */
+/* LXC and Docker make the network only when CRIU has made the root task, and then it is here at once. */
 int target_net_found(struct target *t, struct error *err)
 {
 	int r;
@@ -48,6 +52,9 @@ int target_net_found(struct target *t, struct error *err)
 	if (t->net.known || !(t->driver->capabilities & DRIVER_OWN_NETWORK))
 		return 0;
 	r = container_net_open_pid(t->root_pid, &t->net, err);
+	/* What arrives waits at the bridge already; from here on that knows the port. */
+	if (!r && target_guard_holds(t))
+		return container_net_return(&t->net, t->id_text, err);
 	if (!r)
 		r = container_net_arm(&t->net, t->id_text, err);
 	return r < 0 ? r : container_net_take(&t->net, t->id_text, err);
@@ -79,6 +86,7 @@ void target_net_release(struct target *t)
 
 	if (t->hold && net_hold_release(t->hold, &t->held, &err) < 0)
 		log_error("%s", err.text);
+	target_guard_release(t);
 	if (container_net_release(&t->net, &t->held, &err) < 0)
 		log_error("%s", err.text);
 	if (t->held.packets)
@@ -96,12 +104,14 @@ void target_net_settle(struct target *t)
 		log_warning("%s", err.text);
 	net_hold_free(TAKE_PTR(t->hold));
 	container_net_free(&t->net);
+	target_guard_settle(t);
 }
 
 void target_net_undo(struct target *t)
 {
 	struct error err = { 0 };
 
+	target_guard_silence(t);
 	if (container_net_gone(&t->net, t->id_text, &err) < 0)
 		log_error("%s", err.text);
 	container_net_free(&t->net);

@@ -61,6 +61,7 @@ int target_prepare_place(struct target *t, struct error *err)
 	r = bring_what_lacks(t, err);
 	if (r < 0)
 		return r;
+	target_guard_begin(t);
 	r = t->driver->prepare(&t->workload, &t->place, err);
 	/* Once more, with the places of the trees. */
 	return r < 0 ? r : subject_save(t->journal, &t->workload, &t->driver_options, err);

@@ -56,6 +56,7 @@ int target_on_hello(struct target *t, const Phaul__Wire__Control *m, struct erro
 	part.criu_version = (uint32_t)version;
 	part.kernel = name.release;
 	part.machine = name.machine;
+	part.encodings = ENCODINGS_ALL & ~ENCODING_BIT(ENCODING_LZ4);
 	part.page_bytes = (uint32_t)sysconf(_SC_PAGESIZE);
 	part.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
 	return session_send(&t->session, &reply, err);
@@ -98,6 +99,9 @@ static int take_plan(struct target *t, const Phaul__Wire__Plan *plan, struct err
 	t->n_addresses = plan->n_addresses;
 	for (size_t i = 0; i < plan->n_addresses; i++)
 		convert_address_from_wire(plan->addresses[i], &t->addresses[i]);
+	t->n_neighbours = plan->n_neighbours;
+	for (size_t i = 0; i < plan->n_neighbours; i++)
+		convert_neighbour_from_wire(plan->neighbours[i], &t->neighbours[i]);
 	for (size_t i = 0; i < plan->n_sync_paths; i++) {
 		t->sync_paths[i] = strdup(plan->sync_paths[i]);
 		if (!t->sync_paths[i])

@@ -343,7 +343,7 @@ int target_on_commit(struct target *t, const Phaul__Wire__Control *m, struct err
 		return r;
 	part.resume_ns = t->resumed_at_ns - began;
 	part.root_pid = t->root_pid;
-	part.held = net_hold_queues(t->hold) || net_hold_queues(t->net.hold);
+	part.held = net_hold_queues(t->hold) || net_hold_queues(t->net.hold) || target_guard_holds(t);
 	part.held_packets = t->held.packets;
 	return session_send(&t->session, &reply, err);
 }
@@ -399,6 +399,7 @@ void target_undo(struct target *t)
 	receiver_free(TAKE_PTR(t->receiver));
 	store_free(TAKE_PTR(t->store));
 	target_forget_place(t);
+	target_guard_end(t);
 }
 
 int target_on_abort(struct target *t, const Phaul__Wire__Control *m, struct error *err)

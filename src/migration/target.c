@@ -201,6 +201,8 @@ static void target_free(struct target *t)
 	}
 	restorer_free(t->restorer);
 	net_hold_free(t->hold);
+	container_net_free(&t->net);
+	target_guard_settle(t);
 	pager_free(t->pager);
 	receiver_free(t->receiver);
 	target_end_passes(t);

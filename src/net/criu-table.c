@@ -2,6 +2,8 @@
  * The nftables table that CRIU leaves behind at the source: see net.h. No state; any thread.
  */
 #include <errno.h>
+#include <netinet/in.h> /* before linux/netfilter.h */
+#include <linux/netfilter.h>
 #include <string.h>
 
 #include "net/names.h"
@@ -12,7 +14,7 @@
 
 static int remove_here(void *context, struct error *err)
 {
-	return nft_remove_table(context, OTHERS_MS, err);
+	return nft_remove_table(NFPROTO_INET, context, OTHERS_MS, err);
 }
 
 int net_criu_table_remove(const char *table, const struct net_place *place, struct error *err)

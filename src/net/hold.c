@@ -186,7 +186,15 @@ int net_hold_release(struct net_hold *h, struct net_hold_counts *ret, struct err
 
 static int remove_here(void *context, struct error *err)
 {
-	return nft_remove_table(context, OTHERS_MS, err);
+	return nft_remove_table(NFPROTO_INET, context, OTHERS_MS, err);
+}
+
+/* A guard's, too (guard.h). */
+static int remove_all_here(void *context, struct error *err)
+{
+	int r = remove_here(context, err), other = nft_remove_table(NFPROTO_BRIDGE, context, 0, r ? NULL : err);
+
+	return r ? r : other;
 }
 
 void net_hold_free(struct net_hold *h)
@@ -213,5 +221,5 @@ int net_hold_remove(const char *id, const struct net_place *place, struct error 
 	char table[NET_TABLE_NAME_MAX];
 	int r = net_table_name(NET_HOLD_PREFIX, id, table, err);
 
-	return r < 0 ? r : net_place_call(place, remove_here, table, err);
+	return r < 0 ? r : net_place_call(place, remove_all_here, table, err);
 }

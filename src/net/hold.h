@@ -39,6 +39,6 @@ int net_hold_release(struct net_hold *h, struct net_hold_counts *ret, struct err
 void net_hold_free(struct net_hold *h);
 void net_hold_freep(struct net_hold **h);
 
-/* Removes the table, by whoever knows the id and the namespace; what waits in it is dropped. Waits as net_hold_free() does, so free the hold
+/* Removes the table, and a guard's (guard.h), by whoever knows the id and the namespace; what waits in it is dropped. Waits as net_hold_free() does, so free the hold
  * of this id first. Fine if nothing is there. */
 int net_hold_remove(const char *id, const struct net_place *place, struct error *err);

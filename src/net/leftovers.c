@@ -17,7 +17,7 @@
 #include "net/names.h"
 #include "net/nft.h"
 
-static const uint8_t families[] = { NFPROTO_INET, NFPROTO_NETDEV, NFPROTO_ARP };
+static const uint8_t families[] = { NFPROTO_INET, NFPROTO_NETDEV, NFPROTO_ARP, NFPROTO_BRIDGE };
 
 struct tour {
 	int (*visit)(void *context, const struct net_place *place, const char *where, struct error *err);

@@ -20,6 +20,9 @@
 #define IPV6_NEXT_HEADER 6  /* RFC 8200 */
 #define IPV6_DESTINATION 24
 #define IPV6_HEADER 40
+#define LINK_DESTINATION 0 /* of an Ethernet frame */
+#define LINK_SOURCE 6
+#define MAC_BYTES 6
 #define XT_NFQUEUE_REVISION 3
 
 /* Opens an expression of a rule's list; *ret_data is where its attributes go. */
@@ -65,16 +68,21 @@ static void put_protocol_match(struct nl_msg *m, uint8_t protocol)
 	put_meta_match(m, NFT_META_NFPROTO, &protocol, sizeof(protocol));
 }
 
-/* Bytes of the network header and behind it. */
-static void put_load(struct nl_msg *m, uint32_t offset, uint32_t length)
+static void put_load_of(struct nl_msg *m, uint32_t base, uint32_t offset, uint32_t length)
 {
 	struct nlattr *data, *element = expression_start(m, "payload", &data);
 
 	nla_put_u32(m, NFTA_PAYLOAD_DREG, htonl(NFT_REG_1));
-	nla_put_u32(m, NFTA_PAYLOAD_BASE, htonl(NFT_PAYLOAD_NETWORK_HEADER));
+	nla_put_u32(m, NFTA_PAYLOAD_BASE, htonl(base));
 	nla_put_u32(m, NFTA_PAYLOAD_OFFSET, htonl(offset));
 	nla_put_u32(m, NFTA_PAYLOAD_LEN, htonl(length));
 	expression_end(m, element, data);
+}
+
+/* Bytes of the network header and behind it. */
+static void put_load(struct nl_msg *m, uint32_t offset, uint32_t length)
+{
+	put_load_of(m, NFT_PAYLOAD_NETWORK_HEADER, offset, length);
 }
 
 static void put_code(struct nl_msg *m, uint32_t code)
@@ -171,6 +179,45 @@ void nft_rule_all(struct nft_batch *b, const char *table, const char *chain, con
 	if (!m)
 		return;
 	put_verdict(m, verdict);
+	rule_end(b, m, list);
+}
+
+static void rule_link(struct nft_batch *b, const char *table, const char *chain, uint32_t offset, const uint8_t mac[6],
+		      const struct nft_verdict *verdict)
+{
+	struct nlattr *list;
+	struct nl_msg *m = rule_start(b, table, chain, &list);
+
+	if (!m)
+		return;
+	put_load_of(m, NFT_PAYLOAD_LL_HEADER, offset, MAC_BYTES);
+	put_compare(m, NFT_CMP_EQ, mac, MAC_BYTES);
+	put_verdict(m, verdict);
+	rule_end(b, m, list);
+}
+
+void nft_rule_link_destination(struct nft_batch *b, const char *table, const char *chain, const uint8_t mac[6],
+			       const struct nft_verdict *verdict)
+{
+	rule_link(b, table, chain, LINK_DESTINATION, mac, verdict);
+}
+
+void nft_rule_link_source(struct nft_batch *b, const char *table, const char *chain, const uint8_t mac[6],
+			  const struct nft_verdict *verdict)
+{
+	rule_link(b, table, chain, LINK_SOURCE, mac, verdict);
+}
+
+void nft_rule_accept_device(struct nft_batch *b, const char *table, const char *chain, int index)
+{
+	uint32_t number = (uint32_t)index;
+	struct nlattr *list;
+	struct nl_msg *m = rule_start(b, table, chain, &list);
+
+	if (!m)
+		return;
+	put_meta_match(m, NFT_META_IIF, &number, sizeof(number));
+	put_code(m, NF_ACCEPT);
 	rule_end(b, m, list);
 }
 

@@ -34,12 +34,12 @@ void nft_delete_table(struct nft_batch *b, const char *table);
 
 /* A batch of its own that deletes a table of the calling thread's namespace, after waiting up to patience_ms until nobody's packets wait
  * in a queue there (queue.h). Fine if there is none. */
-int nft_remove_table(const char *table, int patience_ms, struct error *err);
+int nft_remove_table(uint8_t family, const char *table, int patience_ms, struct error *err);
 
 /* A base chain of type filter. */
 struct nft_chain {
 	const char *name;
-	uint32_t hook; /* NF_INET_*, NF_NETDEV_*, NF_ARP_* */
+	uint32_t hook; /* NF_INET_*, NF_NETDEV_*, NF_ARP_*, NF_BR_* */
 	int32_t priority;
 	const char *device; /* for family netdev; else NULL */
 	bool drops;	    /* the policy */
@@ -66,6 +66,12 @@ struct nft_verdict {
 void nft_rule_destination(struct nft_batch *b, const char *table, const char *chain, int family, const uint8_t *address,
 			  const struct nft_verdict *verdict);
 void nft_rule_all(struct nft_batch *b, const char *table, const char *chain, const struct nft_verdict *verdict);
+/* In family bridge: frames to and from a device's address, frames that came in by a port. */
+void nft_rule_link_destination(struct nft_batch *b, const char *table, const char *chain, const uint8_t mac[6],
+			       const struct nft_verdict *verdict);
+void nft_rule_link_source(struct nft_batch *b, const char *table, const char *chain, const uint8_t mac[6],
+			  const struct nft_verdict *verdict);
+void nft_rule_accept_device(struct nft_batch *b, const char *table, const char *chain, int index);
 /* Neighbour and router discovery of IPv6: without it nobody finds the way here. */
 void nft_rule_accept_discovery(struct nft_batch *b, const char *table, const char *chain);
 /* What the namespace says to itself. output: by the device it leaves through, else the one it came in. */

@@ -31,6 +31,7 @@ static void take_link(struct nl_object *object, void *context)
 	struct list *l = context;
 	struct net_device d = { .index = rtnl_link_get_ifindex(link),
 				.link = rtnl_link_get_link(link),
+				.master = rtnl_link_get_master(link),
 				.up = flags & IFF_UP,
 				.loopback = flags & IFF_LOOPBACK };
 

@@ -36,6 +36,7 @@ int net_place_call(const struct net_place *place, int (*work)(void *context, str
 
 struct net_device {
 	char name[IFNAMSIZ];
+	int master;	 /* the index of the bridge that it is a port of, or of what else it belongs to; 0: none */
 	int index, link; /* link: the other end's index, in its namespace, for veth; else what it is stacked on, or 0 */
 	uint8_t mac[6];
 	bool has_mac; /* Ethernet */

@@ -30,6 +30,16 @@ void pacer_set_rate(struct pacer *p, uint64_t bytes_per_second)
 	pthread_mutex_unlock(&p->lock);
 }
 
+bool pacer_limits(struct pacer *p)
+{
+	bool limits;
+
+	pthread_mutex_lock(&p->lock);
+	limits = p->bytes_per_second != 0;
+	pthread_mutex_unlock(&p->lock);
+	return limits;
+}
+
 uint64_t pacer_take(struct pacer *p, uint64_t bytes)
 {
 	uint64_t now = clock_now_ns(), at = 0;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct pacer {
@@ -17,6 +18,8 @@ void pacer_destroy(struct pacer *p);
 
 /* From now on; what waits already goes on waiting. 0: no limit. */
 void pacer_set_rate(struct pacer *p, uint64_t bytes_per_second);
+
+bool pacer_limits(struct pacer *p);
 
 /* Takes so many bytes; they may be sent at the time returned (clock_now_ns()), which may have passed. */
 uint64_t pacer_take(struct pacer *p, uint64_t bytes);

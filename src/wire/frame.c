@@ -98,8 +98,9 @@ void frame_encode_pages(uint8_t out[FRAME_PAGES_HEAD_BYTES], const struct frame_
 }
 
 /* memory/codec.h numbers the encodings; the wire fixes them. */
-enum { WIRE_ZERO = 1, WIRE_RAW = 2, WIRE_LZ4 = 3 };
+enum { WIRE_ZERO = 1, WIRE_RAW, WIRE_LZ4, WIRE_ZSTD, WIRE_DELTA, WIRE_DUPLICATE };
 
+/* p->pages is at most FRAME_PIECE_PAGES, or these are zeros. */
 static bool pages_payload_fits(const struct frame_pages *p, uint32_t payload)
 {
 	uint64_t bytes = (uint64_t)p->pages * PAGE_BYTES;
@@ -110,7 +111,14 @@ static bool pages_payload_fits(const struct frame_pages *p, uint32_t payload)
 	case WIRE_RAW:
 		return payload == bytes;
 	case WIRE_LZ4:
+	case WIRE_ZSTD:
 		return payload > 0 && payload < bytes;
+	case WIRE_DELTA:
+		return payload >= FRAME_DIGEST_BYTES + p->pages * FRAME_DELTA_LENGTH_BYTES && payload < bytes;
+	case WIRE_DUPLICATE:
+		return payload >= FRAME_DIGEST_BYTES + FRAME_COPY_BYTES &&
+		       payload <= FRAME_DIGEST_BYTES + p->pages * FRAME_COPY_BYTES &&
+		       (payload - FRAME_DIGEST_BYTES) % FRAME_COPY_BYTES == 0;
 	default:
 		return false;
 	}
@@ -143,6 +151,51 @@ int frame_decode_pages(const uint8_t in[FRAME_PAGES_BYTES], uint32_t body_length
 				 p.pages, p.encoding, body_length - FRAME_PAGES_BYTES);
 	*ret = p;
 	return 0;
+}
+
+void frame_encode_digest(uint8_t out[FRAME_DIGEST_BYTES], const struct frame_digest *digest)
+{
+	put64(out, digest->low);
+	put64(out + 8, digest->high);
+}
+
+void frame_decode_digest(const uint8_t in[FRAME_DIGEST_BYTES], struct frame_digest *ret)
+{
+	*ret = (struct frame_digest){ get64(in), get64(in + 8) };
+}
+
+void frame_encode_copy(uint8_t out[FRAME_COPY_BYTES], const struct frame_copy *copy)
+{
+	put64(out, copy->address);
+	put64(out + 8, copy->position);
+	put32(out + 16, copy->space);
+	put32(out + 20, copy->pages);
+	put32(out + 24, copy->channel);
+	put32(out + 28, copy->repeat);
+}
+
+int frame_decode_copy(const uint8_t in[FRAME_COPY_BYTES], struct frame_copy *ret, struct error *err)
+{
+	struct frame_copy c = { get64(in), get64(in + 8), get32(in + 16), get32(in + 20), get32(in + 24), false };
+	uint32_t repeat = get32(in + 28);
+
+	c.repeat = repeat == 1;
+	if (repeat > 1 || c.pages > FRAME_PIECE_PAGES || (c.channel && !c.position) ||
+	    !place_valid(c.space, c.address, c.pages))
+		return error_set(err, EPROTO, "the peer sent a page as a copy of one at an impossible place");
+	*ret = c;
+	return 0;
+}
+
+void frame_encode_delta_length(uint8_t out[FRAME_DELTA_LENGTH_BYTES], uint32_t bytes)
+{
+	out[0] = (uint8_t)bytes;
+	out[1] = (uint8_t)(bytes >> 8);
+}
+
+uint32_t frame_decode_delta_length(const uint8_t in[FRAME_DELTA_LENGTH_BYTES])
+{
+	return in[0] | (uint32_t)in[1] << 8;
 }
 
 void frame_encode_barrier(uint8_t out[FRAME_HEADER_BYTES + FRAME_BARRIER_BYTES], uint32_t round)

@@ -78,7 +78,7 @@ struct frame_pages {
 	uint32_t space;	   /* 1 .. FRAME_SPACE_MAX */
 	uint32_t pages;	   /* 1 .. FRAME_PIECE_PAGES; zeros: up to UINT32_MAX */
 	uint64_t address;  /* page aligned, address + pages within FRAME_ADDRESS_MAX */
-	uint32_t encoding; /* 1 zero, 2 raw, 3 lz4: memory/codec.h */
+	uint32_t encoding; /* 1 zero, 2 raw, 3 lz4, 4 zstd, 5 delta, 6 duplicate: memory/codec.h */
 	uint32_t round;
 };
 
@@ -98,9 +98,36 @@ int frame_decode_header(const uint8_t in[FRAME_HEADER_BYTES], struct frame_heade
 void frame_encode_pages(uint8_t out[FRAME_PAGES_HEAD_BYTES], const struct frame_pages *pages, uint32_t payload_bytes);
 
 /* body_length: of the whole body. The payload is body_length - FRAME_PAGES_BYTES bytes long: 0 for zeros, pages * 4096 for
- * raw, at most that for lz4. */
+ * raw, less than that for the others. */
 int frame_decode_pages(const uint8_t in[FRAME_PAGES_BYTES], uint32_t body_length, struct frame_pages *ret,
 		       struct error *err);
+
+/* The payload of a delta or of duplicates begins with the XXH3-128 of all of the frame's pages as they are to be: 16 bytes. */
+#define FRAME_DIGEST_BYTES 16
+struct frame_digest {
+	uint64_t low, high;
+};
+void frame_encode_digest(uint8_t out[FRAME_DIGEST_BYTES], const struct frame_digest *digest);
+void frame_decode_digest(const uint8_t in[FRAME_DIGEST_BYTES], struct frame_digest *ret);
+
+/* Duplicates: after the digest, one of these for pages that follow each other at both places, or that are all the same one. */
+#define FRAME_COPY_BYTES 32
+struct frame_copy {
+	uint64_t address; /* page aligned */
+	uint64_t
+		position; /* the last of them came as so manieth page of the channel, in this round; 0: in an earlier one */
+	uint32_t space;	  /* 1 .. FRAME_SPACE_MAX */
+	uint32_t pages;	  /* 1 .. FRAME_PIECE_PAGES: of the frame's */
+	uint32_t channel; /* 0 when position is 0 */
+	bool repeat;	  /* one page, so many times */
+};
+void frame_encode_copy(uint8_t out[FRAME_COPY_BYTES], const struct frame_copy *copy);
+int frame_decode_copy(const uint8_t in[FRAME_COPY_BYTES], struct frame_copy *ret, struct error *err);
+
+/* Delta: after the digest, for each page the length of its delta (memory/delta.h), then that. */
+#define FRAME_DELTA_LENGTH_BYTES 2
+void frame_encode_delta_length(uint8_t out[FRAME_DELTA_LENGTH_BYTES], uint32_t bytes);
+uint32_t frame_decode_delta_length(const uint8_t in[FRAME_DELTA_LENGTH_BYTES]);
 
 /* Header and body: 24 bytes. */
 void frame_encode_barrier(uint8_t out[FRAME_HEADER_BYTES + FRAME_BARRIER_BYTES], uint32_t round);

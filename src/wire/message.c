@@ -134,6 +134,16 @@ static int check_address(const Phaul__Wire__Address *a, struct error *err)
 	return check_text(a->device, 15, "plan.addresses.device", err);
 }
 
+static int check_neighbour(const Phaul__Wire__Neighbour *n, struct error *err)
+{
+	size_t length = n->family == 4 ? 4 : n->family == 6 ? 16 : 0;
+
+	if (n->mac.len != 6 || (n->family && n->family != 4 && n->family != 6) || n->bytes.len != length)
+		return bad(err, "plan.neighbours");
+	/* Of everybody, or of nobody: what is for those does not belong to one container. */
+	return n->mac.data[0] & 1 || !memcmp(n->mac.data, "\0\0\0\0\0", 6) ? bad(err, "plan.neighbours.mac") : 0;
+}
+
 static int check_plan(const Phaul__Wire__Plan *m, struct error *err)
 {
 	int r;
@@ -146,6 +156,10 @@ static int check_plan(const Phaul__Wire__Plan *m, struct error *err)
 	if (m->cpuinfo.len > MESSAGE_CPUINFO_MAX || m->n_addresses > MESSAGE_ADDRESSES_MAX ||
 	    m->n_sync_paths > MESSAGE_SYNC_PATHS_MAX)
 		return bad(err, "plan.cpuinfo, addresses or sync_paths");
+	if (m->n_neighbours > MESSAGE_NEIGHBOURS_MAX)
+		return bad(err, "plan.neighbours");
+	for (size_t i = 0; i < m->n_neighbours && !r; i++)
+		r = check_neighbour(m->neighbours[i], err);
 	for (size_t i = 0; i < m->n_addresses && !r; i++)
 		r = check_address(m->addresses[i], err);
 	for (size_t i = 0; i < m->n_sync_paths && !r; i++)

@@ -8,7 +8,7 @@ SOURCE, TARGET = "alpha", "beta"
 
 # Named hooks (src/migration/hook.h): before each stage of the source, before each message at the target, and those in between.
 POINTS = ("source-connect", "target-hello", "source-plan", "target-plan", "source-begin", "target-begin", "source-files",
-          "source-copy", "target-round", "source-arm", "target-arm", "source-freeze", "source-finish", "target-finish",
+          "source-copy", "target-round", "source-arm", "target-arm", "source-freeze", "source-final", "source-finish", "target-finish",
           "source-commit", "source-stopped", "source-committed", "target-commit", "target-resuming", "target-resumed",
           "target-running", "source-settle", "source-running", "target-done", "source-fill")
 

@@ -44,6 +44,23 @@ static bool page_place(uint32_t space, uint64_t address, uint64_t pages)
 	       address < FRAME_ADDRESS_MAX && address + pages * PAGE_BYTES <= FRAME_ADDRESS_MAX;
 }
 
+/* What stands behind the digest of duplicates. */
+static void fuzz_copies(const uint8_t *copies, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		uint8_t again[FRAME_COPY_BYTES];
+		struct error err = { 0 };
+		struct frame_copy c;
+
+		if (!accepted(frame_decode_copy(copies + i * sizeof(again), &c, &err), &err))
+			continue;
+		must(page_place(c.space, c.address, c.pages) && c.pages <= FRAME_PIECE_PAGES);
+		must(c.position || !c.channel);
+		frame_encode_copy(again, &c);
+		must(!memcmp(again, copies + i * sizeof(again), sizeof(again)));
+	}
+}
+
 static void fuzz_pages(const uint8_t *body, uint32_t length)
 {
 	uint8_t fixed[FRAME_PAGES_BYTES], again[FRAME_PAGES_HEAD_BYTES];
@@ -57,9 +74,15 @@ static void fuzz_pages(const uint8_t *body, uint32_t length)
 	if (!accepted(frame_decode_pages(fixed, length, &p, &err), &err))
 		return;
 	must(page_place(p.space, p.address, p.pages));
-	must(p.encoding >= 1 && p.encoding <= 3);
+	must(p.encoding >= 1 && p.encoding <= 6);
 	must(p.encoding == 1 ? payload == 0 : p.pages <= FRAME_PIECE_PAGES && payload <= p.pages * PAGE_BYTES);
 	must(p.encoding != 2 || payload == p.pages * PAGE_BYTES);
+	must(p.encoding < 5 || payload >= FRAME_DIGEST_BYTES + 2 * p.pages || p.encoding == 6);
+	if (p.encoding == 6) {
+		must(payload > FRAME_DIGEST_BYTES && (payload - FRAME_DIGEST_BYTES) % FRAME_COPY_BYTES == 0);
+		fuzz_copies(body + FRAME_PAGES_BYTES + FRAME_DIGEST_BYTES,
+			    (payload - FRAME_DIGEST_BYTES) / FRAME_COPY_BYTES);
+	}
 	frame_encode_pages(again, &p, payload);
 	must(!memcmp(again + FRAME_HEADER_BYTES, fixed, sizeof(fixed)));
 }

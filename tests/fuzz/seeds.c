@@ -5,9 +5,11 @@
 #include <lz4.h>
 #include <stdarg.h>
 #include <string.h>
+#include <zstd.h>
 
 #include "base/fd.h"
 #include "memory/codec.h"
+#include "memory/delta.h"
 #include "unit/wire-sample.h"
 #include "wire/frame.h"
 
@@ -93,6 +95,23 @@ static void make_pages(struct buffer *stream, uint32_t pages, uint32_t encoding,
 	make_body(stream, FRAME_PAGES, name, &body);
 }
 
+static void make_duplicates(struct buffer *stream)
+{
+	struct frame_pages p = { .space = 7, .pages = 9, .address = 0x7f0000000000, .encoding = 6, .round = 3 };
+	static const struct frame_copy copies[] = { { 0x400000, 0, 1, 4, 0, false }, { 0x7000, 77, 2, 5, 1, true } };
+	uint8_t head[FRAME_PAGES_HEAD_BYTES], copy[FRAME_COPY_BYTES], digest[FRAME_DIGEST_BYTES] = { 1, 2, 3 };
+	_cleanup_buffer_ struct buffer body = { 0 };
+
+	frame_encode_pages(head, &p, FRAME_DIGEST_BYTES + 2 * FRAME_COPY_BYTES);
+	failures += buffer_append(&body, head + FRAME_HEADER_BYTES, FRAME_PAGES_BYTES) < 0;
+	failures += buffer_append(&body, digest, sizeof(digest)) < 0;
+	for (size_t i = 0; i < ARRAY_SIZE(copies); i++) {
+		frame_encode_copy(copy, &copies[i]);
+		failures += buffer_append(&body, copy, sizeof(copy)) < 0;
+	}
+	make_body(stream, FRAME_PAGES, "pages-duplicates", &body);
+}
+
 static void make_images(struct buffer *stream)
 {
 	static const char name[] = "pages-1.img";
@@ -144,6 +163,9 @@ static void make_wire(void)
 	make_pages(&stream, 1U << 20, 1, 0);
 	make_pages(&stream, 1, 2, PAGE_BYTES);
 	make_pages(&stream, 2, 3, 40);
+	make_pages(&stream, 2, 4, 40);
+	make_pages(&stream, 2, 5, FRAME_DIGEST_BYTES + 2 * 14);
+	make_duplicates(&stream);
 	make_images(&stream);
 	make_small(&stream);
 	save(&stream, "wire/seed-stream");
@@ -153,7 +175,7 @@ static void make_wire(void)
 static void make_codec(const char *name, uint32_t pages, unsigned int step)
 {
 	static uint8_t data[4 * PAGE_BYTES], packed[5 * PAGE_BYTES];
-	_cleanup_buffer_ struct buffer lz4 = { 0 }, round_trip = { 0 };
+	_cleanup_buffer_ struct buffer lz4 = { 0 }, zstd = { 0 }, round_trip = { 0 };
 	int n;
 
 	for (size_t i = 0; i < pages * PAGE_BYTES; i++)
@@ -163,10 +185,31 @@ static void make_codec(const char *name, uint32_t pages, unsigned int step)
 	add_byte(&lz4, pages);
 	failures += n <= 0 || buffer_append(&lz4, packed, (size_t)n) < 0;
 	save(&lz4, "codec/seed-lz4-%s", name);
+	n = (int)ZSTD_compress(packed, sizeof(packed), data, pages * PAGE_BYTES, 1);
+	add_byte(&zstd, ENCODING_ZSTD);
+	add_byte(&zstd, pages);
+	failures += ZSTD_isError((size_t)n) || buffer_append(&zstd, packed, (size_t)n) < 0;
+	save(&zstd, "codec/seed-zstd-%s", name);
 	add_byte(&round_trip, 129);
 	add_byte(&round_trip, pages);
 	failures += buffer_append(&round_trip, data, 100 * pages) < 0;
 	save(&round_trip, "codec/seed-round-trip-%s", name);
+}
+
+static void make_delta(void)
+{
+	_cleanup_buffer_ struct buffer delta = { 0 };
+	static uint8_t before[PAGE_BYTES], now[PAGE_BYTES];
+	uint8_t out[DELTA_PAGE_MAX];
+	int n;
+
+	memset(now + 8, 0x11, 20);
+	memset(now + 4000, 0x22, 96);
+	n = delta_encode(before, now, out);
+	add_byte(&delta, 127);
+	add_byte(&delta, 1);
+	failures += n <= 0 || buffer_append(&delta, out, (size_t)n) < 0;
+	save(&delta, "codec/seed-delta");
 }
 
 static void make_raw(void)
@@ -200,5 +243,6 @@ int main(int argc, char **argv)
 	make_codec("lines", 2, 1);
 	make_codec("rough", 4, 7);
 	make_raw();
+	make_delta();
 	return failures ? 1 : 0;
 }

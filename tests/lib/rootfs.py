@@ -1,7 +1,7 @@
 """A small root file system for containers, and an image of it, made without any network.
 
-It holds busybox with its names, the workloads of tests/workload, Redis, and whatever else is named, each with the libraries
-that it needs. As a tar (Rootfs.tar) it unpacks into a bundle or a container's directory; as an archive of an image (image_archive)
+It holds busybox with its names, the workloads of tests/workload, Redis, and whatever else is named: programs, files, directories of
+this machine with all that is in them; each with the libraries that it needs. As a tar (Rootfs.tar) it unpacks into a bundle or a container's directory; as an archive of an image (image_archive)
 `docker load` and `podman load` take it, and give it the same id everywhere, for nothing in it depends on when or where it was made.
 """
 
@@ -20,8 +20,12 @@ BUSYBOX_NAMES = ("sh", "cat", "ls", "mkdir", "rm", "sleep", "true", "touch", "ki
 WORKLOAD_NAMES = ("memtoucher", "heartbeat", "tcpecho", "busytree", "pagetouch", "redisload", "ask")
 PROGRAMS = ("redis-server", "redis-cli")
 DIRECTORIES = ("bin", "dev", "etc", "lib64", "proc", "run", "srv", "sys", "tmp", "usr", "var")
-PASSWD = "root:x:0:0:root:/:/bin/sh\nredis:x:999:999:redis:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
-GROUP = "root:x:0:\nredis:x:999:\nnogroup:x:65534:\n"
+# Of trees: what nobody here runs and what is large.
+LEFT_OUT = ("__pycache__", "bitcode", "test", "tests", "idlelib", "tkinter", "ensurepip", "lib2to3")
+LEFT_OUT_FILES = ("llvmjit",)
+PASSWD = ("root:x:0:0:root:/:/bin/sh\nredis:x:999:999:redis:/:/bin/sh\npostgres:x:998:998:postgres:/var/lib/postgresql:/bin/sh\n"
+          "nobody:x:65534:65534:nobody:/:/bin/sh\n")
+GROUP = "root:x:0:\nredis:x:999:\npostgres:x:998:\nnogroup:x:65534:\n"
 
 
 def libraries_of(program):
@@ -38,9 +42,9 @@ def program_path(name):
 
 
 class Rootfs:
-    """The tar of it, in `directory`. Programs are named as on PATH; they come to /bin."""
+    """The tar of it, in `directory`. Programs are named as on PATH; they come to /bin. Files: (name, content), trees: paths, which stay as they are."""
 
-    def __init__(self, directory, programs=(), files=()):
+    def __init__(self, directory, programs=(), files=(), trees=()):
         self.tar = os.path.join(directory, "rootfs.tar")
         self.seen = set()
         with tarfile.open(self.tar, "w", format=tarfile.PAX_FORMAT) as self.out:
@@ -52,10 +56,12 @@ class Rootfs:
             for name in WORKLOAD_NAMES:
                 self._program(os.path.join(WORKLOADS, name), f"bin/{name}")
             for name in (*PROGRAMS, *programs):
-                self._program(program_path(name), f"bin/{name}")
+                self._program(program_path(name), f"bin/{os.path.basename(name)}")
             for name, text in (("etc/passwd", PASSWD), ("etc/group", GROUP), *files):
                 self._parents(name)
-                self._data(name, text.encode(), 0o644)
+                self._data(name, text.encode() if isinstance(text, str) else text, 0o644)
+            for tree in trees:
+                self._tree(tree)
 
     # Owner and time are always the same, so that the same programs always make the same image.
     def _entry(self, name, kind, mode):
@@ -82,6 +88,24 @@ class Rootfs:
         entry = self._entry(name, tarfile.REGTYPE, mode)
         entry.size = len(content)
         self.out.addfile(entry, io.BytesIO(content))
+
+    def _tree(self, top):
+        """Regular files and links; shared objects and programs bring their libraries."""
+        for directory, directories, names in os.walk(top):
+            directories[:] = sorted(one for one in directories if one not in LEFT_OUT)
+            for name in sorted(name for name in names if not name.startswith(LEFT_OUT_FILES)):
+                path = os.path.join(directory, name)
+                inside = path.lstrip("/")
+                if inside in self.seen:
+                    continue
+                self._parents(inside)
+                if os.path.islink(path):
+                    self._link(inside, os.readlink(path))
+                elif ".so" in name or os.access(path, os.X_OK):
+                    self._program(path, inside)
+                else:
+                    with open(path, "rb") as file:
+                        self._data(inside, file.read(), 0o644)
 
     def _program(self, path, name):
         for source, target in [(path, name)] + [(one, one.lstrip("/")) for one in libraries_of(path)]:

@@ -119,11 +119,11 @@ static void read_piece(struct subject *s, void *state, size_t at)
 		abort();
 }
 
-static void *codec_begin(bool compress)
+static void *codec_begin(uint32_t encodings)
 {
 	struct codec *c = NULL;
 
-	if (codec_new(compress, &c, NULL) < 0)
+	if (codec_new(encodings, &c, NULL) < 0)
 		abort();
 	return c;
 }
@@ -131,13 +131,13 @@ static void *codec_begin(bool compress)
 static void *raw_begin(struct subject *s)
 {
 	(void)s;
-	return codec_begin(false);
+	return codec_begin(0);
 }
 
 static void *packing_begin(struct subject *s)
 {
 	(void)s;
-	return codec_begin(true);
+	return codec_begin(ENCODING_BIT(ENCODING_LZ4));
 }
 
 static void encode_piece(struct subject *s, void *state, size_t at)

@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "driver/files.h"
+#include "driver/scan.h"
 #include "driver-children.h"
 
 #define STATE_WAIT_MS 5000
@@ -354,6 +355,51 @@ static void test_large_tree(void **state)
 	reap(pid);
 }
 
+#define REUSED_FD 50
+
+static void reuse_descriptor(void)
+{
+	char paths[2][96];
+	int files[2];
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+
+	for (int i = 0; i < 2; i++) {
+		snprintf(paths[i], sizeof(paths[i]), "%s/reused-%d", directory, i);
+		files[i] = open(paths[i], O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	}
+	for (unsigned int i = 0;; i++)
+		dup2(files[i % 2], REUSED_FD);
+}
+
+static int compare_name_and_file(void *context, const struct scan_fd *s)
+{
+	unsigned int *seen = context;
+	struct stat named;
+
+	if (s->fd != REUSED_FD)
+		return 0;
+	assert_int_equal(stat(s->target, &named), 0);
+	assert_int_equal(named.st_ino, s->st.st_ino);
+	(*seen)++;
+	return 0;
+}
+
+/* A server's cache of open files uses the same numbers again and again, while we look. */
+static void test_reused_descriptor(void **state)
+{
+	pid_t pid = fork();
+	unsigned int seen = 0;
+
+	(void)state;
+	if (!pid)
+		reuse_descriptor();
+	for (int i = 0; i < 5000 || (!seen && i < 500000); i++)
+		assert_int_equal(scan_fds(pid, compare_name_and_file, &seen), 0);
+	assert_true(seen > 0);
+	reap(pid);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -373,7 +419,7 @@ int main(void)
 		cmocka_unit_test(test_ids),	     cmocka_unit_test(test_describe),
 		cmocka_unit_test(test_not_a_leader), cmocka_unit_test(test_stop_and_unstop),
 		cmocka_unit_test(test_target),	     cmocka_unit_test(test_obstacle_list),
-		cmocka_unit_test(test_large_tree),
+		cmocka_unit_test(test_large_tree),   cmocka_unit_test(test_reused_descriptor),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -93,6 +93,13 @@ SPOIL(state_reason_long, s->state.reason = text_of(1025))
 SPOIL(state_reason_control, s->state.reason = "a\nb")
 SPOIL(arrived_channel_max, s->arrived[1].channel = 63)
 SPOIL(arrived_channel_beyond, s->arrived[1].channel = 64)
+SPOIL(mac_short, s->neighbour[1].mac.len = 5)
+SPOIL(mac_zero, s->neighbour[1].mac.data = (uint8_t *)"\0\0\0\0\0\0")
+SPOIL(mac_of_all, s->neighbour[1].mac.data = (uint8_t *)"\xff\xff\xff\xff\xff\xff")
+SPOIL(mac_of_group, s->neighbour[1].mac.data = (uint8_t *)"\x01\0\x5e\0\0\1")
+SPOIL(neighbour_family_unknown, s->neighbour[2].family = 5)
+SPOIL(neighbour_address_missing, s->neighbour[2].family = 4)
+SPOIL(neighbour_address_short, s->neighbour[1].bytes.len = 4)
 SPOIL(id_short, s->hello.migration_id.len = 15)
 SPOIL(id_none, s->hello.migration_id.len = 0)
 SPOIL(id_long, s->hello.migration_id.len = 17; s->hello.migration_id.data = (uint8_t *)"12345678901234567")
@@ -260,6 +267,13 @@ static const struct rule rules[] = {
 	RULE(PLAN, NULL, prefix_zero),
 	RULE(PLAN, "plan.addresses", prefix_four),
 	RULE(PLAN, "plan.addresses", prefix_six),
+	RULE(PLAN, "plan.neighbours", mac_short),
+	RULE(PLAN, "plan.neighbours.mac", mac_zero),
+	RULE(PLAN, "plan.neighbours.mac", mac_of_all),
+	RULE(PLAN, "plan.neighbours.mac", mac_of_group),
+	RULE(PLAN, "plan.neighbours", neighbour_family_unknown),
+	RULE(PLAN, "plan.neighbours", neighbour_address_missing),
+	RULE(PLAN, "plan.neighbours", neighbour_address_short),
 	RULE(PLAN, "plan.addresses.device", device_none),
 	RULE(PLAN, NULL, device_max),
 	RULE(PLAN, "plan.addresses.device", device_long),
@@ -405,6 +419,12 @@ static void test_counts_of_plan(void **state)
 	COUNT(PLAN, "addresses or sync_paths", s.plan, sync_paths, MESSAGE_SYNC_PATHS_MAX);
 }
 
+static void test_count_of_neighbours(void **state)
+{
+	(void)state;
+	COUNT(PLAN, "plan.neighbours", s.plan, neighbours, MESSAGE_NEIGHBOURS_MAX);
+}
+
 static void test_counts_of_answers(void **state)
 {
 	(void)state;
@@ -525,10 +545,15 @@ static void test_torn(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_samples_pass),   cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_counts_of_plan), cmocka_unit_test(test_counts_of_answers),
-		cmocka_unit_test(test_largest_plan),   cmocka_unit_test(test_memory_is_bounded),
-		cmocka_unit_test(test_unknown_kinds),  cmocka_unit_test(test_torn),
+		cmocka_unit_test(test_samples_pass),
+		cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_counts_of_plan),
+		cmocka_unit_test(test_count_of_neighbours),
+		cmocka_unit_test(test_counts_of_answers),
+		cmocka_unit_test(test_largest_plan),
+		cmocka_unit_test(test_memory_is_bounded),
+		cmocka_unit_test(test_unknown_kinds),
+		cmocka_unit_test(test_torn),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

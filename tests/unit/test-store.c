@@ -88,7 +88,7 @@ static void test_against_model(void **state)
 
 	(void)state;
 	assert_int_equal(store_new(0, &s, NULL), 0);
-	assert_int_equal(codec_new(true, &c, NULL), 0);
+	assert_int_equal(codec_new(ENCODINGS_PACKED, &c, NULL), 0);
 	codec_set_link_rate(c, 1000);
 	for (int step = 0; step < 400; step++) {
 		uint32_t first = (uint32_t)rand_r(&seed) % MODEL_PAGES, pages = 1 + (uint32_t)rand_r(&seed) % 64;

@@ -25,6 +25,7 @@
 
 #define AREA_PAGES 64
 #define ADVICE_MAX 3
+#define MANY 5000
 
 static const int advice[ADVICE_MAX] = { MADV_DONTFORK, MADV_DONTDUMP, MADV_WIPEONFORK };
 
@@ -123,6 +124,33 @@ static void test_same_as_smaps(void **state)
 	}
 	child_end(&c);
 	child_end(&other);
+	vma_flags_free(f);
+}
+
+/* More than any buffer of the kernel's iterator holds, of two kinds in turn so that they stay apart. */
+static int mapper_of_many(int fd, void *argument)
+{
+	char *area = mmap(NULL, MANY * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)argument;
+	for (size_t i = 0; i < MANY; i += 2)
+		mprotect(area + i * PAGE_BYTES, PAGE_BYTES, PROT_READ);
+	child_send(fd, 0);
+	child_receive(fd);
+	return 0;
+}
+
+static void test_many(void **state)
+{
+	struct vma_flags *f = flags_or_skip();
+	struct child c = child_start(mapper_of_many, NULL);
+	struct error err = { 0 };
+
+	(void)state;
+	child_receive(c.fd);
+	assert_int_equal(vma_flags_learn(f, c.pid, &err), 0);
+	assert_same(f, c.pid);
+	child_end(&c);
 	vma_flags_free(f);
 }
 
@@ -249,10 +277,8 @@ static void test_btf(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_same_as_smaps),
-		cmocka_unit_test(test_locked),
-		cmocka_unit_test(test_gone),
-		cmocka_unit_test(test_btf),
+		cmocka_unit_test(test_same_as_smaps), cmocka_unit_test(test_many), cmocka_unit_test(test_locked),
+		cmocka_unit_test(test_gone),	      cmocka_unit_test(test_btf),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

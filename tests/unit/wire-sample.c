@@ -9,6 +9,7 @@
 
 static uint8_t id_bytes[16] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 };
 static uint8_t ipv4_bytes[4] = { 10, 77, 0, 9 };
+static uint8_t mac_bytes[6] = { 0x02, 0x77, 0, 0, 1, 0 };
 static uint8_t ipv6_bytes[16] = { 0xfd, 0x77, [15] = 9 };
 static uint8_t cpuinfo_bytes[24] = { 0x43, 0x43, 0x52, 0x49, 0x55 };
 
@@ -33,6 +34,7 @@ static void sample_hello(struct wire_sample *s)
 	s->hello_reply.page_bytes = 4096;
 	s->hello_reply.cpus = 2;
 	s->hello_reply.machine = "x86_64";
+	s->hello_reply.encodings = 0x70;
 }
 
 static void sample_workload(struct wire_sample *s)
@@ -77,6 +79,15 @@ static void sample_plan(struct wire_sample *s)
 		s->obstacle[i].cure = "install it";
 		s->obstacles[i] = &s->obstacle[i];
 	}
+	for (int i = 0; i < 3; i++) {
+		phaul__wire__neighbour__init(&s->neighbour[i]);
+		s->neighbour[i].mac = BYTES(mac_bytes);
+		s->neighbours[i] = &s->neighbour[i];
+	}
+	s->neighbour[0].family = 4;
+	s->neighbour[0].bytes = BYTES(ipv4_bytes);
+	s->neighbour[1].family = 6;
+	s->neighbour[1].bytes = BYTES(ipv6_bytes);
 	s->sync_paths[0] = "/";
 	s->sync_paths[1] = "/srv/data";
 	phaul__wire__plan__init(&s->plan);
@@ -85,6 +96,8 @@ static void sample_plan(struct wire_sample *s)
 	s->plan.cpuinfo = BYTES(cpuinfo_bytes);
 	s->plan.n_addresses = s->plan.n_sync_paths = 2;
 	s->plan.addresses = s->addresses;
+	s->plan.n_neighbours = 3;
+	s->plan.neighbours = s->neighbours;
 	s->plan.sync_paths = s->sync_paths;
 	s->plan.shell_job = true;
 

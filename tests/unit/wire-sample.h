@@ -16,6 +16,8 @@ struct wire_sample {
 	Phaul__Wire__Workload workload;
 	Phaul__Wire__Address address[2];
 	Phaul__Wire__Address *addresses[2];
+	Phaul__Wire__Neighbour neighbour[3];
+	Phaul__Wire__Neighbour *neighbours[3];
 	char *sync_paths[2];
 	Phaul__Wire__Plan plan;
 	Phaul__Wire__Obstacle obstacle[2];

@@ -108,6 +108,7 @@ static void timer_ready(struct child *child)
 	if (read(child->timer_fd, &expirations, sizeof(expirations)) != (ssize_t)sizeof(expirations))
 		return;
 	count(child, ACTIVITY_TIMER);
+	busy_memory_check();
 	if (write(child->event_fd, &one, sizeof(one)) == (ssize_t)sizeof(one))
 		child->event_sent++;
 	else
@@ -184,17 +185,20 @@ static int child_loop(struct child *child)
 	}
 }
 
-int busy_child(struct tree_state *state, unsigned number, struct child_ends ends, uint64_t tick_ms)
+int busy_child(struct tree_state *state, unsigned number, struct child_ends ends, const struct child_wants *wants)
 {
 	static struct child child;
 	static struct runner runners[2];
 	child = (struct child){ .state = state, .number = number, .ends = ends };
-	int r = child_open(&child, tick_ms);
+	int r = child_open(&child, wants->tick_ms);
+	if (r == 0)
+		r = busy_memory_start(state, number, wants->memory_bytes, wants->threads);
 	pthread_mutex_init(&child.baton.lock, NULL);
 	pthread_cond_init(&child.baton.passed, NULL);
 	for (unsigned i = 0; i < 2 && r == 0; i++) {
 		runners[i] = (struct runner){ .child = &child, .number = i };
 		r = -pthread_create(&runners[i].thread, NULL, runner_main, &runners[i]);
 	}
+	atomic_fetch_add(&state->children_ready, r == 0);
 	return r < 0 ? r : child_loop(&child);
 }

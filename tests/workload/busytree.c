@@ -37,7 +37,7 @@ struct tree_options {
 	union tcp_address listen_at;
 	uint64_t children;
 	uint64_t round_ticks;
-	uint64_t tick_ms;
+	struct child_wants child;
 	const char *append;
 	const char *ghost_dir;
 	bool zombie;
@@ -116,7 +116,7 @@ static int kid_start(struct tree *tree, unsigned number)
 		signal(SIGPIPE, SIG_IGN);
 		signal(SIGTERM, SIG_DFL);
 		struct child_ends ends = { .pipe_in = down[0], .pipe_out = up[1], .socket = pair[1] };
-		int r = busy_child(tree->state, number, ends, tree->options->tick_ms);
+		int r = busy_child(tree->state, number, ends, &tree->options->child);
 		if (r < 0)
 			tree_report(tree->state, "child %u: %s", number, strerror(-r));
 		_exit(r < 0 ? 1 : 0);
@@ -157,12 +157,24 @@ static int zombie_start(struct tree *tree)
 	return tree->zombie < 0 || waitid(P_PID, (id_t)tree->zombie, &info, WEXITED | WNOWAIT) < 0 ? -errno : 0;
 }
 
+/* Before they are, they answer nothing. */
+static void kids_await(struct tree *tree)
+{
+	struct ticker ticker;
+	ticker_start(&ticker, NS_PER_MS);
+	while (atomic_load(&tree->state->children_ready) < tree->options->children &&
+	       !atomic_load(&tree->state->errors))
+		ticker_wait(&ticker);
+}
+
 static int tree_open(struct tree *tree)
 {
 	const struct tree_options *options = tree->options;
 	int r = 0;
 	for (unsigned i = 0; i < options->children && r == 0; i++)
 		r = kid_start(tree, i);
+	if (r == 0)
+		kids_await(tree);
 	if (r == 0 && options->append) {
 		tree->append_fd = open(options->append, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 		r = tree->append_fd < 0 ? -errno : 0;
@@ -338,6 +350,8 @@ static void usage(void)
 	     "  --children N         (default 3, at most 128)\n"
 	     "  --round-ticks N      beats from one round of tokens to the next (default 5)\n"
 	     "  --tick-ms N          period of the children's timerfd (default 10)\n"
+	     "  --memory BYTES       filled in each child, and looked at (default 0)\n"
+	     "  --threads N          of each child that only wait (default 0)\n"
 	     "  --append FILE        append a line \"NUMBER PID\" each round: numbers from 1, ten digits, no holes\n"
 	     "  --inotify            watch that file; each line must give an event\n"
 	     "  --ghost-dir DIR      keep a deleted file of 64 KiB open there, and check and write it\n"
@@ -354,7 +368,11 @@ static int option_take(struct tree_options *options, int key, const char *argume
 	case 'r':
 		return parse_number("--round-ticks", argument, 1, 1000, &options->round_ticks);
 	case 't':
-		return parse_number("--tick-ms", argument, 1, 1000, &options->tick_ms);
+		return parse_number("--tick-ms", argument, 1, 1000, &options->child.tick_ms);
+	case 'm':
+		return parse_size("--memory", argument, &options->child.memory_bytes);
+	case 'T':
+		return parse_number("--threads", argument, 0, 4096, &options->child.threads);
 	case 'a':
 		options->append = argument;
 		return 0;
@@ -380,6 +398,8 @@ int main(int argc, char **argv)
 						      { "children", required_argument, NULL, 'n' },
 						      { "round-ticks", required_argument, NULL, 'r' },
 						      { "tick-ms", required_argument, NULL, 't' },
+						      { "memory", required_argument, NULL, 'm' },
+						      { "threads", required_argument, NULL, 'T' },
 						      { "append", required_argument, NULL, 'a' },
 						      { "ghost-dir", required_argument, NULL, 'g' },
 						      { "listen", required_argument, NULL, 'l' },
@@ -388,7 +408,7 @@ int main(int argc, char **argv)
 						      { "help", no_argument, NULL, 'h' },
 						      { NULL, 0, NULL, 0 } };
 	struct tree_options options = {
-		.children = 3, .round_ticks = 5, .tick_ms = 10, .beats = { .period_us = 1000 }
+		.children = 3, .round_ticks = 5, .child.tick_ms = 10, .beats = { .period_us = 1000 }
 	};
 	int key;
 	program_name("busytree");

@@ -80,7 +80,7 @@ static void usage(void)
 	     "  --size BYTES            private memory, such as 256M or 1G (default 64M)\n"
 	     "  --rate N                MB (10^6 bytes) rewritten per second in it (default 0)\n"
 	     "  --verify-rate N         MB verified per second in it, besides what is rewritten (default 100)\n"
-	     "  --content KIND          zero, text or random (default random)\n"
+	     "  --content KIND          zero, text, random (default), copies or edited (page.h)\n"
 	     "  --threads N             threads that share the private memory (default 1)\n"
 	     "  --shared BYTES          memory shared with a second process: this much anonymous, this much memfd\n"
 	     "  --fork-every-ms N       fork a child that verifies a part and ends\n"

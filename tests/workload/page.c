@@ -28,9 +28,11 @@ struct page_header {
 
 enum page_content page_content_from_name(const char *name)
 {
-	static const char *const names[] = {
-		[PAGE_CONTENT_ZERO] = "zero", [PAGE_CONTENT_TEXT] = "text", [PAGE_CONTENT_RANDOM] = "random"
-	};
+	static const char *const names[] = { [PAGE_CONTENT_ZERO] = "zero",
+					     [PAGE_CONTENT_TEXT] = "text",
+					     [PAGE_CONTENT_RANDOM] = "random",
+					     [PAGE_CONTENT_COPIES] = "copies",
+					     [PAGE_CONTENT_EDITED] = "edited" };
 	for (int i = 0; i < PAGE_CONTENT_MAX; i++)
 		if (strcmp(name, names[i]) == 0)
 			return (enum page_content)i;
@@ -70,8 +72,18 @@ void body_fill(void *body, size_t bytes, enum page_content content, uint64_t key
 	}
 }
 
-static uint64_t body_key(uint64_t seed, uint64_t index, uint64_t generation)
+#define COPIES_APART 16384
+
+/* The index that a page's content is made of. */
+static uint64_t content_index(enum page_content content, uint64_t index)
 {
+	return content == PAGE_CONTENT_COPIES ? index % COPIES_APART : index;
+}
+
+static uint64_t body_key(enum page_content content, uint64_t seed, uint64_t index, uint64_t generation)
+{
+	if (content == PAGE_CONTENT_EDITED)
+		generation = 0;
 	return mix64(seed ^ mix64(index + 0x51ed270b * generation));
 }
 
@@ -89,13 +101,14 @@ static bool wholly_zero(enum page_content content, uint64_t generation)
 
 void page_fill(void *page, enum page_content content, uint64_t seed, uint64_t index, uint64_t generation)
 {
-	struct page_header header = { .magic = PAGE_MAGIC, .seed = seed, .index = index, .generation = generation };
+	struct page_header header = { .magic = PAGE_MAGIC, .seed = seed, .generation = generation };
 	uint8_t *body = (uint8_t *)page + sizeof(header);
+	index = header.index = content_index(content, index);
 	if (wholly_zero(content, generation)) {
 		memset(page, 0, PAGE_BYTES);
 		return;
 	}
-	body_fill(body, BODY_BYTES, content, body_key(seed, index, generation));
+	body_fill(body, BODY_BYTES, content, body_key(content, seed, index, generation));
 	header.checksum = checksum_of(&header, body);
 	memcpy(page, &header, sizeof(header));
 }
@@ -123,7 +136,7 @@ bool page_matches(const void *page, enum page_content content, uint64_t seed, ui
 	struct page_header header;
 	if (wholly_zero(content, generation))
 		return page_is_zero(page);
-	return header_is_whole(page, &header) && header.seed == seed && header.index == index &&
+	return header_is_whole(page, &header) && header.seed == seed && header.index == content_index(content, index) &&
 	       header.generation == generation;
 }
 
@@ -150,7 +163,7 @@ struct page_diagnosis page_diagnose(const void *page, enum page_content content,
 		diagnosis.what = "damaged page";
 	else if (wholly_zero(content, generation))
 		diagnosis.what = "old content where zeros belong";
-	else if (header.seed != seed || header.index != index)
+	else if (header.seed != seed || header.index != content_index(content, index))
 		diagnosis.what = "page of another place";
 	else
 		diagnosis.what = header.generation < generation ? "stale page" : "page from the future";

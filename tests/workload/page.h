@@ -14,6 +14,8 @@ enum page_content {
 	PAGE_CONTENT_ZERO,   /* odd generations are wholly zero, even ones have a header and a zero body */
 	PAGE_CONTENT_TEXT,   /* words: compresses about as well as logs do */
 	PAGE_CONTENT_RANDOM, /* does not compress */
+	PAGE_CONTENT_COPIES, /* the same, but every 16384th page of a generation is the same one */
+	PAGE_CONTENT_EDITED, /* the same, but from one generation to the next only the header changes */
 	PAGE_CONTENT_MAX,
 };
 

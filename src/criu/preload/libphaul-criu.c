@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "library.h"
@@ -75,6 +77,25 @@ void library_say(bool *once, const char *what)
 	errno = saved;
 }
 
+int library_open_pipe(const char *path)
+{
+	struct pollfd p[2] = { { .fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC), .events = POLLIN },
+			       { .fd = (int)syscall(SYS_pidfd_open, library.client, 0), .events = POLLIN } };
+	bool heard = false;
+
+	/* The other end is told of by what comes through it, or by its closing. */
+	while (p[0].fd >= 0 && p[1].fd >= 0 && !heard && !p[1].revents)
+		if (poll(p, 2, -1) > 0)
+			heard = p[0].revents;
+	if (p[1].fd >= 0)
+		close(p[1].fd);
+	if (heard && fcntl(p[0].fd, F_SETFL, O_RDONLY) == 0)
+		return p[0].fd;
+	if (p[0].fd >= 0)
+		close(p[0].fd);
+	return -1;
+}
+
 static void find_real(void)
 {
 	if (!real_ioctl)
@@ -107,6 +128,7 @@ __attribute__((constructor)) static void preload_init(void)
 	library.limits = limits[0] == '1';
 	if (library.hide)
 		snprintf(library.flags_path, sizeof(library.flags_path), "%s" PRELOAD_FLAGS_SUFFIX, library.hide_path);
+	library.client = getppid();
 	library.active = true;
 }
 
@@ -122,14 +144,17 @@ static int compare_hidden(const void *a, const void *b)
 /* Reads the whole file or nothing: one bad line, and nothing is hidden. */
 static void load_hidden(void)
 {
-	FILE *f = fopen(library.hide_path, "re");
+	int fd = library_open_pipe(library.hide_path), fields = EOF;
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
 	size_t allocated = 0, n = 0;
 	struct hidden h;
-	int fields = EOF;
 
 	loaded = true;
-	if (!f)
+	if (!f) {
+		if (fd >= 0)
+			close(fd);
 		return;
+	}
 	while ((fields = fscanf(f, "%d %lx %lx", &h.pid, &h.start, &h.end)) == 3) {
 		if (h.start >= h.end || h.start % 4096 || h.end % 4096)
 			break;

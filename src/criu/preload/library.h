@@ -16,9 +16,16 @@
 extern struct library {
 	bool active;	   /* this is a CRIU that phaul started */
 	bool hide, limits; /* what it may do */
+	int client;	   /* phaul's pid */
 	char hide_path[PATH_MAX], status_path[PATH_MAX];
 	char flags_path[PATH_MAX + 16]; /* empty: smaps is left alone */
 } library;
+
+/*
+ * Opens one of phaul's pipes when phaul has something to say, or will not: waits for that. -1: the phaul that started this CRIU is gone, or there
+ * is no pipe. A plain open(2) would wait for ever for a phaul that was killed just before, with all tasks stopped.
+ */
+int library_open_pipe(const char *path);
 
 /* Lets the writer of the flags go on if smaps was not asked for. */
 void library_skip_flags(void);

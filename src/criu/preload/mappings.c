@@ -73,7 +73,7 @@ static char *read_whole(int fd, size_t *ret_length)
 
 void library_skip_flags(void)
 {
-	int fd = asked ? -1 : open(library.flags_path, O_RDONLY | O_CLOEXEC);
+	int fd = asked ? -1 : library_open_pipe(library.flags_path);
 
 	asked = true;
 	if (fd >= 0)
@@ -83,7 +83,7 @@ void library_skip_flags(void)
 /* Takes the whole list or nothing: one bad line, and smaps is left alone. */
 static void load(void)
 {
-	int fd = open(library.flags_path, O_RDONLY | O_CLOEXEC);
+	int fd = library_open_pipe(library.flags_path);
 	size_t length = 0, allocated = 0, n = 0;
 	char *text = fd >= 0 ? read_whole(fd, &length) : NULL, *line = text, *end;
 
