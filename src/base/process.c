@@ -105,7 +105,8 @@ int process_start(const struct process_options *o, struct process *ret, struct e
 	if (!r)
 		r = spawn_attributes(o, &attr);
 	if (!r)
-		r = -posix_spawnp(&pid, o->argv[0], &actions, &attr, (char *const *)o->argv, environment);
+		r = -posix_spawnp(&pid, o->program ? o->program : o->argv[0], &actions, &attr, (char *const *)o->argv,
+				  environment);
 	posix_spawn_file_actions_destroy(&actions);
 	posix_spawnattr_destroy(&attr);
 	while (n_high)

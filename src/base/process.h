@@ -16,6 +16,7 @@
 
 struct process_options {
 	const char *const *argv;	/* argv[0] is looked up in PATH unless it holds a slash */
+	const char *program;		/* what is started, where that is not argv[0]; NULL: argv[0] */
 	const char *const *environment; /* extra "NAME=value" strings, NULL-terminated; may be NULL */
 	int stdin_fd;			/* -1: /dev/null */
 	int stdout_fd;			/* -1: where stderr goes */

@@ -117,6 +117,9 @@ int plain_summary(const struct migration_options *o, const struct migration_resu
 			  r->n_iterations, r->n_iterations == 1 ? "" : "s", text_bytes(r->bytes_wire, bytes));
 	if (!e)
 		e = plain_encodings(r, out);
+	if (!e && r->brought_bytes)
+		e = buffer_printf(out, "the target lacked its image: brought over in %s, %s\n",
+				  text_duration(r->brought_ns, total), text_bytes(r->brought_bytes, bytes));
 	if (!e && r->images[0])
 		e = buffer_printf(out, "its images are kept in %s\n", r->images);
 	return e;

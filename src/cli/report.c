@@ -210,6 +210,8 @@ static void set_figures(json_t *object, const struct migration_result *r)
 	set_number(object, "pages_total", r->pages_total);
 	set_number(object, "pages_referenced", r->pages_referenced);
 	set_number(object, "image_bytes", r->image_bytes);
+	set_number(object, "brought_bytes", r->brought_bytes);
+	set_ms(object, "brought_ms", r->brought_ns);
 	set_ms(object, "sync_ms", r->sync_ns);
 	set_ms(object, "sync_final_ms", r->sync_final_ns);
 	set_number(object, "sync_passes", r->sync_passes);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "base/buffer.h"
 #include "base/clock.h"
@@ -153,6 +154,21 @@ static int judge(const char *method, const char *path, long status, struct buffe
 	return 0;
 }
 
+/* What all calls have in common. */
+static void prepare(struct docker_api *api, const char *method, const char *url)
+{
+	curl_easy_reset(api->curl);
+	curl_easy_setopt(api->curl, CURLOPT_UNIX_SOCKET_PATH, api->socket);
+	curl_easy_setopt(api->curl, CURLOPT_URL, url);
+	curl_easy_setopt(api->curl, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(api->curl, CURLOPT_NOPROXY, "*");
+	curl_easy_setopt(api->curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
+	curl_easy_setopt(api->curl, CURLOPT_TIMEOUT_MS, api->patience_ms);
+	curl_easy_setopt(api->curl, CURLOPT_ERRORBUFFER, api->curl_words);
+	curl_easy_setopt(api->curl, CURLOPT_CUSTOMREQUEST, method);
+	api->curl_words[0] = 0;
+}
+
 /* path: from the root, version included. */
 static int perform(struct docker_api *api, const char *method, const char *path, const char *body, json_t **ret,
 		   struct error *err)
@@ -164,21 +180,12 @@ static int perform(struct docker_api *api, const char *method, const char *path,
 	CURLcode code;
 
 	snprintf(url, sizeof(url), "http://docker%s", path);
-	curl_easy_reset(api->curl);
-	curl_easy_setopt(api->curl, CURLOPT_UNIX_SOCKET_PATH, api->socket);
-	curl_easy_setopt(api->curl, CURLOPT_URL, url);
-	curl_easy_setopt(api->curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(api->curl, CURLOPT_NOPROXY, "*");
-	curl_easy_setopt(api->curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
-	curl_easy_setopt(api->curl, CURLOPT_TIMEOUT_MS, api->patience_ms);
-	curl_easy_setopt(api->curl, CURLOPT_ERRORBUFFER, api->curl_words);
+	prepare(api, method, url);
 	curl_easy_setopt(api->curl, CURLOPT_WRITEFUNCTION, take_answer);
 	curl_easy_setopt(api->curl, CURLOPT_WRITEDATA, &answer);
 	curl_easy_setopt(api->curl, CURLOPT_HTTPHEADER, headers);
 	if (!strcmp(method, "POST"))
 		curl_easy_setopt(api->curl, CURLOPT_POSTFIELDS, body ? body : "");
-	curl_easy_setopt(api->curl, CURLOPT_CUSTOMREQUEST, method);
-	api->curl_words[0] = 0;
 	code = curl_easy_perform(api->curl);
 	curl_slist_free_all(headers);
 	if (code == CURLE_OK)
@@ -207,6 +214,82 @@ int docker_api_call(struct docker_api *api, const char *method, json_t *body, js
 	if (m < 0 || (size_t)n + (size_t)m >= sizeof(path))
 		return error_set(err, ENAMETOOLONG, "a request to Docker would be too long");
 	return perform(api, method, path, text, ret, err);
+}
+
+struct flow {
+	struct docker_api *api;
+	int (*take)(void *context, const void *data, size_t length);
+	void *context;
+	int source_fd, result;
+	struct buffer refusal; /* of an answer that is one */
+};
+
+static size_t take_flow(char *data, size_t size, size_t n, void *context)
+{
+	struct flow *f = context;
+	long status = 0;
+
+	curl_easy_getinfo(f->api->curl, CURLINFO_RESPONSE_CODE, &status);
+	if (status >= 400)
+		return take_answer(data, size, n, &f->refusal);
+	f->result = f->take(f->context, data, size * n);
+	return f->result < 0 ? 0 : size * n;
+}
+
+static size_t give_flow(char *data, size_t size, size_t n, void *context)
+{
+	struct flow *f = context;
+	ssize_t got;
+
+	do
+		got = read(f->source_fd, data, size * n);
+	while (got < 0 && errno == EINTR);
+	if (got >= 0)
+		return (size_t)got;
+	f->result = -errno;
+	return CURL_READFUNC_ABORT;
+}
+
+int docker_api_stream(struct docker_api *api, const char *method, const char *path,
+		      int (*take)(void *context, const void *data, size_t length), void *context, int source_fd,
+		      struct error *err)
+{
+	struct flow f = { .api = api, .take = take, .context = context, .source_fd = source_fd };
+	/* Without "Expect", for which a daemon that does not answer it is waited for a second. */
+	struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
+	char url[2200];
+	long status = 0;
+	CURLcode code;
+	int r;
+
+	snprintf(url, sizeof(url), "http://docker/v%s%s", api->daemon.api_version, path);
+	prepare(api, method, url);
+	curl_easy_setopt(api->curl, CURLOPT_WRITEFUNCTION, take_flow);
+	curl_easy_setopt(api->curl, CURLOPT_WRITEDATA, &f);
+	if (source_fd >= 0) {
+		headers = curl_slist_append(headers, "Content-Type: application/x-tar");
+		headers = curl_slist_append(headers, "Transfer-Encoding: chunked");
+		curl_easy_setopt(api->curl, CURLOPT_POST, 1L);
+		curl_easy_setopt(api->curl, CURLOPT_READFUNCTION, give_flow);
+		curl_easy_setopt(api->curl, CURLOPT_READDATA, &f);
+	}
+	curl_easy_setopt(api->curl, CURLOPT_HTTPHEADER, headers);
+	code = curl_easy_perform(api->curl);
+	curl_slist_free_all(headers);
+	curl_easy_getinfo(api->curl, CURLINFO_RESPONSE_CODE, &status);
+	if (status >= 400)
+		r = judge(method, path, status, &f.refusal, NULL, err);
+	else if (f.result < 0)
+		r = error_errno(err, -f.result, "%s",
+				method[0] == 'G' ? "cannot pass on what Docker sends"
+						 : "cannot read what is for Docker");
+	else if (code != CURLE_OK)
+		r = error_set(err, curl_number(code), "cannot speak with the Docker daemon at %s: %s", api->socket,
+			      *api->curl_words ? api->curl_words : curl_easy_strerror(code));
+	else
+		r = 0;
+	buffer_free(&f.refusal);
+	return r;
 }
 
 /* Who listens: the socket was made by dockerd, or by what started it and handed it over. */

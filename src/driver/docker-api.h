@@ -55,6 +55,14 @@ static inline void cleanup_json(json_t **j)
 int docker_api_call(struct docker_api *api, const char *method, json_t *body, json_t **ret, struct error *err,
 		    const char *fmt, ...) _printf_(6, 7);
 
+/*
+ * A call whose body flows, either way. path as in docker_api_call(), without arguments. take: what the daemon sends, piece by piece, once it has
+ * said that all is well; 0, or a negative errno that ends it. source_fd: what is sent to it until its end, as a tar archive; -1: nothing.
+ */
+int docker_api_stream(struct docker_api *api, const char *method, const char *path,
+		      int (*take)(void *context, const void *data, size_t length), void *context, int source_fd,
+		      struct error *err);
+
 /* How long the calls from now on may take, in ms; 0: for ever. */
 void docker_api_patience(struct docker_api *api, long ms);
 

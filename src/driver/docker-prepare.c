@@ -33,41 +33,6 @@ int docker_find_ours(struct docker_api *api, const struct driver_place *place, j
 	return docker_api_call(api, "GET", NULL, ret, err, "/containers/%s/json", docker_api_escape(api, name));
 }
 
-/* Not by inspect: that waits until a start under way has ended. The listing says whether it has. */
-static int find_running(struct docker_api *api, const char *name, pid_t *ret, struct error *err)
-{
-	_cleanup_json_ json_t *wanted = json_pack("{s:[s], s:[s]}", "name", name, "status", "running"), *list = NULL,
-			      *one = NULL;
-	_cleanup_free_ char *filter = wanted ? json_dumps(wanted, JSON_COMPACT) : NULL;
-	int r = filter ? 0 : error_set(err, ENOMEM, "no memory to ask Docker");
-
-	if (!r)
-		r = docker_api_call(api, "GET", NULL, &list, err, "/containers/json?filters=%s",
-				    docker_api_escape(api, filter));
-	if (!r && !json_array_size(list))
-		return -ENOENT;
-	if (!r)
-		r = docker_api_call(api, "GET", NULL, &one, err, "/containers/%s/json", docker_api_escape(api, name));
-	if (!r)
-		*ret = (pid_t)json_integer_value(docker_json_at(one, "State.Pid"));
-	return r;
-}
-
-int docker_target_pid(const struct workload *w, const struct driver_place *place, pid_t *ret, struct error *err)
-{
-	_cleanup_docker_api_ struct docker_api *api = NULL;
-	_cleanup_json_ json_t *spec = NULL;
-	char name[80];
-	int r = docker_spec_read(w, &spec, err);
-
-	working_name(place, name, sizeof(name));
-	if (!r)
-		r = docker_api_open(place->options->engine, &api, err);
-	if (!r)
-		r = find_running(api, name, ret, err);
-	return r == -ENOENT && api ? find_running(api, docker_target_name(spec, place->options), ret, err) : r;
-}
-
 static int note_volume(const struct driver_place *place, const char *name, struct error *err)
 {
 	_cleanup_close_ int fd = -1;
@@ -263,18 +228,24 @@ int docker_restore(const struct workload *w, struct driver_place *place, int std
 		   struct error *err)
 {
 	const char *socket = place->options->engine ? place->options->engine : "";
-	char name[80];
+	char name[80], netns[128] = "", answer[600] = "";
 	const char *const argv[] = { "/proc/self/exe",	DRIVER_HELPER, DOCKER_START, socket, name,
-				     DOCKER_CHECKPOINT, NULL };
+				     DOCKER_CHECKPOINT, netns,	       answer,	     NULL };
 	struct process_options options = {
 		.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = stderr_fd, .new_session = true
 	};
 	_cleanup_json_ json_t *spec = NULL;
+	_cleanup_close_ int netns_fd = -1;
 	int r = docker_spec_read(w, &spec, err);
 
 	working_name(place, name, sizeof(name));
 	if (!r && !json_is_true(json_object_get(spec, "connections")))
 		r = end_connections(place->criu_config, err);
+	if (!r && docker_netns_wanted(spec)) {
+		r = docker_netns_open(spec, place, &netns_fd, err);
+		docker_netns_name(place, netns, sizeof(netns));
+		docker_netns_answer(place, answer, sizeof(answer));
+	}
 	if (!r)
 		r = runc_conf_take(place->criu_config, &place->lock, err);
 	return r < 0 ? r : process_start(&options, ret, err);
@@ -360,6 +331,7 @@ int docker_forget(const struct workload *w, const struct driver_place *place, st
 
 	(void)w;
 	runc_conf_mend();
+	docker_netns_remove(place);
 	r = docker_api_open_again(place->options->engine, &api, err);
 	if (r < 0)
 		return r;
@@ -367,5 +339,6 @@ int docker_forget(const struct workload *w, const struct driver_place *place, st
 	r = docker_api_call(api, "DELETE", NULL, NULL, err, "/containers/%s?force=1&v=1", docker_api_escape(api, name));
 	if (r < 0 && r != -ENOENT)
 		return r;
+	docker_image_forget(api, place);
 	return forget_volumes(api, place);
 }

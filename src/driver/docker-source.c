@@ -69,7 +69,10 @@ int docker_way(const struct workload *w, const struct driver_options *options, s
 	(void)options;
 	if (!r)
 		r = docker_read_state(spec, &state, err);
-	return r < 0 ? r : oci_way(&state, ret, err);
+	if (!r)
+		r = oci_way(&state, ret, err);
+	/* The namespace is there before the restore, always. */
+	return r < 0 || !docker_netns_wanted(spec) ? r : oci_way_network(&state, ret, err);
 }
 
 static int add_tree(struct workload *w, const char *kind, const char *of, const char *path, struct error *err)
@@ -169,10 +172,12 @@ int docker_describe(const char *id, const struct driver_options *options, struct
 
 int docker_network(const struct workload *w, const struct driver_place *place, int *ret_fd, struct error *err)
 {
-	pid_t pid = w->root_pid;
-	int r = place ? docker_target_pid(w, place, &pid, err) : 0;
+	_cleanup_json_ json_t *spec = NULL;
+	int r = docker_spec_read(w, &spec, err);
 
 	if (r < 0)
 		return r;
-	return pid > 0 ? oci_network(pid, ret_fd, err) : -ENOENT;
+	if (!docker_netns_wanted(spec))
+		return -ENOENT;
+	return place ? docker_netns_open(spec, place, ret_fd, err) : oci_network(w->root_pid, ret_fd, err);
 }

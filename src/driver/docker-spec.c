@@ -151,6 +151,8 @@ int docker_spec_make(struct docker_api *api, const json_t *inspected, const char
 		return error_set(err, ENOMEM, "no memory to describe the container");
 	r = add_mounts(api, inspected, spec, err);
 	if (!r)
+		r = docker_image_describe(api, spec, err);
+	if (!r)
 		*ret = TAKE_PTR(spec);
 	return r;
 }

@@ -34,11 +34,19 @@ static void exec_root_of(const json_t *inspected, char *ret, size_t size)
 int docker_state_root(const json_t *inspected, char *ret, size_t size)
 {
 	const char *runtime = docker_json_text(json_object_get(inspected, "HostConfig"), "Runtime");
-	char root[1024];
+	const char *const names[] = { *runtime ? runtime : "runc", "runc" };
+	char root[1024], path[1300];
 
+	/* Some versions name it by the runtime, others (20.10) have one for all that are like runc. */
 	exec_root_of(inspected, root, sizeof(root));
-	return snprintf(ret, size, "%s/runtime-%s/moby", root, *runtime ? runtime : "runc") < (int)size ? 0
-													: -ENAMETOOLONG;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (snprintf(ret, size, "%s/runtime-%s/moby", root, names[i]) >= (int)size)
+			return -ENAMETOOLONG;
+		snprintf(path, sizeof(path), "%.1100s/%.128s", ret, docker_json_text(inspected, "Id"));
+		if (access(path, F_OK) == 0)
+			break;
+	}
+	return 0;
 }
 
 int docker_container_directory(struct docker_api *api, const char *id, char *ret, size_t size, struct error *err)
@@ -89,7 +97,7 @@ static bool is_named(int pid, const char *name)
 }
 
 /* containerd starts the shims, they start runc, that starts CRIU: one PATH for all. It is dockerd's child or the system's own. */
-static int find_containerd(int dockerd)
+int docker_find_containerd(const struct docker_daemon *daemon)
 {
 	_cleanup_closedir_ DIR *d = opendir("/proc");
 	struct dirent *e;
@@ -105,7 +113,7 @@ static int find_containerd(int dockerd)
 		_cleanup_fclose_ FILE *f = fopen(path, "re");
 		if (f && fgets(line, sizeof(line), f) && strrchr(line, ')'))
 			(void)sscanf(strrchr(line, ')'), ") %*c %d", &parent);
-		if (parent == dockerd)
+		if (parent == daemon->pid)
 			return pid;
 		found = pid;
 	}
@@ -143,7 +151,7 @@ static int check_version(const char *program, struct obstacles *ret, struct erro
 
 int docker_check_criu(const struct docker_daemon *daemon, struct obstacles *ret, struct error *err)
 {
-	int pid = find_containerd(daemon->pid);
+	int pid = docker_find_containerd(daemon);
 	char path[4096], program[4200];
 
 	if (!pid)

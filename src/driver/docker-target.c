@@ -62,17 +62,6 @@ static int check_name(struct docker_api *api, const char *name, struct obstacles
 		   "the target has a container called %.64s already", name);
 }
 
-static int check_image(struct docker_api *api, const json_t *spec, struct obstacles *o, struct error *err)
-{
-	const char *id = docker_json_text(spec, "image");
-	int r = docker_api_call(api, "GET", NULL, NULL, err, "/images/%s/json", docker_api_escape(api, id));
-
-	if (r != -ENOENT)
-		return r;
-	return ADD(o, OBSTACLE_REFUSES, "pull it there, or bring it: docker save ... | ssh ... docker load",
-		   "the target lacks the container's image %.100s (%.19s)", docker_json_text(spec, "image_name"), id);
-}
-
 /* Whether `address` lies in the network "10.0.0.0/24". */
 static bool contains(const char *subnet, const char *address)
 {
@@ -230,7 +219,7 @@ int docker_check_target(const struct workload *w, const struct driver_options *o
 	if (!r)
 		r = check_name(api, docker_target_name(spec, options), ret, err);
 	if (!r)
-		r = check_image(api, spec, ret, err);
+		r = docker_image_check(api, spec, options, ret, err);
 	json_array_foreach (json_object_get(spec, "networks"), i, one) {
 		if (!r)
 			r = check_network(api, one, ret, err);

@@ -10,7 +10,7 @@
 
 const struct driver_ops driver_docker = {
 	.name = "docker",
-	.capabilities = DRIVER_HAS_ENGINE | DRIVER_OWN_NETWORK,
+	.capabilities = DRIVER_HAS_ENGINE | DRIVER_OWN_NETWORK | DRIVER_NETWORK_FIRST,
 	.describe = docker_describe,
 	.check_source = docker_check_source,
 	.check_target = docker_check_target,
@@ -24,9 +24,13 @@ const struct driver_ops driver_docker = {
 	.stop = docker_stop,
 	.start = docker_start_again,
 	.network = docker_network,
+	.lacks = docker_lacks,
+	.give = docker_give,
+	.take = docker_take,
 	.prepare = docker_prepare,
 	.restore = docker_restore,
 	.restore_begun = docker_restore_begun,
+	.restore_ready = docker_restore_ready,
 	.restored = docker_restored,
 	.forget = docker_forget,
 };

@@ -5,6 +5,7 @@
  *
  *   id, name        of the source's container; the name without its slash
  *   image           id (sha256:...); image_name: as the container calls it
+ *   image_bytes, layers   [{id (diff id), bytes}]: how large it is, and its layers from the lowest; bytes may be missing
  *   config, host_config   as Docker's inspect shows them
  *   networks        [{name, mode, config (EndpointConfig), address, address6, mac}], the one of NetworkMode first
  *   volumes         [{name, destination, driver, options, labels, named, brought}]
@@ -53,11 +54,53 @@ int docker_container_directory(struct docker_api *api, const char *id, char *ret
 /* Whether the daemon, or the containerd that it uses, finds a CRIU that is good enough on its own PATH. */
 int docker_check_criu(const struct docker_daemon *daemon, struct obstacles *ret, struct error *err);
 
+/* The containerd that a daemon uses: its child, or the system's; 0: none is found. */
+int docker_find_containerd(const struct docker_daemon *daemon);
+
 /* A container's id as Docker makes them. */
 bool docker_id_valid(const char *id);
 
 /* Source: the same container as its runtime knows it. */
 int docker_read_state(const json_t *spec, struct oci_state *ret, struct error *err);
+
+/* -- docker-image.c: the image where it is missing */
+
+/* Source: image_bytes and layers of a spec. */
+int docker_image_describe(struct docker_api *api, json_t *spec, struct error *err);
+
+/* Target: that it is missing, what of it will be brought, whether there is room. */
+int docker_image_check(struct docker_api *api, const json_t *spec, const struct driver_options *options,
+		       struct obstacles *o, struct error *err);
+int docker_lacks(const struct workload *w, const struct driver_place *place, char **ret, struct error *err);
+int docker_give(const struct workload *w, const struct driver_options *options, const char *words, int fd,
+		int stderr_fd, struct process *ret, struct error *err);
+int docker_take(const struct workload *w, const struct driver_place *place, const char *words, int fd, int stderr_fd,
+		struct process *ret, struct error *err);
+
+/* Target: removes what docker_take() brought; the container is gone. */
+void docker_image_forget(struct docker_api *api, const struct driver_place *place);
+
+/* -- docker-netns.c: the target's network namespace, made before the freeze */
+
+/* Whether the container has one of its own. */
+bool docker_netns_wanted(const json_t *spec);
+
+/* Its name until libnetwork has one for it. */
+void docker_netns_name(const struct driver_place *place, char *ret, size_t size);
+
+/* Before the restore; repeatable: makes it where it is not there, empty. *ret_fd is the caller's. */
+int docker_netns_open(const json_t *spec, const struct driver_place *place, int *ret_fd, struct error *err);
+
+/* The file that says how the helper fared. */
+void docker_netns_answer(const struct driver_place *place, char *ret, size_t size);
+
+/* The helper's, while the container starts: edits its bundle, has libnetwork fill the namespace, writes the answer. An exit status. */
+int docker_netns_fill(const struct docker_daemon *daemon, const char *id, const char *netns, const char *answer);
+
+/* Our name of it goes; whoever else has it keeps it. */
+void docker_netns_remove(const struct driver_place *place);
+
+int docker_restore_ready(const struct workload *w, const struct driver_place *place, struct error *err);
 
 /* -- docker-source.c, docker-target.c, docker-prepare.c, docker-engine.c: the ops */
 
@@ -72,8 +115,6 @@ int docker_check_target(const struct workload *w, const struct driver_options *o
 			struct error *err);
 
 int docker_prepare(struct workload *w, const struct driver_place *place, struct error *err);
-/* The root task, once the daemon has it; -ENOENT before: Docker makes the network only when CRIU has made the root task. */
-int docker_target_pid(const struct workload *w, const struct driver_place *place, pid_t *ret, struct error *err);
 int docker_restore(const struct workload *w, struct driver_place *place, int stderr_fd, struct process *ret,
 		   struct error *err);
 void docker_restore_begun(struct driver_place *place);

@@ -7,7 +7,8 @@
  *
  * The order at the source: describe, check_source, way, arm, [freeze] processes, stop_firmly, [commit] moved; on a rollback unstop, disarm.
  * In restart mode: describe, arm, stop, [commit] moved; on a rollback start, disarm; at the target prepare, [file passes], [commit] start.
- * At the target: check_target, prepare, [file passes], restore, [commit] restored; on an abort forget.
+ * At the target: check_target, lacks, take, prepare, [file passes], restore, [commit] restored; on an abort forget. What the target lacks
+ * the source gives meanwhile.
  *
  * Every op: which side, the state the workload is in, whether it may be repeated, and whether it blocks is said beside it.
  */
@@ -18,12 +19,15 @@
 #include "base/process.h"
 #include "driver/workload.h"
 
+#define DRIVER_WORDS_MAX 4000
 #define DRIVER_BRIDGES_MAX 8
 
 enum driver_capability {
 	DRIVER_MOVES_BARE_PIDS = 1 << 0, /* the workload's pids must be free at the target */
 	DRIVER_HAS_ENGINE = 1 << 1,	 /* an engine owns it and is told about the move */
 	DRIVER_OWN_NETWORK = 1 << 2, /* may have a network namespace of its own, which moves with it: see network() */
+	DRIVER_NETWORK_FIRST =
+		1 << 3, /* at the target network() is there before restore(), which puts the devices into it */
 };
 
 struct driver_options {
@@ -40,7 +44,8 @@ struct driver_options {
 		bridges; /* --bridge: "SRC=DST" each, NULL-terminated: what bridges are called at the target; NULL: none */
 	const char *
 		bind_rule; /* --bind: refuse, present or bring host directories that a container has mounted; NULL: present */
-	bool restart;	    /* --mode restart: CRIU has no part in it */
+	bool restart; /* --mode restart: CRIU has no part in it */
+	bool can_bring; /* at the target: what lacks() finds can be asked of the source. Not so when restored from a directory */
 	bool remove_source; /* --source remove: delete the source's container instead of renaming it */
 };
 
@@ -134,6 +139,19 @@ struct driver_ops {
 	 * -ENOENT: the workload has none of its own. */
 	int (*network)(const struct workload *w, const struct driver_place *place, int *ret_fd, struct error *err);
 
+	/* Target; nothing there yet; repeatable; blocks. What prepare() needs and this host has not (an image): words for the two ops below, JSON,
+	 * allocated, at most DRIVER_WORDS_MAX bytes; NULL: nothing. */
+	int (*lacks)(const struct workload *w, const struct driver_place *place, char **ret, struct error *err);
+
+	/* Source; running; repeatable. Starts a child that writes what the target lacks to fd, a socket, and ends with 0 when that is all. The
+	 * words come from the peer. stderr_fd: where its own words go; the last line is quoted. */
+	int (*give)(const struct workload *w, const struct driver_options *options, const char *words, int fd,
+		    int stderr_fd, struct process *ret, struct error *err);
+
+	/* Target; undone by forget. Starts a child that reads fd to its end, and ends with 0 when lacks() would find nothing any more. */
+	int (*take)(const struct workload *w, const struct driver_place *place, const char *words, int fd,
+		    int stderr_fd, struct process *ret, struct error *err);
+
 	/* Target; armed; repeatable. Names of the bridges here that the workload's devices become ports of, where its network namespace comes
 	 * with the restore only and network() has none before: what arrives waits at the bridge. NULL: none such. */
 	int (*bridges)(const struct workload *w, const struct driver_place *place,
@@ -151,6 +169,10 @@ struct driver_ops {
 	/* Target; right after restore(), when the engine's CRIU has read its configuration, or did not get there: what the
 	 * configuration lay in for it is given back (runc-conf.h). Does not block. */
 	void (*restore_begun)(struct driver_place *place);
+
+	/* Target; right after restore_begun(): the engine's CRIU waits for its images. Waits for what else of the engine's must be done before the
+	 * freeze. Repeatable. */
+	int (*restore_ready)(const struct workload *w, const struct driver_place *place, struct error *err);
 
 	/* Target; the tasks run and the engine's restore has ended well; repeatable. What is left to tell the engine (restart policy). A
 	 * failure is only told. */

@@ -14,9 +14,9 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } helpers[] = {
-	{ "drain-pipe", drain_main },
-	{ LXC_RESTORE_HELPER, lxc_restore_main },
-	{ DOCKER_START, docker_start_main },
+	{ "drain-pipe", drain_main },	     { LXC_RESTORE_HELPER, lxc_restore_main },
+	{ DOCKER_START, docker_start_main }, { DOCKER_GIVE, docker_give_main },
+	{ DOCKER_TAKE, docker_take_main },
 };
 
 int driver_helper_main(int argc, char **argv)

@@ -318,6 +318,19 @@ int oci_way(const struct oci_state *s, struct checkpoint_way *ret, struct error 
 	return 0;
 }
 
+int oci_way_network(const struct oci_state *s, struct checkpoint_way *way, struct error *err)
+{
+	unsigned long long inode = tree_namespace(s->pid, "net");
+	size_t n = 0;
+	char text[64];
+
+	snprintf(text, sizeof(text), "net[%llu]:extRootNetNS", inode);
+	while (way->external && way->external[n])
+		if (!strcmp(way->external[n++], text))
+			return 0;
+	return add_external(way, &n, "%s", text) < 0 ? error_set(err, ENOMEM, "no memory to describe the network") : 0;
+}
+
 json_t *oci_descriptors(const struct oci_state *s)
 {
 	json_t *list = json_object_get(s->json, "external_descriptors");

@@ -43,6 +43,8 @@ int oci_check_source(const struct oci_state *s, const struct workload *w, const 
 		     struct obstacles *ret, struct error *err);
 
 /* CRIU's options for a dump that runc's restore understands. */
+/* Adds that the network namespace is there at the restore, where the runtime would make a new one. */
+int oci_way_network(const struct oci_state *s, struct checkpoint_way *way, struct error *err);
 int oci_way(const struct oci_state *s, struct checkpoint_way *ret, struct error *err);
 
 /* descriptors.json, as runc's restore wants it beside the images: names of the standard descriptors. A new reference, NULL: no memory. */

@@ -22,7 +22,7 @@
 #define CONFIG_PLACE "podman-config" /* in the work directory: the path of the runtime's configuration */
 #define CREATE_MAX 56		     /* words of a command line, without ours */
 
-static int spec_read(const struct workload *w, json_t **ret, struct error *err)
+int podman_spec_read(const struct workload *w, json_t **ret, struct error *err)
 {
 	json_t *spec = w->spec ? json_loads(w->spec, 0, NULL) : NULL;
 
@@ -39,22 +39,6 @@ static int spec_read(const struct workload *w, json_t **ret, struct error *err)
 static const char *target_name(const json_t *spec, const struct driver_options *options)
 {
 	return options->target_id ? options->target_id : podman_text(spec, "name");
-}
-
-static int check_image(const json_t *spec, const struct driver_options *options, struct obstacles *o)
-{
-	const char *name = podman_text(spec, "image_name");
-	const char *words[] = { "image", "inspect", "--format", "{{.Id}}", name, NULL };
-	_cleanup_buffer_ struct buffer output = { 0 };
-	struct error ignored = { 0 };
-	bool there = podman_run(options->engine, words, &output, &ignored) == 0 && !buffer_append(&output, "", 1);
-
-	if (there && !strncmp((const char *)output.data, podman_text(spec, "image"), 64))
-		return 0;
-	return obstacles_add(o, OBSTACLE_REFUSES, true, "bring it: podman save IMAGE | ssh HOST podman load",
-			     there ? "the target's image %.128s is another one than the container's"
-				   : "the target does not have the container's image %.128s",
-			     name);
 }
 
 static int check_binds(const json_t *spec, struct obstacles *o)
@@ -79,7 +63,7 @@ int podman_check_target(const struct workload *w, const struct driver_options *o
 {
 	json_t *spec = NULL, *taken = NULL;
 	struct error why = { 0 };
-	int r = spec_read(w, &spec, err), found;
+	int r = podman_spec_read(w, &spec, err), found;
 
 	if (r < 0)
 		return r;
@@ -91,7 +75,7 @@ int podman_check_target(const struct workload *w, const struct driver_options *o
 				  found ? "at the target: %.200s" : "the target already has a container %.64s",
 				  found ? why.text : target_name(spec, options));
 	if (r >= 0 && found != -ENOENT)
-		r = check_image(spec, options, ret);
+		r = podman_image_check(spec, options, ret);
 	if (r >= 0)
 		r = check_binds(spec, ret);
 	if (r >= 0 && !options->restart)
@@ -230,12 +214,14 @@ static int note_volumes(const json_t *spec, const struct driver_place *place, st
 
 static int place_trees(struct workload *w, const json_t *inspected, struct error *err)
 {
-	struct workload_tree *layer = workload_tree_find(w, "layer");
+	struct workload_tree *layer = workload_tree_find(w, "layer"), *log = workload_tree_find(w, "log");
 	json_t *one;
 	size_t i;
 
 	if (layer)
 		layer->target_path = strdup(podman_text(inspected, "GraphDriver.Data.UpperDir"));
+	if (log)
+		log->target_path = strdup(podman_text(inspected, "HostConfig.LogConfig.Path"));
 	json_array_foreach (json_object_get(inspected, "Mounts"), i, one) {
 		struct workload_tree *tree;
 		char name[256];
@@ -281,8 +267,10 @@ static int make_checkpoint(const json_t *spec, const json_t *inspected, struct e
 int podman_prepare(struct workload *w, const struct driver_place *place, struct error *err)
 {
 	json_t *spec = NULL, *inspected = NULL;
-	int r = spec_read(w, &spec, err);
+	int r = podman_spec_read(w, &spec, err);
 
+	if (!r)
+		r = podman_image_arrived(spec, place, err);
 	if (!r)
 		r = note_volumes(spec, place, err);
 	if (!r && (r = create(spec, place, err)) < 0)
@@ -393,6 +381,7 @@ int podman_forget(const struct workload *w, const struct driver_place *place, st
 	runc_conf_mend();
 	r = r == -ESRCH ? 0 : r ? r : podman_run(place->options->engine, words, NULL, err);
 	json_decref(inspected);
+	podman_image_forget(place);
 	v = remove_volumes(place, r ? NULL : err);
 	return r ? r : v;
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -133,7 +134,18 @@ static json_int_t find_image(const json_t *inspected, const json_t *create)
 	return -1;
 }
 
-static int make_spec(const json_t *inspected, const struct oci_state *s, struct workload *w, struct error *err)
+/* What was logged is in a file of the container's own, or not to be had. */
+static const char *log_file(const json_t *inspected)
+{
+	const char *path = podman_text(inspected, "HostConfig.LogConfig.Path");
+
+	return !strcmp(podman_text(inspected, "HostConfig.LogConfig.Type"), "k8s-file") && access(path, R_OK) == 0
+		       ? path
+		       : "";
+}
+
+static int make_spec(const json_t *inspected, const struct driver_options *options, const struct oci_state *s,
+		     struct workload *w, struct error *err)
 {
 	json_t *create = json_object_get(json_object_get(inspected, "Config"), "CreateCommand");
 	const char *upper = podman_text(inspected, "GraphDriver.Data.UpperDir");
@@ -145,6 +157,10 @@ static int make_spec(const json_t *inspected, const struct oci_state *s, struct 
 
 	if (!r && *upper)
 		r = workload_add_tree(w, "layer", upper);
+	if (!r && *log_file(inspected))
+		r = workload_add_tree(w, "log", log_file(inspected));
+	if (!r)
+		podman_image_describe(options->engine, spec);
 	w->spec = r ? NULL : json_dumps(spec, JSON_COMPACT);
 	json_decref(spec);
 	return w->spec ? 0 : error_set(err, ENOMEM, "no memory to describe container %.64s", w->id);
@@ -164,7 +180,8 @@ static int read_state(const json_t *inspected, struct oci_state *ret, struct err
 	return r;
 }
 
-static int describe_container(const json_t *inspected, const char *id, struct workload *ret, struct error *err)
+static int describe_container(const json_t *inspected, const char *id, const struct driver_options *options,
+			      struct workload *ret, struct error *err)
 {
 	_cleanup_oci_ struct oci_state s = { 0 };
 	struct workload w = { 0 };
@@ -179,7 +196,7 @@ static int describe_container(const json_t *inspected, const char *id, struct wo
 	snprintf(w.type, sizeof(w.type), "%s", driver_podman.name);
 	snprintf(w.id, sizeof(w.id), "%s", id);
 	if (!r)
-		r = make_spec(inspected, &s, &w, err);
+		r = make_spec(inspected, options, &s, &w, err);
 	if (r < 0) {
 		workload_free(&w);
 		return r;
@@ -194,7 +211,7 @@ static int describe(const char *id, const struct driver_options *options, struct
 	int r = podman_inspect(options->engine, id, &inspected, err);
 
 	if (!r)
-		r = describe_container(inspected, id, ret, err);
+		r = describe_container(inspected, id, options, ret, err);
 	json_decref(inspected);
 	return r;
 }
@@ -229,6 +246,7 @@ static int check_address(const json_t *inspected, const char *id, struct obstacl
 static int check_settings(const json_t *inspected, const char *id, struct obstacles *o)
 {
 	const char *policy = podman_text(inspected, "HostConfig.RestartPolicy.Name");
+	const char *log = podman_text(inspected, "HostConfig.LogConfig.Type");
 	const json_t *host = json_object_get(inspected, "HostConfig");
 	int r = 0;
 
@@ -240,6 +258,12 @@ static int check_settings(const json_t *inspected, const char *id, struct obstac
 	if (r >= 0 && json_is_true(json_object_get(host, "AutoRemove")))
 		r = obstacles_add(o, OBSTACLE_REFUSES, false, "make it without --rm",
 				  "container %.64s removes itself when its processes end (--rm)", id);
+	if (r >= 0 && !*log_file(inspected) && strcmp(log, "none") != 0 && strcmp(log, "passthrough") != 0)
+		r = obstacles_add(
+			o, OBSTACLE_WARNS, false, "make it with --log-driver k8s-file",
+			"what container %.64s has logged so far stays here: its log driver (%.32s) keeps no file "
+			"of its own",
+			id, log);
 	if (r >= 0 && *policy && strcmp(policy, "no") != 0)
 		r = obstacles_add(o, OBSTACLE_REFUSES, false,
 				  "make it without --restart; let a service manager start it",
@@ -413,6 +437,9 @@ const struct driver_ops driver_podman = {
 	.stop = stop,
 	.start = start,
 	.network = network,
+	.lacks = podman_lacks,
+	.give = podman_give,
+	.take = podman_take,
 	.prepare = podman_prepare,
 	.restore = podman_restore,
 	.restore_begun = podman_restore_begun,

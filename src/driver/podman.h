@@ -6,6 +6,7 @@
  *
  *   id, name       of the source's container
  *   image          its id; image_name: as the container calls it
+ *   image_bytes, image_format   its size, and the format of an archive in which it keeps its id; missing when it is gone
  *   create         the command line that made it, as podman keeps it; image_word: which of its words is the image
  *   descriptors    what runc calls descriptors.json
  *   volumes        [{name, destination}], of which those without a name of the user's are anonymous; binds: [path]
@@ -41,3 +42,25 @@ int podman_restored(const struct workload *w, const struct driver_place *place, 
 int podman_forget(const struct workload *w, const struct driver_place *place, struct error *err);
 int podman_target_network(const struct driver_place *place, int *ret_fd, struct error *err);
 int podman_target_start(const struct workload *w, const struct driver_place *place, struct error *err);
+
+/* Either side: the workload's spec, checked in form. *ret is the caller's. */
+int podman_spec_read(const struct workload *w, json_t **ret, struct error *err);
+
+/* -- podman-image.c */
+
+/* Source: image_bytes and image_format of a spec. */
+void podman_image_describe(const char *engine, json_t *spec);
+
+/* Target: that it is missing, or another one. -ENOMEM. */
+int podman_image_check(const json_t *spec, const struct driver_options *options, struct obstacles *o);
+int podman_lacks(const struct workload *w, const struct driver_place *place, char **ret, struct error *err);
+int podman_give(const struct workload *w, const struct driver_options *options, const char *wish, int fd, int stderr_fd,
+		struct process *ret, struct error *err);
+int podman_take(const struct workload *w, const struct driver_place *place, const char *wish, int fd, int stderr_fd,
+		struct process *ret, struct error *err);
+
+/* Target: the name means the source's image now. */
+int podman_image_arrived(const json_t *spec, const struct driver_place *place, struct error *err);
+
+/* Target: removes what podman_take() brought; the container is gone. */
+void podman_image_forget(const struct driver_place *place);

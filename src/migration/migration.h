@@ -110,6 +110,8 @@ struct migration_result {
 	struct encoding_count encodings[ENCODING_MAX]; /* of pages, in the copy: frames, before encryption */
 	uint64_t pages_referenced;		       /* of CRIU's images, not sent again */
 	uint64_t image_bytes;
+	uint64_t brought_bytes,
+		brought_ns; /* of what the target's engine lacked (an image), encryption included; 0: nothing */
 	uint64_t sync_ns, sync_final_ns;
 	uint32_t sync_passes;
 	uint64_t sync_final_names;	       /* on the last passes' lists */

@@ -146,6 +146,8 @@ static int start_engine(struct restorer *r, struct driver_place *place, const st
 		result = criu_held_await(r->held, &engine, words, deadline_in_ms(ENGINE_START_MS), cancel_fd, err);
 	if (r->driver->restore_begun)
 		r->driver->restore_begun(place);
+	if (!result && r->driver->restore_ready)
+		result = r->driver->restore_ready(r->workload, place, err);
 	return result;
 }
 

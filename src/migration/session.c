@@ -47,8 +47,8 @@ int session_read_frame(struct session *s, struct frame_header *ret, struct error
 	return r;
 }
 
-int session_receive(struct session *s, Phaul__Wire__Control__KindCase expected, Phaul__Wire__Control **ret,
-		    struct error *err)
+int session_receive_either(struct session *s, Phaul__Wire__Control__KindCase expected,
+			   Phaul__Wire__Control__KindCase other, Phaul__Wire__Control **ret, struct error *err)
 {
 	_cleanup_message_ Phaul__Wire__Control *m = NULL;
 	struct frame_header header;
@@ -63,12 +63,18 @@ int session_receive(struct session *s, Phaul__Wire__Control__KindCase expected, 
 		return r;
 	if (m->kind_case == PHAUL__WIRE__CONTROL__KIND_FAILURE)
 		return error_set(err, (int)m->failure->number, "%s", m->failure->text);
-	if (m->kind_case != expected)
+	if (m->kind_case != expected && m->kind_case != other)
 		return error_set(err, EPROTO, "%s answered with %s where %s was due", channel_peer(s->control),
 				 message_name(m->kind_case), message_name(expected));
 	if (ret)
 		*ret = TAKE_PTR(m);
 	return 0;
+}
+
+int session_receive(struct session *s, Phaul__Wire__Control__KindCase expected, Phaul__Wire__Control **ret,
+		    struct error *err)
+{
+	return session_receive_either(s, expected, expected, ret, err);
 }
 
 int session_call(struct session *s, const Phaul__Wire__Control *request, Phaul__Wire__Control__KindCase expected,

@@ -25,6 +25,10 @@ int session_read_frame(struct session *s, struct frame_header *ret, struct error
 int session_receive(struct session *s, Phaul__Wire__Control__KindCase expected, Phaul__Wire__Control **ret,
 		    struct error *err);
 
+/* The same where two kinds are due; *ret says which it is. */
+int session_receive_either(struct session *s, Phaul__Wire__Control__KindCase expected,
+			   Phaul__Wire__Control__KindCase other, Phaul__Wire__Control **ret, struct error *err);
+
 /* session_send() and session_receive(). ret may be NULL when only the kind of the answer matters. */
 int session_call(struct session *s, const Phaul__Wire__Control *request, Phaul__Wire__Control__KindCase expected,
 		 Phaul__Wire__Control **ret, struct error *err);

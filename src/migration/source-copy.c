@@ -98,7 +98,7 @@ int source_stage_begin(struct source *s, struct error *err)
 	begin.reconnect_ms = (uint32_t)s->options->reconnect_ms;
 	s->begun = true;
 	source_engine_patience(s, true);
-	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
+	r = source_call_begin(s, &request, err);
 	source_engine_patience(s, false);
 	if (!r)
 		r = source_open_channels(s, err);

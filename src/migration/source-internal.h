@@ -211,6 +211,9 @@ int source_restart_commit(struct source *s, struct error *err);
 int source_restart_settle(struct source *s, struct error *err);
 void source_restart_undo_stop(struct source *s);
 
+/* BEGIN and its answer; between the two what the target lacks is brought. */
+int source_call_begin(struct source *s, const Phaul__Wire__Control *request, struct error *err);
+
 /* It runs at the target: what is left here is told so. */
 void source_tell_engine(struct source *s);
 

@@ -9,8 +9,35 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "migration/bring.h"
 #include "migration/subject.h"
 #include "migration/target-internal.h"
+
+/* Asks the source for what prepare() needs, and has the driver take it. */
+static int bring_what_lacks(struct target *t, struct error *err)
+{
+	Phaul__Wire__Lacks part = PHAUL__WIRE__LACKS__INIT;
+	CONTROL_OF(message, lacks, LACKS, &part);
+	struct bring b = { .channel = t->session.control,
+			   .cancel_fd = t->options->cancel_fd,
+			   .silence_ms = t->options->timeout_ms };
+	_cleanup_free_ char *words = NULL;
+	int r = t->driver->lacks ? t->driver->lacks(&t->workload, &t->place, &words, err) : 0;
+
+	if (r < 0 || !words)
+		return r;
+	part.words = words;
+	snprintf(b.log, sizeof(b.log), "%s/take.log", t->work_directory);
+	r = bring_open(&b, err);
+	if (!r)
+		r = t->driver->take(&t->workload, &t->place, words, b.child_fd, b.log_fd, &b.child, err);
+	if (!r)
+		r = session_send(&t->session, &message, err);
+	if (!r)
+		r = bring_run(&b, err);
+	bring_close(&b);
+	return r == -EIO ? error_wrap(err, "what the target lacks could not be brought") : r;
+}
 
 int target_prepare_place(struct target *t, struct error *err)
 {
@@ -31,6 +58,9 @@ int target_prepare_place(struct target *t, struct error *err)
 	if (r < 0)
 		return r;
 	t->prepared_place = true;
+	r = bring_what_lacks(t, err);
+	if (r < 0)
+		return r;
 	target_guard_begin(t);
 	r = t->driver->prepare(&t->workload, &t->place, err);
 	/* Once more, with the places of the trees. */

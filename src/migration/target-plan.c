@@ -111,7 +111,8 @@ static int take_plan(struct target *t, const Phaul__Wire__Plan *plan, struct err
 	t->driver_options = (struct driver_options){ .synced_paths = (const char *const *)t->sync_paths,
 						     .n_synced_paths = t->n_sync_paths,
 						     .shell_job = t->shell_job,
-						     .restart = plan->restart };
+						     .restart = plan->restart,
+						     .can_bring = true };
 	return plan->engine ? take_engine(t, plan->engine, err) : 0;
 }
 

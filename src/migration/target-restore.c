@@ -182,12 +182,15 @@ static int make_restorer(struct target *t, const Phaul__Wire__Way *way, struct e
 
 int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error *err)
 {
-	int r;
+	int r = 0;
 
 	receiver_set_gentle(t->receiver, false);
+	/* Before the engine puts anything into it, and so is silent from the first moment on. */
+	if (t->driver->capabilities & DRIVER_NETWORK_FIRST)
+		r = target_net_arm(t, err);
 	/* Asked again after a break: it is done. */
-	r = t->restorer ? 0 : make_restorer(t, m->arm->way, err);
-
+	if (!r && !t->restorer)
+		r = make_restorer(t, m->arm->way, err);
 	if (!r)
 		r = target_net_arm(t, err);
 	if (!r)

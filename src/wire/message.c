@@ -286,6 +286,8 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 		return m->sync_end->path < MESSAGE_PASSES_MAX ? 0 : bad(err, "sync_end.path");
 	case KIND(PROBE):
 		return check_probe(m->probe, err);
+	case KIND(LACKS):
+		return check_text(m->lacks->words, MESSAGE_PATH_MAX, "lacks.words", err);
 	case KIND(ARM):
 		return check_arm(m->arm, err);
 	case KIND(FINISH):

@@ -56,9 +56,9 @@ class Pair:
 class Container:
     """A container that runs on one of the hosts."""
 
-    def __init__(self, pair, name, options, command, host="alpha"):
+    def __init__(self, pair, name, options, command, host="alpha", image=IMAGE):
         self.pair, self.name, self.host = pair, name, host
-        pair.docker(host, "run", "--detach", "--name", name, *options, IMAGE, *command)
+        pair.docker(host, "run", "--detach", "--name", name, *options, image, *command)
 
     def __enter__(self):
         return self
@@ -78,12 +78,22 @@ class Container:
         self.host = OTHER[self.host]
         return result
 
+    def everything(self):
+        """What the daemons know, as far as they run, and the container."""
+        return {host: [self.pair.docker(host, *words, check=False).stdout for words in (
+            ("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.State}}"), ("images", "--no-trunc", "--quiet"),
+            ("volume", "ls", "--quiet"), ("network", "ls", "--no-trunc", "--quiet"))] for host in HOSTS} | {part: self.inspect()[part] for part in ("Name", "State", "HostConfig", "NetworkSettings")}
+
     def refused(self, sentence, *options):
+        before = self.everything()
         status, result, events, errors = self.migrate(*options)
         equal(status, 3, f"exit status of a move that is to be refused with '{sentence}' ({errors.strip()[-600:]})")
         found = [event["what"] for event in events if event["event"] == "obstacle"] or [errors, str(result)]
         check(any(sentence in text for text in found), f"no obstacle says '{sentence}': {found}")
         check(self.inspect()["State"]["Running"], "the container does not run any more")
+        after = self.everything()
+        for part, value in before.items():
+            equal(after[part], value, f"{part} after the refusal '{sentence}'")
 
     def inspect(self):
         return self.pair.inspect(self.host, self.name)
@@ -96,9 +106,9 @@ class Container:
         check(answer.startswith("ok ") and answer.endswith(" 0 errors"), f"the memtoucher's verdict: {answer!r}")
 
 
-def memtoucher(pair, *options, size="32M", network=("--network", "host"), name="c1", rate="5"):
+def memtoucher(pair, *options, size="32M", network=("--network", "host"), name="c1", rate="5", image=IMAGE):
     container = Container(pair, name, (*network, *options), (
-        "memtoucher", "--size", size, "--rate", rate, "--command-port", "7000", "--observer", f"{pair.field.address('observer')}:9000"))
+        "memtoucher", "--size", size, "--rate", rate, "--command-port", "7000", "--observer", f"{pair.field.address('observer')}:9000"), image=image)
     wait_for("the memtoucher's answer", lambda: container.ask("stat").startswith("{"), timeout=60)
     return container
 

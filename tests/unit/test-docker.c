@@ -3,16 +3,19 @@
  * specs that a peer made up. What real daemons do is in tests/drivers/test-docker.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/fd.h"
 #include "driver/docker.h"
 #include "fake-docker.h"
 
@@ -295,6 +298,100 @@ static void test_target_volumes(void **state)
 	}
 }
 
+/* A container of ours by its state, whose root task is this process; what Docker says of it decides. */
+static void source_says(const char *host, const char *labels, const char *daemon, const char *words)
+{
+	static const char state[] = "{\"init_process_pid\":%d,\"config\":{\"rootfs\":\"/\",\"namespaces\":["
+				    "{\"type\":\"NEWPID\"},{\"type\":\"NEWNS\"},{\"type\":\"NEWIPC\"}]}}";
+	char root[] = "/tmp/phaul-test-XXXXXX", place[512], text[2048];
+	struct obstacles o = { 0 };
+	struct error err = { 0 };
+	struct driver_options options = { 0 };
+	struct workload w = { .id = "c1", .spec = text };
+	bool found = false;
+	int n;
+
+	assert_non_null(mkdtemp(root));
+	snprintf(place, sizeof(place), "%s/" ID, root);
+	assert_int_equal(mkdir(place, 0700), 0);
+	snprintf(place, sizeof(place), "%s/" ID "/state.json", root);
+	n = snprintf(text, sizeof(text), state, getpid());
+	assert_int_equal(fd_write_file(AT_FDCWD, place, text, (size_t)n, 0600), 0);
+	snprintf(text, sizeof(text),
+		 "{\"id\":\"" ID "\",\"name\":\"c1\",\"image\":\"i\",\"image_name\":\"x\",\"bind_rule\":\"present\","
+		 "\"stdio\":[1,2,3],\"networks\":[],\"volumes\":[],\"binds\":[],\"connections\":true,\"log\":true,"
+		 "\"state_root\":\"%s\",\"config\":{\"Labels\":{%s}},\"host_config\":{%s},%s}",
+		 root, labels, host, *daemon ? daemon : "\"storage\":\"overlay2\"");
+	if (docker_check_source(&w, &options, &o, &err) < 0)
+		fail_msg("%s", err.text);
+	for (size_t i = 0; i < o.n; i++)
+		found = found || (o.list[i].kind == OBSTACLE_REFUSES && strstr(o.list[i].what, words));
+	if (!found)
+		fail_msg("no obstacle says \"%s\" (%zu others)", words, o.n);
+	obstacles_free(&o);
+	assert_int_equal(dir_remove(root), 0);
+}
+
+/* What cannot be run in every place, too: privileged containers, devices of GPUs, tasks of a swarm. */
+static void test_source(void **state)
+{
+	static const struct {
+		const char *host, *labels, *daemon, *words;
+	} cases[] = {
+		{ "\"Privileged\":true", "", "", "is privileged: all devices of this host are its own" },
+		{ "\"Privileged\":true,\"PidMode\":\"container:db\"", "", "", "shares the process numbers of another" },
+		{ "\"NetworkMode\":\"container:db\"", "", "", "shares the network of another container" },
+		{ "\"IpcMode\":\"shareable\"", "", "", "/dev/shm may be shared" },
+		{ "\"DeviceRequests\":[{}]", "", "", "was given devices of this host" },
+		{ "\"VolumesFrom\":[\"db\"]", "", "", "takes volumes from another container" },
+		{ "\"Links\":[\"db\"]", "", "", "takes volumes from another container or is linked" },
+		{ "", "\"com.docker.swarm.task\":\"1\"", "", "belongs to an orchestrator (a swarm)" },
+		{ "", "\"io.kubernetes.pod.name\":\"p\"", "", "belongs to an orchestrator (a pod of Kubernetes)" },
+		{ "", "", "\"storage\":\"overlay2\",\"security\":[\"name=userns\"]",
+		  "in user namespaces (name=userns)" },
+		{ "", "", "\"storage\":\"overlay2\",\"security\":[\"name=rootless\"]", "in user namespaces" },
+		{ "", "", "\"storage\":\"btrfs\"", "storage driver here is btrfs" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		source_says(cases[i].host, cases[i].labels, cases[i].daemon, cases[i].words);
+}
+
+/* The words of a target that lacks an image, and what the source makes of words that are wrong. */
+static void test_lacks(void **state)
+{
+	static const char images[] = "[{\"Id\":\"sha256:a\"},{\"Id\":\"sha256:b\"},{\"Id\":\"sha256:gone\"}]";
+	struct fake_answer answers[] = {
+		VERSION,
+		{ "GET /v1.41/images/json", 200, images },
+		{ "GET /v1.41/images/sha256%3Aa/json", 200, "{\"RootFS\":{\"Layers\":[\"l1\",\"x\",\"l3\"]}}" },
+		{ "GET /v1.41/images/sha256%3Ab/json", 200, "{\"RootFS\":{\"Layers\":[\"l1\",\"l2\"]}}" },
+		{ NULL, 0, NULL },
+	};
+	static const char *const wrong[] = { "{\"have\":4}", "{\"have\":-1}" };
+	struct driver_options options = { .engine = socket_path };
+	char directory[] = "/tmp/phaul-test-XXXXXX", text[4096], *words = NULL;
+	struct driver_place place = { .id_text = "m", .work_directory = directory, .options = &options };
+	struct fake_docker *d = fake_docker_start(socket_path, answers);
+	struct process child = PROCESS_NONE;
+	struct workload w = { .spec = text };
+	struct error err = { 0 };
+
+	(void)state;
+	assert_non_null(mkdtemp(directory));
+	snprintf(text, sizeof(text), SPEC, "", "");
+	snprintf(strrchr(text, '}'), 80, ",\"layers\":[{\"id\":\"l1\"},{\"id\":\"l2\"},{\"id\":\"l3\"}]}");
+	if (docker_lacks(&w, &place, &words, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_string_equal(words, "{\"have\":2,\"name\":true}");
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		assert_int_equal(docker_give(&w, &options, wrong[i], -1, -1, &child, &err), -EPROTO);
+	free(words);
+	free(fake_docker_stop(d));
+	assert_int_equal(dir_remove(directory), 0);
+}
+
 static void test_policy(void **state)
 {
 	struct fake_answer answers[] = { VERSION,
@@ -325,6 +422,7 @@ int main(void)
 		cmocka_unit_test(test_errors),	     cmocka_unit_test(test_specs_of_a_peer),
 		cmocka_unit_test(test_request),	     cmocka_unit_test(test_target),
 		cmocka_unit_test(test_target_lacks), cmocka_unit_test(test_target_volumes),
+		cmocka_unit_test(test_source),	     cmocka_unit_test(test_lacks),
 		cmocka_unit_test(test_policy),
 	};
 

@@ -179,6 +179,8 @@ SPOIL(sync_end_beyond, s->sync_end.path = 128)
 SPOIL(probe_beyond, s->probe.path = 128)
 SPOIL(probe_name_short, s->probe.name.len = 15)
 SPOIL(probe_content_long, s->probe.content.len = 17; s->probe.content.data = (uint8_t *)"12345678901234567")
+SPOIL(lacks_max, s->lacks.words = text_of(4096))
+SPOIL(lacks_long, s->lacks.words = text_of(4097))
 SPOIL(no_way, s->arm.way = NULL)
 SPOIL(external_max, s->external[1] = text_of(4096))
 SPOIL(external_long, s->external[1] = text_of(4097))
@@ -304,6 +306,8 @@ static const struct rule rules[] = {
 	RULE(PROBE, "probe.path", probe_beyond),
 	RULE(PROBE, "probe.name", probe_name_short),
 	RULE(PROBE, "probe.content", probe_content_long),
+	RULE(LACKS, NULL, lacks_max),
+	RULE(LACKS, "lacks.words", lacks_long),
 	RULE(ARM, "arm.way", no_way),
 	RULE(ARM, "arm.page_channels", page_channels_one),
 	RULE(ARM, NULL, page_channels_none),

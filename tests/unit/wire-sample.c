@@ -209,6 +209,8 @@ static void sample_resume(struct wire_sample *s)
 	s->state.state = PHAUL__WIRE__TARGET_STATE__TARGET_STATE_PREPARED;
 	s->state.here = true;
 	s->state.reason = "the link was lost";
+	phaul__wire__lacks__init(&s->lacks);
+	s->lacks.words = "{\"have\":2}";
 	phaul__wire__missing__init(&s->missing);
 	phaul__wire__missing_reply__init(&s->missing_reply);
 	s->missing_reply.pages = 14;
@@ -254,6 +256,7 @@ static const size_t parts[WIRE_SAMPLE_KINDS + 1] = {
 	PART(TAKE, take),
 	PART(MISSING, missing),
 	PART(MISSING_REPLY, missing_reply),
+	PART(LACKS, lacks),
 };
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind)

@@ -53,8 +53,9 @@ struct wire_sample {
 	Phaul__Wire__Arrived arrived[2], *arriveds[2];
 	Phaul__Wire__Missing missing;
 	Phaul__Wire__MissingReply missing_reply;
+	Phaul__Wire__Lacks lacks;
 };
 
-#define WIRE_SAMPLE_KINDS 28 /* kinds are numbered 1 .. this */
+#define WIRE_SAMPLE_KINDS 29 /* kinds are numbered 1 .. this */
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind);
