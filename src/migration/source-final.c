@@ -282,6 +282,7 @@ static int answer_criu(struct source *s, int fd, struct error *err)
 		source_flags_answer(s, fd, tree.pids, tree.n);
 	if (s->flags)
 		close_fd(&fd); /* CRIU goes on */
+	(void)hook_reached("source", "final", -1, NULL);
 	if (!r)
 		r = take_final(s, &tree, err);
 	if (s->flags)
@@ -298,10 +299,8 @@ static int answer_criu(struct source *s, int fd, struct error *err)
 static void *final_main(void *arg)
 {
 	struct source *s = arg;
-	int fd;
+	int fd = s->flags ? await_criu(s, s->flags_path, FINAL_MAPPINGS) : await_criu(s, s->hidden_path, FINAL_PAGES);
 
-	(void)hook_reached("source", "final", -1, NULL);
-	fd = s->flags ? await_criu(s, s->flags_path, FINAL_MAPPINGS) : await_criu(s, s->hidden_path, FINAL_PAGES);
 	if (fd >= 0)
 		s->final_result = answer_criu(s, fd, &s->final_error);
 	/* While CRIU dumps; unless it makes names in the trees itself. */
