@@ -65,3 +65,16 @@ int buffer_printf(struct buffer *b, const char *fmt, ...)
 	b->length += (size_t)n;
 	return 0;
 }
+
+const char *buffer_last_line(struct buffer *b)
+{
+	char *newline;
+
+	while (b->length && (b->data[b->length - 1] == '\n' || b->data[b->length - 1] == ' '))
+		b->length--;
+	if (!b->length || buffer_reserve(b, 1) < 0)
+		return NULL;
+	b->data[b->length] = 0;
+	newline = strrchr((char *)b->data, '\n');
+	return newline ? newline + 1 : (const char *)b->data;
+}

@@ -24,3 +24,6 @@ int buffer_reserve(struct buffer *b, size_t extra);
 /* Appends; 0 or -ENOMEM. */
 int buffer_append(struct buffer *b, const void *data, size_t length);
 int buffer_printf(struct buffer *b, const char *fmt, ...) _printf_(2, 3);
+
+/* The last line of a program's words that says something, ended by a 0: in b, whose length is cut to its end. NULL: there is none, or no memory. */
+const char *buffer_last_line(struct buffer *b);

@@ -16,7 +16,6 @@ static inline uint64_t clock_now_ns(void)
 	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
-/* A point in time ms from now; a negative ms means never. */
 /* What the calling thread has used of a processor: unlike the time that passed, it says nothing about how busy the machine is. */
 static inline uint64_t clock_thread_ns(void)
 {
@@ -26,6 +25,7 @@ static inline uint64_t clock_thread_ns(void)
 	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
+/* A point in time ms from now; a negative ms means never. */
 static inline uint64_t deadline_in_ms(int64_t ms)
 {
 	return ms < 0 ? DEADLINE_NEVER : clock_now_ns() + (uint64_t)ms * NS_PER_MS;

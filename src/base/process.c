@@ -190,24 +190,11 @@ static int drain_pipes(int out_fd, int err_fd, struct buffer *output, struct buf
 	return 0;
 }
 
-/* The last line that says something. */
-static const char *last_line(struct buffer *b)
-{
-	char *text = (char *)b->data, *newline;
-
-	while (b->length && (text[b->length - 1] == '\n' || text[b->length - 1] == ' '))
-		b->length--;
-	if (!b->length)
-		return "it said nothing";
-	text[b->length] = 0;
-	newline = strrchr(text, '\n');
-	return newline ? newline + 1 : text;
-}
-
 int process_run(const char *const *argv, struct buffer *output, uint64_t deadline_ns, struct error *err)
 {
 	int out[2] = { -1, -1 }, errors[2] = { -1, -1 };
 	_cleanup_buffer_ struct buffer text = { 0 };
+	const char *words;
 	_cleanup_process_ struct process p = PROCESS_NONE;
 	struct process_options o = { .argv = argv, .stdin_fd = -1 };
 	int r;
@@ -230,10 +217,11 @@ int process_run(const char *const *argv, struct buffer *output, uint64_t deadlin
 		r = error_errno(err, -r, "%s did not finish", argv[0]);
 		goto finish;
 	}
-	if (buffer_reserve(&text, 1) < 0 || p.status == 0)
+	if (p.status == 0)
 		goto finish;
+	words = buffer_last_line(&text);
 	r = WIFEXITED(p.status) ? WEXITSTATUS(p.status) : 128 + WTERMSIG(p.status);
-	error_set(err, EIO, "%s failed with status %d: %s", argv[0], r, last_line(&text));
+	error_set(err, EIO, "%s failed with status %d: %s", argv[0], r, words ? words : "it said nothing");
 finish:
 	close_fd(&out[0]);
 	close_fd(&out[1]);

@@ -36,15 +36,12 @@ int bring_open(struct bring *b, struct error *err)
 static int failed(const struct bring *b, struct error *err)
 {
 	_cleanup_buffer_ struct buffer text = { 0 };
-	char *line;
+	const char *line;
 
-	if (fd_read_file(AT_FDCWD, b->log, WORDS_MAX, &text) < 0 || buffer_append(&text, "", 1) < 0)
+	if (fd_read_file(AT_FDCWD, b->log, WORDS_MAX, &text) < 0)
 		return error_set(err, EIO, "it ended with status %d", b->child.status);
-	while (text.length > 1 && (text.data[text.length - 2] == '\n' || !text.data[text.length - 2]))
-		text.data[--text.length - 1] = 0;
-	line = strrchr((char *)text.data, '\n');
-	line = line ? line + 1 : (char *)text.data;
-	if (!*line)
+	line = buffer_last_line(&text);
+	if (!line)
 		return error_set(err, EIO, "it ended without a word, with status %d", b->child.status);
 	return error_set(err, EIO, "%s", line);
 }
