@@ -31,6 +31,7 @@
 #define PROTOCOL 0x88b5 /* for experiments: IEEE 802 */
 #define FRAMES 100
 #define WAIT_MS 2000
+#define PORT_MS 30000
 #define GUEST_MAC "02:77:00:00:01:00"
 
 static const uint8_t guest_mac[6] = { 0x02, 0x77, 0, 0, 1, 0 };
@@ -52,18 +53,35 @@ static void ip(const char *words, ...) __attribute__((format(printf, 1, 2)));
 static void ip(const char *words, ...)
 {
 	const char *argv[24] = { "ip" };
-	char text[256], *save = NULL;
+	char text[256], line[256], *save = NULL;
 	struct error err = { 0 };
 	size_t n = 1;
 	va_list ap;
 
 	va_start(ap, words);
-	vsnprintf(text, sizeof(text), words, ap);
+	vsnprintf(line, sizeof(line), words, ap);
 	va_end(ap);
+	memcpy(text, line, sizeof(text));
 	for (char *word = strtok_r(text, " ", &save); word && n < 23; word = strtok_r(NULL, " ", &save))
 		argv[n++] = word;
 	if (process_run(argv, NULL, deadline_in_ms(10000), &err))
-		fail_msg("ip %s: %s", words, err.text);
+		fail_msg("ip %s: %s", line, err.text);
+}
+
+/* A port forwards frames once the kernel has seen that its link is up: some work of its own, done a while after the command. */
+static void wait_for_port(const char *device)
+{
+	const char *argv[] = { "ip", "-details", "link", "show", "dev", device, NULL };
+	uint64_t deadline = deadline_in_ms(PORT_MS);
+	bool forwards = false;
+
+	while (!forwards) {
+		_cleanup_buffer_ struct buffer text = { 0 };
+
+		assert_true(clock_now_ns() < deadline);
+		assert_int_equal(process_run(argv, &text, deadline, NULL), 0);
+		forwards = memmem(text.data, text.length, "state forwarding", strlen("state forwarding"));
+	}
 }
 
 static int setup(void **state)
@@ -73,6 +91,7 @@ static int setup(void **state)
 	ip("link add br0 type bridge forward_delay 0 stp_state 0 mcast_snooping 0");
 	ip("link set br0 up");
 	ip("link set phaul0 master br0");
+	wait_for_port("phaul0");
 	assert_int_equal(unshare(CLONE_NEWNET), 0);
 	guest.netns_fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 	net_rig_enter(net_rig.home);
@@ -87,11 +106,17 @@ static void guest_arrives(void)
 	ip("link set eth0 address " GUEST_MAC " up");
 	net_rig_enter(net_rig.home);
 	ip("link set guest0 master br0 up");
+	wait_for_port("guest0");
 }
 
-static void guest_leaves(void)
+/* After every test, so that one that failed leaves the next a clean bridge. */
+static int guest_leaves(void **state)
 {
-	ip("link delete guest0");
+	(void)state;
+	net_rig_enter(net_rig.home);
+	if (if_nametoindex("guest0"))
+		ip("link delete guest0");
+	return 0;
 }
 
 /* A socket for frames of that kind on the device, in that namespace. */
@@ -186,7 +211,6 @@ static void test_silent(void **state)
 	assert_int_equal(counts.packets, 0);
 	close(outside);
 	close(inside);
-	guest_leaves();
 }
 
 static void test_hold(void **state)
@@ -226,7 +250,6 @@ static void test_hold(void **state)
 	close(outside);
 	close(inside);
 	close(home);
-	guest_leaves();
 }
 
 static void test_aborted(void **state)
@@ -249,7 +272,6 @@ static void test_aborted(void **state)
 	net_guard_free(g);
 	close(outside);
 	close(inside);
-	guest_leaves();
 }
 
 /* As after a crash: the table stays, drops, is found and removed. */
@@ -328,7 +350,6 @@ static void test_neighbours(void **state)
 	for (size_t i = 0; i < n; i++)
 		four |= found[i].family == AF_INET && !memcmp(found[i].bytes, neighbours[0].bytes, 4);
 	assert_true(four);
-	guest_leaves();
 }
 
 static void test_wrong(void **state)
@@ -346,8 +367,12 @@ static void test_wrong(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_silent),	    cmocka_unit_test(test_hold),     cmocka_unit_test(test_aborted),
-		cmocka_unit_test(test_left_behind), cmocka_unit_test(test_announce), cmocka_unit_test(test_neighbours),
+		cmocka_unit_test_teardown(test_silent, guest_leaves),
+		cmocka_unit_test_teardown(test_hold, guest_leaves),
+		cmocka_unit_test_teardown(test_aborted, guest_leaves),
+		cmocka_unit_test(test_left_behind),
+		cmocka_unit_test(test_announce),
+		cmocka_unit_test_teardown(test_neighbours, guest_leaves),
 		cmocka_unit_test(test_wrong),
 	};
 
