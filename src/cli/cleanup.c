@@ -15,11 +15,12 @@
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "migration/recover.h"
+#include "migration/work-directory.h"
 #include "net/hold.h"
 #include "net/leftovers.h"
 #include "net/mute.h"
 
-#define YOUNG_S 600 /* a directory without a journal may be that of a plan under way */
+#define YOUNG_S 600 /* what has no journal may be that of a plan under way */
 #define RECONNECT_MS 5000
 
 struct settings {
@@ -120,25 +121,32 @@ static bool needed(const struct settings *s, const struct uuid *id, time_t chang
 	return r;
 }
 
+static void clean_directory(struct settings *s, int run_fd, const char *name)
+{
+	_cleanup_close_ int lock = -1;
+	struct stat st;
+	struct uuid id;
+	char path[4400];
+	int r;
+
+	if (!work_directory_id(name, &id) || fstatat(run_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    !S_ISDIR(st.st_mode))
+		return;
+	lock = work_directory_take_abandoned(run_fd, name, s->journals);
+	if (lock < 0 && needed(s, &id, st.st_mtime))
+		return;
+	snprintf(path, sizeof(path), "%.4000s/%s", s->run_directory, name);
+	r = s->yes ? dir_remove(path) : 0;
+	tell(s, "directory", path, r, strerror(-r));
+}
+
 static void clean_directories(struct settings *s)
 {
 	_cleanup_closedir_ DIR *dir = opendir(s->run_directory);
 	struct dirent *entry;
 
-	while (dir && (entry = readdir(dir))) {
-		struct stat st;
-		struct uuid id;
-		char path[4400];
-		int r;
-
-		if (!uuid_parse(entry->d_name, &id) ||
-		    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode) ||
-		    needed(s, &id, st.st_mtime))
-			continue;
-		snprintf(path, sizeof(path), "%.4000s/%s", s->run_directory, entry->d_name);
-		r = s->yes ? dir_remove(path) : 0;
-		tell(s, "directory", path, r, strerror(-r));
-	}
+	while (dir && (entry = readdir(dir)))
+		clean_directory(s, dirfd(dir), entry->d_name);
 }
 
 /* The source's copy is gone, but its network namespace may be there still, with addresses that are the target's now. */

@@ -21,6 +21,7 @@
 #include "migration/manifest.h"
 #include "migration/restorer.h"
 #include "migration/session.h"
+#include "migration/work-directory.h"
 
 #define PLAN_MAX (80U << 20)
 #define COPY_MS DEADLINE_NEVER
@@ -38,6 +39,7 @@ struct work {
 	struct restorer *restorer;
 	struct driver_place place;
 	bool armed, prepared;
+	int lock; /* says that the work directory is in use */
 };
 
 static int work_begin(struct work *w, const char *what, struct error *err)
@@ -47,10 +49,11 @@ static int work_begin(struct work *w, const char *what, struct error *err)
 	uuid_format(&w->id, w->id_text);
 	snprintf(w->work_directory, sizeof(w->work_directory), "%s/%s", w->options->run_directory, w->id_text);
 	snprintf(w->images, sizeof(w->images), "%s/" MANIFEST_IMAGES, w->options->directory);
-	if (!r)
-		r = dir_make(w->work_directory, 0700);
 	if (r < 0)
-		return error_errno(err, -r, "cannot make the work directory %s", w->work_directory);
+		return error_errno(err, -r, "cannot make an id");
+	r = work_directory_make(w->options->run_directory, w->id_text, NULL, &w->lock, err);
+	if (r < 0)
+		return r;
 	return geteuid() ? error_set(err, EPERM, "phaul must run as root to %s", what) : 0;
 }
 
@@ -64,6 +67,7 @@ static void work_end(struct work *w)
 		dir_remove(w->unpacked);
 	if (w->work_directory[0])
 		dir_remove(w->work_directory);
+	close_fd(&w->lock);
 }
 
 static int refuse_if(const struct checkpoint_options *o, struct checkpoint_result *ret, struct error *err)
@@ -288,7 +292,7 @@ static int checkpoint(struct work *w, struct checkpoint_result *ret, struct erro
 
 int checkpoint_make(const struct checkpoint_options *options, struct checkpoint_result *ret, struct error *err)
 {
-	struct work w = { .options = options };
+	struct work w = { .options = options, .lock = -1 };
 	uint64_t began = clock_now_ns();
 	int r = work_begin(&w, "freeze other processes", err);
 
@@ -427,7 +431,7 @@ static void forget(struct work *w)
 int checkpoint_restore(const struct checkpoint_options *options, bool skip_cpu_check, struct checkpoint_result *ret,
 		       struct error *err)
 {
-	struct work w = { .options = options };
+	struct work w = { .options = options, .lock = -1 };
 	uint64_t began = clock_now_ns();
 	int r = work_begin(&w, "restore processes", err);
 

@@ -305,11 +305,16 @@ static int check_tracking(struct source *s, struct error *err)
 static int make_work_directory(struct source *s, struct error *err)
 {
 	char journals[512];
+	int r;
 
 	snprintf(s->work_directory, sizeof(s->work_directory), "%s/%s", s->options->run_directory, s->id_text);
 	snprintf(s->images_directory, sizeof(s->images_directory), "%s/images", s->work_directory);
 	snprintf(journals, sizeof(journals), "%s/migrations", s->options->state_directory);
-	return work_directory_make(s->options->run_directory, s->id_text, journals, &s->work_lock, err);
+	r = work_directory_make(s->options->run_directory, s->id_text, journals, &s->work_lock, err);
+	if (r < 0)
+		return r;
+	r = dir_make(s->images_directory, 0700);
+	return r < 0 ? error_errno(err, -r, "cannot make the work directory %s", s->images_directory) : 0;
 }
 
 /* A path that both hosts see must not be copied onto itself. */

@@ -1,8 +1,8 @@
 /*
  * Work directories and what crashes left of them: see work-directory.h.
  *
- * A directory is locked (flock(2)) right after it is made; one that is swept away in between belongs to a process that is told so. A target's
- * directory always has a journal. No state; any thread.
+ * A directory is locked (flock(2)) right after it is made; one that is swept away in between is made again. A target's directory always has a
+ * journal. No state; any thread.
  */
 #include "migration/work-directory.h"
 
@@ -10,19 +10,23 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 
 #include "base/fd.h"
 #include "base/log.h"
-#include "base/uuid.h"
 
-/* Whether RUN/ID/images is there, with nothing in it: killed before the journal was made. What --keep-images kept has images. */
+#define TRIES 8
+
+/* Whether there is nothing in RUN/ID/images, or no such directory: killed before the journal was made. What --keep-images kept has images. */
 static bool has_no_images(int directory_fd)
 {
 	_cleanup_closedir_ DIR *d = NULL;
 	int fd = openat(directory_fd, "images", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct dirent *e;
 
-	d = fd < 0 ? NULL : fdopendir(fd);
+	if (fd < 0)
+		return errno == ENOENT;
+	d = fdopendir(fd);
 	if (!d) {
 		close_fd(&fd);
 		return false;
@@ -33,14 +37,24 @@ static bool has_no_images(int directory_fd)
 	return true;
 }
 
-static bool left_behind(int run_fd, const char *name, const char *journals)
+bool work_directory_id(const char *name, struct uuid *ret)
+{
+	size_t n = strlen(WORK_DIRECTORY_CPU);
+
+	return uuid_parse(strncmp(name, WORK_DIRECTORY_CPU, n) ? name : name + n, ret);
+}
+
+int work_directory_take_abandoned(int run_fd, const char *name, const char *journals)
 {
 	_cleanup_close_ int fd = openat(run_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	char journal[4400];
 
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return -1;
+	if (!strncmp(name, WORK_DIRECTORY_CPU, strlen(WORK_DIRECTORY_CPU)))
+		return TAKE_FD(fd);
 	snprintf(journal, sizeof(journal), "%.4000s/%s/journal", journals, name);
-	return fd >= 0 && access(journal, F_OK) < 0 && errno == ENOENT && flock(fd, LOCK_EX | LOCK_NB) == 0 &&
-	       has_no_images(fd);
+	return access(journal, F_OK) < 0 && errno == ENOENT && has_no_images(fd) ? TAKE_FD(fd) : -1;
 }
 
 static void sweep(const char *run, const char *journals)
@@ -49,10 +63,13 @@ static void sweep(const char *run, const char *journals)
 	struct dirent *e;
 
 	while (d && (e = readdir(d))) {
+		_cleanup_close_ int lock = -1;
 		char path[4400];
 		struct uuid id;
 
-		if (!uuid_parse(e->d_name, &id) || !left_behind(dirfd(d), e->d_name, journals))
+		if (work_directory_id(e->d_name, &id))
+			lock = work_directory_take_abandoned(dirfd(d), e->d_name, journals);
+		if (lock < 0)
 			continue;
 		snprintf(path, sizeof(path), "%.4000s/%s", run, e->d_name);
 		log_debug("%s was left behind by a process that was killed", path);
@@ -60,26 +77,36 @@ static void sweep(const char *run, const char *journals)
 	}
 }
 
-int work_directory_make(const char *run, const char *id_text, const char *journals, int *ret_lock, struct error *err)
+/* -ENOENT: it was swept away before it was locked. */
+static int make_locked(const char *path, int *ret_fd)
+{
+	_cleanup_close_ int fd = -1;
+	struct stat mine, there;
+	int r = dir_make(path, 0700);
+
+	if (r < 0)
+		return r;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	/* Who sweeps holds the lock only until it is gone. */
+	if (flock(fd, LOCK_EX) < 0 || fstat(fd, &mine) < 0 || stat(path, &there) < 0)
+		return -errno;
+	if (mine.st_dev != there.st_dev || mine.st_ino != there.st_ino)
+		return -ENOENT;
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+int work_directory_make(const char *run, const char *name, const char *journals, int *ret_lock, struct error *err)
 {
 	char path[4400];
-	int fd = -1, r;
+	int r = -ENOENT;
 
-	sweep(run, journals);
-	snprintf(path, sizeof(path), "%.4000s/%s", run, id_text);
-	r = dir_make(path, 0700);
-	/* Locked before there are images in it: until then nobody takes it for left behind. */
-	if (!r && (fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-		r = -errno;
-	if (!r && flock(fd, LOCK_EX | LOCK_NB) < 0)
-		r = -errno;
-	snprintf(path, sizeof(path), "%.4000s/%s/images", run, id_text);
-	if (!r)
-		r = dir_make(path, 0700);
-	if (r < 0) {
-		close_fd(&fd);
-		return error_errno(err, -r, "cannot make the work directory %s", path);
-	}
-	*ret_lock = fd;
-	return 0;
+	if (journals)
+		sweep(run, journals);
+	snprintf(path, sizeof(path), "%.4000s/%s", run, name);
+	for (int i = 0; i < TRIES && r == -ENOENT; i++)
+		r = make_locked(path, ret_lock);
+	return r < 0 ? error_errno(err, -r, "cannot make the work directory %s", path) : 0;
 }
