@@ -33,6 +33,11 @@ class Cell:
         """The hook kills the victim in the very moment."""
         return self.victim == ("source" if self.point.startswith("source-") else "worker")
 
+    @property
+    def leaves_directory(self):
+        """The source dies with a work directory and no journal: the next migration sweeps it away, or phaul cleanup --yes."""
+        return self.victim == "source" and between(self.point, "source-plan", "source-begin")
+
 
 def between(point, first, last):
     return POINTS.index(first) <= POINTS.index(point) <= POINTS.index(last)
