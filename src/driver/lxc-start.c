@@ -15,10 +15,10 @@
 #include "base/log.h"
 #include "driver/helper.h"
 #include "driver/lxc.h"
+#include "driver/search-path.h"
 
 #define ENVIRON_MAX (1U << 20)
 #define END_MS 10000
-#define CRIU_FALLBACK "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 /* LXC names the log on CRIU's command line, in the directory of the images; ours is elsewhere. */
 static int link_log(const struct driver_place *place, struct error *err)
@@ -43,29 +43,11 @@ static int add_group(const struct driver_place *place, const char *name, struct 
 	return 0;
 }
 
-/* LXC looks for "criu" on PATH: the one that phaul uses must be the first. */
-static int make_search_path(const struct driver_place *place, char *ret, size_t size, struct error *err)
-{
-	const char *named = getenv("PHAUL_CRIU"), *path = getenv("PATH");
-	char directory[PATH_MAX] = "", link[PATH_MAX + 8];
-
-	if (named && named[0]) {
-		snprintf(directory, sizeof(directory), "%s/bin", place->work_directory);
-		snprintf(link, sizeof(link), "%s/criu", directory);
-		if ((mkdir(directory, 0700) < 0 && errno != EEXIST) || (symlink(named, link) < 0 && errno != EEXIST))
-			return error_errno(err, errno, "cannot make %s", link);
-	}
-	if (snprintf(ret, size, "PATH=%s%s%s:%s", directory, directory[0] ? ":" : "", path ? path : "",
-		     CRIU_FALLBACK) >= (int)size)
-		return error_set(err, ENAMETOOLONG, "PATH is too long");
-	return 0;
-}
-
 int lxc_restore(const struct workload *w, struct driver_place *place, int stderr_fd, struct process *ret,
 		struct error *err)
 {
 	_cleanup_lxc_spec_ struct lxc_spec s = { 0 };
-	char self[PATH_MAX] = "", config[PATH_MAX + 32], path[2 * PATH_MAX], mark[128], log[PATH_MAX];
+	char self[PATH_MAX] = "", config[PATH_MAX + 32], path[SEARCH_PATH_MAX], mark[128], log[PATH_MAX];
 	struct lxc_target_place p;
 	int r = lxc_spec_decode(w->spec, &s, err);
 
@@ -76,7 +58,7 @@ int lxc_restore(const struct workload *w, struct driver_place *place, int stderr
 	if (!r)
 		r = add_group(place, s.name, err);
 	if (!r)
-		r = make_search_path(place, path, sizeof(path), err);
+		r = search_path_make(place, path, sizeof(path), err);
 	if (r < 0)
 		return r;
 	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)

@@ -18,6 +18,7 @@
 #include "driver/pid.h"
 #include "driver/podman.h"
 #include "driver/runc-conf.h"
+#include "driver/search-path.h"
 
 #define CONFIG_PLACE "podman-config" /* in the work directory: the path of the runtime's configuration */
 #define CREATE_MAX 56		     /* words of a command line, without ours */
@@ -302,14 +303,18 @@ int podman_restore(const struct workload *w, struct driver_place *place, int std
 	const char *engine = place->options->engine;
 	const char *argv[] = { "podman", "container", "restore", "--tcp-established", "--file-locks", NULL,
 			       NULL,	 NULL,	      NULL };
+	char path[SEARCH_PATH_MAX];
+	const char *environment[] = { path, NULL };
 	struct process_options options = {
-		.argv = argv, .stdin_fd = -1, .stdout_fd = stderr_fd, .stderr_fd = stderr_fd
+		.argv = argv, .environment = environment, .stdin_fd = -1, .stdout_fd = stderr_fd, .stderr_fd = stderr_fd
 	};
 	json_t *inspected = NULL;
-	int r = find_ours(place, &inspected, err);
+	int r = search_path_make(place, path, sizeof(path), err);
 	size_t n = 5;
 
 	(void)w;
+	if (!r)
+		r = find_ours(place, &inspected, err);
 	if (r < 0)
 		return r;
 	if (engine) {

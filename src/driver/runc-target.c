@@ -21,6 +21,7 @@
 #include "driver/pid.h"
 #include "driver/runc-conf.h"
 #include "driver/runc-internal.h"
+#include "driver/search-path.h"
 
 #define MARK ".phaul-migration"
 #define OUTPUT "output.log"
@@ -282,8 +283,14 @@ int runc_restore(const struct workload *w, struct driver_place *place, int stder
 			       s.bundle,
 			       s.id,
 			       NULL };
-	struct process_options options = { .argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = stderr_fd };
+	char path[SEARCH_PATH_MAX];
+	const char *environment[] = { path, NULL };
+	struct process_options options = {
+		.argv = argv, .environment = environment, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = stderr_fd
+	};
 
+	if (!r)
+		r = search_path_make(place, path, sizeof(path), err);
 	if (r < 0)
 		return r;
 	snprintf(log, sizeof(log), "%s/engine.log", place->work_directory);
