@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "driver/lxc-config.h"
 #include "driver/lxc.h"
+#include "driver/oci.h"
 #include "driver/pid.h"
 
 #define STOP_S 20 /* until LXC's monitor has cleaned up behind a container whose tasks were killed */
@@ -164,6 +165,20 @@ static int check_layers_here(const struct lxc_spec *s, struct obstacles *o)
 	return 0;
 }
 
+/* A device of the target's by that name is another one. */
+static int check_devices(const struct lxc_spec *s, struct obstacles *o)
+{
+	struct stat st;
+
+	for (size_t i = 0; i < s->n_needs; i++)
+		if (stat(s->needs[i], &st) == 0 && (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) &&
+		    !oci_default_device(s->needs[i]))
+			return obstacles_add(
+				o, OBSTACLE_REFUSES, false, "remove its lxc.mount.entry and restart the container",
+				"container %s was given the device %.128s of this host", s->source_name, s->needs[i]);
+	return 0;
+}
+
 static int check_container(const struct workload *w, const struct lxc_spec *s, struct lxc_container *c,
 			   const struct tree *t, struct obstacles *o)
 {
@@ -171,6 +186,8 @@ static int check_container(const struct workload *w, const struct lxc_spec *s, s
 
 	if (!r)
 		r = check_layers_here(s, o);
+	if (!r)
+		r = check_devices(s, o);
 	if (!r)
 		r = check_console(c, o);
 	if (!r)

@@ -127,8 +127,7 @@ static int check_namespaces(const struct oci_state *s, const struct workload *w,
 	return r;
 }
 
-/* What a runtime gives to every container is no device of this host's. */
-static bool default_device(const char *path)
+bool oci_default_device(const char *path)
 {
 	static const char *const known[] = { "/dev/null",    "/dev/zero", "/dev/full",	  "/dev/random",
 					     "/dev/urandom", "/dev/tty",  "/dev/console", "/dev/ptmx" };
@@ -146,7 +145,7 @@ static int check_devices(const struct oci_state *s, const struct workload *w, st
 	size_t i;
 
 	json_array_foreach (devices, i, one)
-		if (!default_device(text_of(one, "path")))
+		if (!oci_default_device(text_of(one, "path")))
 			return obstacles_add(o, OBSTACLE_REFUSES, false, "run it without that device",
 					     "container %.64s was given the device %.128s of this host", w->id,
 					     text_of(one, "path"));

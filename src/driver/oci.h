@@ -56,5 +56,8 @@ int oci_write_descriptors(const json_t *descriptors, const char *directory, stru
 /* An open descriptor of the network namespace of the container's first process; -ENOENT: it is the caller's own. */
 int oci_network(pid_t pid, int *ret_fd, struct error *err);
 
+/* Whether a runtime gives that device to every container, so that it is none of this host's. */
+bool oci_default_device(const char *path);
+
 /* Whether the runtime is there and can restore. An obstacle otherwise, at_target as given. */
 int oci_check_runtime(const char *runtime, bool at_target, struct obstacles *ret);
