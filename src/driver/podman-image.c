@@ -31,18 +31,22 @@ static int resolve(const char *engine, const char *name, char ret[ID_DIGITS + 1]
 	return 0;
 }
 
+/* Nothing is said where the name is no longer that image's here: it could not be brought. */
 void podman_image_describe(const char *engine, json_t *spec)
 {
 	const char *words[] = {
-		"image", "inspect", "--format", "{{.Size}} {{.ManifestType}}", podman_text(spec, "image"), NULL
+		"image", "inspect", "--format", "{{.Id}} {{.Size}} {{.ManifestType}}", podman_text(spec, "image_name"),
+		NULL
 	};
 	_cleanup_buffer_ struct buffer output = { 0 };
 	struct error ignored = { 0 };
+	char id[ID_DIGITS + 1] = "";
 	long long bytes = 0;
 
-	if (podman_run(engine, words, &output, &ignored) < 0 || buffer_append(&output, "", 1) < 0)
+	if (podman_run(engine, words, &output, &ignored) < 0 || buffer_append(&output, "", 1) < 0 ||
+	    sscanf((const char *)output.data, "%64s %lld", id, &bytes) != 2 ||
+	    strcmp(id, podman_text(spec, "image")) != 0)
 		return;
-	(void)sscanf((const char *)output.data, "%lld", &bytes);
 	json_object_set_new(spec, "image_bytes", json_integer(bytes));
 	/* In another format it would have another id. */
 	json_object_set_new(spec, "image_format",
@@ -65,10 +69,13 @@ int podman_image_check(const json_t *spec, const struct driver_options *options,
 		return obstacles_add(o, OBSTACLE_WARNS, true, NULL,
 				     "the target lacks the container's image %.128s: it is brought along, %lld.%lld MB",
 				     name, (long long)(bytes / 1000000), (long long)(bytes / 100000 % 10));
-	return obstacles_add(o, OBSTACLE_REFUSES, true, "bring it: podman save IMAGE | ssh HOST podman load",
-			     r ? "the target does not have the container's image %.128s"
-			       : "the target's image %.128s is another one than the container's",
-			     name);
+	return obstacles_add(
+		o, OBSTACLE_REFUSES, true, "bring it: podman save IMAGE | ssh HOST podman load",
+		!r	  ? "the target's image %.128s is another one than the container's"
+		: *format ? "the target does not have the container's image %.128s"
+			  : "the target does not have the container's image %.128s, and the source no longer "
+			    "has it under that name",
+		name);
 }
 
 int podman_lacks(const struct workload *w, const struct driver_place *place, char **ret, struct error *err)
