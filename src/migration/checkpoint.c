@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -309,11 +310,41 @@ int checkpoint_make(const struct checkpoint_options *options, struct checkpoint_
 	return r;
 }
 
+/* 1: it is this host's. */
+static int check_machine(const struct manifest *m, struct obstacles *o)
+{
+	struct utsname here;
+
+	uname(&here);
+	if (!strcmp(m->machine, here.machine))
+		return 1;
+	return obstacles_add(o, OBSTACLE_REFUSES, true, "restore it on a host of the same architecture",
+			     "the checkpoint was made on a host whose architecture is %s; this host's is %s",
+			     m->machine, here.machine);
+}
+
+static int check_cpu(struct work *w, const ProtobufCBinaryData *cpuinfo, struct obstacles *o, struct error *err)
+{
+	struct error why = { 0 };
+	char path[4400];
+	int r;
+
+	if (!cpuinfo->len)
+		return 0;
+	snprintf(path, sizeof(path), "%s/cpuinfo.img", w->work_directory);
+	r = fd_write_file(AT_FDCWD, path, cpuinfo->data, cpuinfo->len, 0600);
+	if (r < 0)
+		return error_errno(err, -r, "cannot write %s", path);
+	if (criu_cpuinfo_check(w->work_directory, &why) < 0 &&
+	    obstacles_add(o, OBSTACLE_REFUSES, true, "restore it on a CPU with the same features", "%s", why.text) < 0)
+		return error_set(err, ENOMEM, "no memory for the plan");
+	return 0;
+}
+
 static int read_plan(struct work *w, bool skip_cpu_check, struct checkpoint_result *ret, struct error *err)
 {
 	_cleanup_buffer_ struct buffer packed = { 0 };
 	_cleanup_message_ Phaul__Wire__Control *message = NULL;
-	struct error why = { 0 };
 	char path[4400];
 	int r;
 
@@ -326,17 +357,12 @@ static int read_plan(struct work *w, bool skip_cpu_check, struct checkpoint_resu
 		r = error_set(err, EBADMSG, "%s holds no description of a workload", path);
 	if (!r)
 		r = convert_workload_from_wire(message->plan->workload, &w->workload, err);
-	if (r < 0 || skip_cpu_check || !message->plan->cpuinfo.len)
-		return r;
-	snprintf(path, sizeof(path), "%s/cpuinfo.img", w->work_directory);
-	r = fd_write_file(AT_FDCWD, path, message->plan->cpuinfo.data, message->plan->cpuinfo.len, 0600);
 	if (r < 0)
-		return error_errno(err, -r, "cannot write %s", path);
-	if (criu_cpuinfo_check(w->work_directory, &why) < 0 &&
-	    obstacles_add(&ret->obstacles, OBSTACLE_REFUSES, true, "restore it on a CPU with the same features", "%s",
-			  why.text) < 0)
+		return r;
+	r = check_machine(&w->manifest, &ret->obstacles);
+	if (r < 0)
 		return error_set(err, ENOMEM, "no memory for the plan");
-	return 0;
+	return r && !skip_cpu_check ? check_cpu(w, &message->plan->cpuinfo, &ret->obstacles, err) : 0;
 }
 
 static int check_restore(struct work *w, struct checkpoint_result *ret, struct error *err)

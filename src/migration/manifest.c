@@ -180,6 +180,7 @@ int manifest_read(const char *directory, struct manifest *ret, uint64_t *ret_byt
 	}
 	snprintf(m.type, sizeof(m.type), "%s", type);
 	snprintf(m.id, sizeof(m.id), "%s", id);
+	snprintf(m.machine, sizeof(m.machine), "%s", json_string_value(json_object_get(o, "machine")) ?: "");
 	m.criu_version = (int)json_integer_value(json_object_get(o, "criu"));
 	m.compressed = json_is_true(json_object_get(o, "compressed"));
 	read_way(json_object_get(o, "way"), &m.way);

@@ -12,7 +12,8 @@
 #define MANIFEST_COMPRESSED ".zst"
 
 struct manifest {
-	char type[16], id[256];
+	char type[16], id[256],
+		machine[64]; /* the last as uname(2) calls the architecture; written by manifest_write() */
 	int criu_version;
 	bool compressed;
 	struct checkpoint_way way; /* of the dump; the restore needs the same. external is not kept */
