@@ -89,11 +89,13 @@ static int say_hello(struct source *s, struct error *err)
 		return r;
 	memcpy(s->route, reply->hello_reply->route.data, ROUTE_BYTES);
 	s->encodings = s->options->encodings & (reply->hello_reply->encodings | ENCODING_BIT(ENCODING_LZ4));
+	s->compare_cpus = !s->options->skip_cpu_check && !strcmp(reply->hello_reply->machine, name.machine) &&
+			  (!reply->hello_reply->criu_problem[0] || s->options->skip_criu_check);
 	if (reply->hello_reply->page_bytes != PAGE_BYTES || strcmp(reply->hello_reply->machine, name.machine) != 0)
-		return obstacles_add(&s->obstacles, OBSTACLE_REFUSES, true, "choose a target of the same architecture",
-				     "the target is a %s machine with pages of %u bytes, this one is %s with %llu",
-				     reply->hello_reply->machine, reply->hello_reply->page_bytes, name.machine,
-				     PAGE_BYTES);
+		return obstacles_add(
+			&s->obstacles, OBSTACLE_REFUSES, true, "choose a target of the same architecture",
+			"the target's architecture is %s, with pages of %u bytes; this host's is %s, with %llu",
+			reply->hello_reply->machine, reply->hello_reply->page_bytes, name.machine, PAGE_BYTES);
 	if (reply->hello_reply->criu_problem[0] && !s->options->skip_criu_check && !s->options->restart)
 		return obstacles_add(&s->obstacles, OBSTACLE_REFUSES, true,
 				     "install CRIU 4.1 or later there (scripts/setup)", "at the target: %s",
@@ -185,13 +187,25 @@ static int read_cpuinfo(struct source *s, struct buffer *b, struct error *err)
 	return r < 0 ? error_errno(err, -r, "cannot read CRIU's description of this CPU") : 0;
 }
 
+static bool said_already(const struct source *s, const char *what)
+{
+	for (size_t i = 0; i < s->obstacles.n; i++)
+		if (!strcmp(s->obstacles.list[i].what, what))
+			return true;
+	return false;
+}
+
+/* Some things are looked at on both sides, for the target does not rely on us. */
 static int take_obstacles(struct source *s, const Phaul__Wire__PlanReply *reply)
 {
 	for (size_t i = 0; i < reply->n_obstacles; i++) {
 		const Phaul__Wire__Obstacle *o = reply->obstacles[i];
-		int r = obstacles_add(&s->obstacles, o->refuses ? OBSTACLE_REFUSES : OBSTACLE_WARNS, true, o->cure,
-				      "%s", o->what);
+		int r;
 
+		if (said_already(s, o->what))
+			continue;
+		r = obstacles_add(&s->obstacles, o->refuses ? OBSTACLE_REFUSES : OBSTACLE_WARNS, true, o->cure, "%s",
+				  o->what);
 		if (r < 0)
 			return r;
 	}
@@ -240,7 +254,7 @@ static int ask_target(struct source *s, struct error *err)
 	engine.bundle = (char *)text_or_empty(s->options->target_bundle);
 	plan.engine = &engine;
 	plan.restart = s->options->restart;
-	if (!s->options->skip_cpu_check && s->criu_version)
+	if (s->compare_cpus && s->criu_version)
 		r = read_cpuinfo(s, &cpuinfo, err);
 	plan.cpuinfo.data = cpuinfo.data;
 	plan.cpuinfo.len = cpuinfo.length;
