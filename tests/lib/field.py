@@ -123,10 +123,11 @@ class Field:
                                     f"umask 077; cat > /etc/phaul/pki/{name}"], stdin=content, check=True)
         self.pki = pki
 
-    def start_server(self, host, *options, env=None):
+    def start_server(self, host, *options, under=(), env=None):
+        """`under`: the words of a program that runs it (setarch)."""
         log = os.path.join(self.logs, f"{host}-serve.log")
         start = os.path.getsize(log) if os.path.exists(log) else 0
-        process = self.start(host, PHAUL, "serve", "--listen", "[::]:7433", *(os.environ.get("PHAUL_SERVE_OPTIONS","-v").split()), *options, log=log, env=env)
+        process = self.start(host, *under, PHAUL, "serve", "--listen", "[::]:7433", *(os.environ.get("PHAUL_SERVE_OPTIONS","-v").split()), *options, log=log, env=env)
 
         def listening():
             if process.poll() is not None:
