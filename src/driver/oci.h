@@ -59,5 +59,12 @@ int oci_network(pid_t pid, int *ret_fd, struct error *err);
 /* Whether a runtime gives that device to every container, so that it is none of this host's. */
 bool oci_default_device(const char *path);
 
+/*
+ * Ends and removes what the runtime has of a container here: its state, and what it leaves when it is killed while it restores, without which no container
+ * of that name can be restored again. group: its control groups in each hierarchy, NULL: where the runtime puts them by itself; other than "/..." they are
+ * systemd's business. For containers of this migration only; nothing there is no error. Blocks for the runtime's delete.
+ */
+int oci_clear_left(const char *runtime, const char *root, const char *id, const char *group, struct error *err);
+
 /* Whether the runtime is there and can restore. An obstacle otherwise, at_target as given. */
 int oci_check_runtime(const char *runtime, bool at_target, struct obstacles *ret);

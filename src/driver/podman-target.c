@@ -376,6 +376,32 @@ static int remove_volumes(const struct driver_place *place, struct error *err)
 	return r;
 }
 
+/* The runtime's configuration, which podman wrote; NULL: it did not. */
+static json_t *runtime_config(const struct driver_place *place)
+{
+	_cleanup_buffer_ struct buffer where = { 0 }, text = { 0 };
+	char path[600];
+
+	snprintf(path, sizeof(path), "%s/" CONFIG_PLACE, place->work_directory);
+	if (fd_read_file(AT_FDCWD, path, sizeof(path), &where) < 0 || buffer_append(&where, "", 1) < 0 ||
+	    fd_read_file(AT_FDCWD, (const char *)where.data, WORKLOAD_SPEC_MAX, &text) < 0)
+		return NULL;
+	return json_loadb((const char *)text.data, text.length, 0, NULL);
+}
+
+/* Podman does not look for what its runtime left when one of both was killed. */
+static int clear_runtime(const json_t *inspected, const struct driver_place *place, struct error *err)
+{
+	json_t *config = runtime_config(place);
+	int r = 0;
+
+	if (config)
+		r = oci_clear_left("runc", OCI_ROOT_DEFAULT, podman_text(inspected, "Id"),
+				   podman_text(config, "linux.cgroupsPath"), err);
+	json_decref(config);
+	return r;
+}
+
 int podman_forget(const struct workload *w, const struct driver_place *place, struct error *err)
 {
 	json_t *inspected = NULL;
@@ -384,7 +410,13 @@ int podman_forget(const struct workload *w, const struct driver_place *place, st
 
 	(void)w;
 	runc_conf_mend();
-	r = r == -ESRCH ? 0 : r ? r : podman_run(place->options->engine, words, NULL, err);
+	if (r == -ESRCH) {
+		r = 0;
+	} else if (!r) {
+		r = clear_runtime(inspected, place, err);
+		v = podman_run(place->options->engine, words, NULL, r ? NULL : err);
+		r = r ? r : v;
+	}
 	json_decref(inspected);
 	podman_image_forget(place);
 	v = remove_volumes(place, r ? NULL : err);
@@ -394,20 +426,10 @@ int podman_forget(const struct workload *w, const struct driver_place *place, st
 /* Podman holds the container's lock while it restores, so it is not asked: the runtime's configuration names the namespace. */
 int podman_target_network(const struct driver_place *place, int *ret_fd, struct error *err)
 {
-	_cleanup_buffer_ struct buffer where = { 0 }, text = { 0 };
-	char path[600];
-	json_t *config, *one;
+	json_t *config = runtime_config(place), *one;
+	int r = -ENOENT;
 	size_t i;
-	int r;
 
-	snprintf(path, sizeof(path), "%s/" CONFIG_PLACE, place->work_directory);
-	if (fd_read_file(AT_FDCWD, path, sizeof(path), &where) < 0 || buffer_append(&where, "", 1) < 0)
-		return -ENOENT;
-	r = fd_read_file(AT_FDCWD, (const char *)where.data, WORKLOAD_SPEC_MAX, &text);
-	if (r < 0)
-		return error_errno(err, -r, "cannot read %s", (const char *)where.data);
-	config = json_loadb((const char *)text.data, text.length, 0, NULL);
-	r = -ENOENT;
 	json_array_foreach (json_object_get(json_object_get(config, "linux"), "namespaces"), i, one) {
 		const char *netns = podman_text(one, "path");
 

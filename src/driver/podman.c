@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "driver/oci.h"
 #include "driver/pid.h"
 
@@ -369,8 +370,19 @@ static int way(const struct workload *w, const struct driver_options *options, s
 	return r;
 }
 
+/* Its conmon is dead, which would have told podman that the tasks are: podman takes it for running until it is told to stop it. */
+static void settle_unwatched(const char *engine, const char *id)
+{
+	const char *words[] = { "stop", "--time", "0", id, NULL };
+	struct error why = { 0 };
+
+	if (podman_run(engine, words, NULL, &why) < 0 || oci_clear_left("runc", OCI_ROOT_DEFAULT, id, "", &why) < 0)
+		log_warning("podman still takes container %.12s for running: %s", id, why.text);
+}
+
 static int moved(const struct workload *w, const struct driver_options *options, struct error *err)
 {
+	struct error ignored = { 0 };
 	char id[256], name[NAME_MAX_BYTES + 32];
 	const char *wait[] = { "wait", id, NULL },
 		   *remove[] = { "rm", "--force", "--time", "0", "--volumes", id, NULL };
@@ -390,9 +402,9 @@ static int moved(const struct workload *w, const struct driver_options *options,
 	json_decref(inspected);
 	if (done)
 		return 0;
-	r = podman_run(options->engine, wait, NULL, err);
-	if (!r)
-		r = podman_run(options->engine, options->remove_source ? remove : rename, NULL, err);
+	if (podman_run(options->engine, wait, NULL, &ignored) < 0)
+		settle_unwatched(options->engine, id);
+	r = podman_run(options->engine, options->remove_source ? remove : rename, NULL, err);
 	return r < 0 ? error_wrap(err, "cannot %s container %.64s", options->remove_source ? "remove" : "rename", w->id)
 		     : 0;
 }

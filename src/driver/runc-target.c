@@ -346,17 +346,16 @@ static bool ours(const struct spec *s, const struct driver_place *place)
 
 int runc_forget(const struct workload *w, const struct driver_place *place, struct error *err)
 {
-	_cleanup_oci_ struct oci_state left = { 0 };
 	_cleanup_spec_ struct spec s = { 0 };
-	struct error ignored = { 0 };
-	int r = spec_read(w, place->options, &s, err), result = 0;
+	int r = spec_read(w, place->options, &s, err), result;
 
 	runc_conf_mend();
 	if (r < 0)
 		return r;
 	/* A state of that name was not here when the plan was made. */
-	if (oci_state_read(runc_root(place->options->engine), s.id, &left, &ignored) != -ESRCH)
-		result = runc_delete(place->options, place->options->engine, s.id, err);
+	result = oci_clear_left(runc_program(place->options), runc_root(place->options->engine), s.id,
+				json_string_value(json_object_get(json_object_get(s.config, "linux"), "cgroupsPath")),
+				err);
 	if (ours(&s, place) && (r = dir_remove(s.bundle)) < 0)
 		result = error_errno(err, -r, "cannot remove the bundle %s", s.bundle);
 	return result;

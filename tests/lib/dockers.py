@@ -56,8 +56,10 @@ class Pair:
 class Container:
     """A container that runs on one of the hosts."""
 
+    kind = "docker"
+
     def __init__(self, pair, name, options, command, host="alpha", image=IMAGE):
-        self.pair, self.name, self.host = pair, name, host
+        self.pair, self.field, self.name, self.host = pair, pair.field, name, host
         pair.docker(host, "run", "--detach", "--name", name, *options, image, *command)
 
     def __enter__(self):
@@ -114,10 +116,10 @@ def memtoucher(pair, *options, size="32M", network=("--network", "host"), name="
 
 
 class Held:
-    """A move that is stopped at a named point (src/migration/hook.h) while something happens to it."""
+    """A move that is stopped at a named point (src/migration/hook.h) while something happens to it. `container` has field, host, kind, name."""
 
-    def __init__(self, container, point):
-        self.container, self.point, field = container, point, container.pair.field
+    def __init__(self, container, point, *options):
+        self.container, self.point, field = container, point, container.field
         self.at = container.host if point.startswith("source") else OTHER[container.host]
         env = {"PHAUL_HOOK": f"{point}=hold", "PHAUL_HOOK_DIRECTORY": "/run"}
         field.run(self.at, "rm", "-f", f"/run/{point}.go", f"/run/{point}.reached")
@@ -126,13 +128,13 @@ class Held:
             field.start_server(self.at, env=env)
         self.log = os.path.join(field.logs, "held.json")
         with open(self.log, "w", encoding="utf-8") as out:
-            self.process = field.start(container.host, PHAUL, "migrate", "docker", container.name, "--to", field.address(OTHER[container.host]),
-                                       "--json", stdout=out, env=env if self.at == container.host else None)
+            self.process = field.start(container.host, PHAUL, "migrate", container.kind, container.name, "--to",
+                                       field.address(OTHER[container.host]), "--json", *options, stdout=out, env=env if self.at == container.host else None)
         wait_for(f"{point}", lambda: field.run(self.at, "test", "-e", f"/run/{point}.reached", check=False).returncode == 0, timeout=30)
 
     def finish(self):
         """Exit status and outcome."""
-        field = self.container.pair.field
+        field = self.container.field
         field.run(self.at, "touch", f"/run/{self.point}.go")
         self.process.wait(timeout=120)
         lines = field.text(self.log).splitlines()
