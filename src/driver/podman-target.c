@@ -52,7 +52,7 @@ static int check_binds(const json_t *spec, struct obstacles *o)
 		const char *path = json_string_value(one);
 
 		if (r >= 0 && path && access(path, F_OK) < 0)
-			r = obstacles_add(o, OBSTACLE_REFUSES, true, "make it there, or bring it along with --sync",
+			r = obstacles_add(o, OBSTACLE_REFUSES, true, "make it there; --sync brings what is in it",
 					  "the container mounts %.256s of its host, which the target does not have",
 					  path);
 	}
