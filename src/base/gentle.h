@@ -1,43 +1,34 @@
 /*
- * Threads that work while others shall not notice: below everybody else on the processors, and back.
+ * Threads that work while others shall not notice: they get what is left of the processors, and no less than a small part where nothing is left.
+ *
+ * Of those who want a processor such a thread is the last (SCHED_IDLE); whoever wakes up takes it away at once. Where others leave it
+ * less than GENTLE_PART_MIN of the time that it wants, it would not get ahead, and holds on to what others wait for: from then on it is
+ * only nice (GENTLE_NICE), until it is told anew.
  */
 #pragma once
 
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <sys/resource.h>
-#include <unistd.h>
+#include <stdint.h>
+#include <sys/types.h>
 
-#define GENTLE_NICE                                                                                                    \
-	10 /* a tenth of the weight of a thread that is not nice: little where others work, all of what they leave */
+#define GENTLE_NICE 10	   /* a tenth of the weight of a thread that is not nice */
+#define GENTLE_PART_MIN 40 /* the inverse of it */
+#define GENTLE_LOOK_MS 200
 
 /* One thread, seen by the one who commands it. Zeroed before the thread starts. */
 struct gentle {
 	_Atomic pid_t thread; /* 0: it has not begun */
-	_Atomic bool wanted;
+	_Atomic bool wanted, starved;
+	/* The thread's own: when it looked last, and what it had by then. */
+	uint64_t looked_ns, ran_ns, waited_ns;
 };
 
-static inline void gentle_apply(const struct gentle *g)
-{
-	pid_t thread = g->thread;
-
-	if (thread)
-		(void)setpriority(PRIO_PROCESS, (id_t)thread, g->wanted ? GENTLE_NICE : 0);
-}
-
 /* From another thread, any time, also while that one sleeps. Without privileges there is no way back, so nothing is done then. */
-static inline void gentle_set(struct gentle *g, bool gentle)
-{
-	if (g->wanted == gentle || geteuid() != 0)
-		return;
-	g->wanted = gentle;
-	gentle_apply(g);
-}
+void gentle_set(struct gentle *g, bool gentle);
 
 /* By the thread itself, first of all. */
-static inline void gentle_begin(struct gentle *g)
-{
-	g->thread = gettid();
-	if (g->wanted)
-		gentle_apply(g);
-}
+void gentle_begin(struct gentle *g);
+
+/* By the thread itself, as often as it likes: whether it gets ahead at all. */
+void gentle_look(struct gentle *g);

@@ -71,6 +71,7 @@ static int receive_frame(struct receiver_thread *t, struct error *err)
 		r = frame_decode_header(bytes, &header, err);
 	if (r < 0)
 		return r;
+	gentle_look(&t->gentle);
 	if (header.type == FRAME_PAGES)
 		return receive_pages(t, &header, err);
 	if (header.type == FRAME_BARRIER)

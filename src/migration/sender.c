@@ -71,6 +71,7 @@ static int thread_write(struct sender_thread *t, const struct iovec *iov, int n_
 	struct link_write w = { .before_ns = clock_now_ns(), .before_cpu_ns = clock_thread_ns() };
 	int r;
 
+	gentle_look(&t->gentle);
 	w.waited = link_is_behind(t);
 	r = channel_writev(t->channel, iov, n_iov, err);
 	w.after_ns = clock_now_ns();

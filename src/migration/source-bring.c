@@ -24,8 +24,10 @@ static int give(struct source *s, const char *words, struct error *err)
 	if (!r)
 		r = s->driver->give(&s->workload, &s->driver_options, words, b.child_fd, b.log_fd, &b.child, err);
 	/* The target waits for an end, which nothing but a run can say. */
+	channel_set_pacer(b.channel, &s->pacer); /* --bandwidth is for these bytes, too */
 	if (!r)
 		r = bring_run(&b, err);
+	channel_set_pacer(b.channel, NULL);
 	bring_close(&b);
 	s->result.brought_bytes = channel_bytes_out(s->session.control) - bytes;
 	s->result.brought_ns = clock_now_ns() - began_ns;

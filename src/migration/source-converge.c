@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/waits.h"
 #include "migration/source-internal.h"
 #include "migration/tasks.h"
 
@@ -89,20 +90,6 @@ int source_converge_look(struct source *s, struct page_runs *written, const pid_
 	return 0;
 }
 
-/* How long this thread ran, and how long it waited while it could have run (Documentation/scheduler/sched-stats.rst). Zeros when
- * the kernel does not say. */
-static void read_waiting(struct policy_freeze *f)
-{
-	_cleanup_buffer_ struct buffer text = { 0 };
-	unsigned long long ran, waited;
-
-	if (fd_read_file(AT_FDCWD, "/proc/thread-self/schedstat", 4096, &text) < 0 || !text.length ||
-	    sscanf((const char *)text.data, "%llu %llu", &ran, &waited) != 2)
-		return;
-	f->ran_ns = ran;
-	f->waited_ns = waited;
-}
-
 static void make_limits(const struct source *s, struct policy_limits *ret)
 {
 	const struct migration_options *o = s->options;
@@ -110,7 +97,7 @@ static void make_limits(const struct source *s, struct policy_limits *ret)
 					.scan_ns = s->scan_ns,
 					.round_trip_ns = s->round_trip_ns };
 
-	read_waiting(&freeze);
+	(void)waits_read(&freeze.ran_ns, &freeze.waited_ns);
 	*ret = (struct policy_limits){
 		.max_downtime_ns = o->max_downtime_ms * NS_PER_MS,
 		.max_rounds = MIN(o->max_rounds, (uint32_t)MIGRATION_ITERATIONS_MAX),

@@ -1,0 +1,149 @@
+/*
+ * Unit tests of gentle threads: last on the processors, not starved for ever, and back at once. Needs root.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/gentle.h"
+#include "base/waits.h"
+
+#define PATIENCE_MS 30000
+#define BUSY_THREADS 3
+
+static atomic_bool stop;
+
+struct worker {
+	pthread_t thread;
+	struct gentle gentle;
+	uint64_t ran_ns, waited_ns;
+};
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+
+	gentle_begin(&w->gentle);
+	while (!stop) {
+		for (volatile int i = 0; i < 10000; i++)
+			;
+		gentle_look(&w->gentle);
+	}
+	assert_int_equal(waits_read(&w->ran_ns, &w->waited_ns), 0);
+	return NULL;
+}
+
+static void *be_busy(void *arg)
+{
+	while (!stop)
+		;
+	return arg;
+}
+
+static void check_is(const struct gentle *g, int scheduler, int nice)
+{
+	assert_int_equal(sched_getscheduler(g->thread), scheduler);
+	assert_int_equal(getpriority(PRIO_PROCESS, (id_t)g->thread), nice);
+}
+
+static void start(struct worker *w, bool gentle)
+{
+	uint64_t deadline = deadline_in_ms(PATIENCE_MS);
+
+	stop = false;
+	*w = (struct worker){ .gentle.wanted = gentle };
+	assert_int_equal(pthread_create(&w->thread, NULL, work, w), 0);
+	while (!w->gentle.thread) {
+		assert_true(clock_now_ns() < deadline);
+		usleep(1000);
+	}
+}
+
+static void end(struct worker *w)
+{
+	stop = true;
+	assert_int_equal(pthread_join(w->thread, NULL), 0);
+}
+
+static void test_back(void **state)
+{
+	struct worker w;
+
+	(void)state;
+	start(&w, false);
+	check_is(&w.gentle, SCHED_OTHER, 0);
+	gentle_set(&w.gentle, true);
+	assert_true(sched_getscheduler(w.gentle.thread) == SCHED_IDLE || w.gentle.starved);
+	gentle_set(&w.gentle, false);
+	check_is(&w.gentle, SCHED_OTHER, 0);
+	end(&w);
+	assert_true(w.ran_ns > 0);
+}
+
+/* Before there is a thread it can be told as well. */
+static void test_before(void **state)
+{
+	struct worker w;
+
+	(void)state;
+	start(&w, true);
+	usleep(1000);
+	assert_true(sched_getscheduler(w.gentle.thread) == SCHED_IDLE || w.gentle.starved);
+	end(&w);
+}
+
+/* On a processor that others fill it is raised, and says so; told again, it begins anew. */
+static void test_starved(void **state)
+{
+	uint64_t deadline = deadline_in_ms(PATIENCE_MS);
+	pthread_t busy[BUSY_THREADS];
+	cpu_set_t all, one;
+	struct worker w;
+	int cpu = 0;
+
+	(void)state;
+	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+	while (!CPU_ISSET(cpu, &all))
+		cpu++;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	start(&w, false);
+	for (size_t i = 0; i < BUSY_THREADS; i++) {
+		assert_int_equal(pthread_create(&busy[i], NULL, be_busy, NULL), 0);
+		assert_int_equal(pthread_setaffinity_np(busy[i], sizeof(one), &one), 0);
+	}
+	assert_int_equal(pthread_setaffinity_np(w.thread, sizeof(one), &one), 0);
+	gentle_set(&w.gentle, true);
+	while (!w.gentle.starved) {
+		assert_true(clock_now_ns() < deadline);
+		usleep(10000);
+	}
+	usleep(100000);
+	check_is(&w.gentle, SCHED_OTHER, GENTLE_NICE);
+	gentle_set(&w.gentle, false);
+	check_is(&w.gentle, SCHED_OTHER, 0);
+	gentle_set(&w.gentle, true);
+	assert_int_equal(sched_getscheduler(w.gentle.thread), SCHED_IDLE);
+	end(&w);
+	for (size_t i = 0; i < BUSY_THREADS; i++)
+		pthread_join(busy[i], NULL);
+	assert_true(w.waited_ns > w.ran_ns);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_back),
+		cmocka_unit_test(test_before),
+		cmocka_unit_test(test_starved),
+	};
+
+	return cmocka_run_group_tests_name("gentle", tests, NULL, NULL);
+}
