@@ -1,4 +1,6 @@
-/* See gentle.h. The one who commands and the thread itself may call at once: each goes on until what it applied is what is wanted. */
+/*
+ * See gentle.h. The one who commands and the thread itself may call at once: each goes on until what it applied is what is wanted.
+ */
 #include "base/gentle.h"
 
 #include <sched.h>

@@ -1,4 +1,6 @@
-/* See waits.h. No state. */
+/*
+ * See waits.h. No state; any thread.
+ */
 #include "base/waits.h"
 
 #include <errno.h>

@@ -2,7 +2,8 @@
  * The runc driver at the target: the bundle is made (its root file system comes with the file passes), `runc restore` brings the container
  * back.
  *
- * Invariants: what is made here for a migration is marked with its id (MARK in the bundle), so that forget() removes nothing else. The
+ * Invariants: what is made here for a migration is marked with its id (MARK in the bundle; CLAIM in the work directory for the container itself, which
+ * was not there when it was written), so that forget() removes nothing else, also where --force went past a name that is taken. The
  * spec comes from the peer: every path of it is checked before it is used. The standard output of the container goes to a file in the bundle, through a
  * child of this program that reads the pipe (runc hands CRIU pipes only, and a file of this host could not be dumped at the next move).
  * No state besides the workload; any thread.
@@ -24,6 +25,7 @@
 #include "driver/search-path.h"
 
 #define MARK ".phaul-migration"
+#define CLAIM "runc-claim"
 #define OUTPUT "output.log"
 
 struct spec {
@@ -261,6 +263,29 @@ static bool has_pipes(const struct spec *s)
 	return false;
 }
 
+/* From here on a container of that name is ours. */
+static int claim(const struct spec *s, const struct driver_place *place, struct error *err)
+{
+	_cleanup_oci_ struct oci_state taken = { 0 };
+	struct error ignored = { 0 };
+	char path[600];
+	int r;
+
+	if (oci_state_read(runc_root(place->options->engine), s->id, &taken, &ignored) != -ESRCH)
+		return error_set(err, EEXIST, "the target already has a container %.64s", s->id);
+	snprintf(path, sizeof(path), "%s/" CLAIM, place->work_directory);
+	r = fd_write_file(AT_FDCWD, path, s->id, strlen(s->id), 0600);
+	return r < 0 ? error_errno(err, -r, "cannot write %s", path) : 0;
+}
+
+static bool claimed(const struct driver_place *place)
+{
+	char path[600];
+
+	snprintf(path, sizeof(path), "%s/" CLAIM, place->work_directory);
+	return access(path, F_OK) == 0;
+}
+
 int runc_restore(const struct workload *w, struct driver_place *place, int stderr_fd, struct process *ret,
 		 struct error *err)
 {
@@ -291,6 +316,8 @@ int runc_restore(const struct workload *w, struct driver_place *place, int stder
 
 	if (!r)
 		r = search_path_make(place, path, sizeof(path), err);
+	if (!r)
+		r = claim(&s, place, err);
 	if (r < 0)
 		return r;
 	snprintf(log, sizeof(log), "%s/engine.log", place->work_directory);
@@ -309,6 +336,8 @@ int runc_target_start(const struct workload *w, const struct driver_place *place
 	_cleanup_close_ int output = -1;
 	int r = spec_read(w, place->options, &s, err);
 
+	if (!r)
+		r = claim(&s, place, err);
 	if (!r && has_pipes(&s))
 		r = start_output(&s, &output, err);
 	if (!r)
@@ -347,15 +376,15 @@ static bool ours(const struct spec *s, const struct driver_place *place)
 int runc_forget(const struct workload *w, const struct driver_place *place, struct error *err)
 {
 	_cleanup_spec_ struct spec s = { 0 };
-	int r = spec_read(w, place->options, &s, err), result;
+	int r = spec_read(w, place->options, &s, err), result = 0;
 
 	runc_conf_mend();
 	if (r < 0)
 		return r;
-	/* A state of that name was not here when the plan was made. */
-	result = oci_clear_left(runc_program(place->options), runc_root(place->options->engine), s.id,
-				json_string_value(json_object_get(json_object_get(s.config, "linux"), "cgroupsPath")),
-				err);
+	if (claimed(place))
+		result = oci_clear_left(
+			runc_program(place->options), runc_root(place->options->engine), s.id,
+			json_string_value(json_object_get(json_object_get(s.config, "linux"), "cgroupsPath")), err);
 	if (ours(&s, place) && (r = dir_remove(s.bundle)) < 0)
 		result = error_errno(err, -r, "cannot remove the bundle %s", s.bundle);
 	return result;
