@@ -121,7 +121,7 @@ int pager_adopt(const char *socket_path, struct pager **ret, struct error *err)
 	if (!p)
 		return error_set(err, ENOMEM, "no memory for the pager");
 	p->supervisor = PROCESS_NONE;
-	p->control_fd = p->state_fd = p->directory_fd = p->request_fd = p->arrival_fd = -1;
+	p->control_fd = p->state_fd = p->directory_fd = p->listen_fd = p->request_fd = p->arrival_fd = -1;
 	p->adopted = true;
 	r = connect_to(p, socket_path);
 	if (!r)

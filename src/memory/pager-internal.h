@@ -15,6 +15,7 @@
 struct pager {
 	struct process supervisor;
 	int control_fd, state_fd, directory_fd;
+	int listen_fd; /* until it is started */
 	int request_fd, arrival_fd;
 	int *store_fds; /* by space, of those with pages at the source; else -1 */
 	struct pager_state *state;

@@ -71,7 +71,7 @@ static int receive_state(int control_fd, struct pager_state **ret)
 	ssize_t got = fd_recv_fds(control_fd, &byte, 1, fds, 4, &n);
 
 	if (got <= 0 || n != 4)
-		return got < 0 ? (int)got : -EPIPE;
+		return got < 0 ? (int)got : got ? -EPROTO : -ECANCELED;
 	r = pager_state_map(fds[0], &s, NULL);
 	if (r < 0)
 		return r;
@@ -196,6 +196,8 @@ int pager_main(int control_fd)
 	mlockall(MCL_CURRENT);
 	mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
 	r = receive_state(control_fd, &s);
+	if (r == -ECANCELED) /* it was prepared in vain */
+		return EXIT_SUCCESS;
 	if (r < 0) {
 		log_error("cannot take over the stores: %s", strerror(-r));
 		return EXIT_FAILURE;

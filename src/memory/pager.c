@@ -26,7 +26,7 @@
 #define ADOPTED_LOOK_MS 20
 
 /* Binds in the directory by descriptor, because a socket's path is limited to 107 bytes and a work directory's is not. */
-static int listen_at(struct pager *p, const char *path, int *ret, struct error *err)
+static int listen_at(struct pager *p, const char *path, struct error *err)
 {
 	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 	_cleanup_free_ char *directory = slash ? strndup(path, MAX((size_t)(slash - path), 1)) : strdup(".");
@@ -46,7 +46,7 @@ static int listen_at(struct pager *p, const char *path, int *ret, struct error *
 	unlinkat(p->directory_fd, name, 0);
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 4) < 0)
 		return error_errno(err, errno, "cannot listen on %s", path);
-	*ret = TAKE_FD(fd);
+	p->listen_fd = TAKE_FD(fd);
 	return 0;
 }
 
@@ -98,7 +98,7 @@ static int open_log(const struct pager *p)
 	return openat(p->directory_fd, "pager.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
-static int start_supervisor(struct pager *p, int *ret_control, struct error *err)
+static int start_supervisor(struct pager *p, struct error *err)
 {
 	static const char *const argv[] = { "/proc/self/exe", "pager", "3", NULL };
 	_cleanup_close_ int log_fd = open_log(p), theirs = -1;
@@ -109,23 +109,19 @@ static int start_supervisor(struct pager *p, int *ret_control, struct error *err
 				     .child_fds = { 3 },
 				     .n_fds = 1,
 				     .new_session = true };
-	int pair[2], r;
+	int pair[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return error_errno(err, errno, "cannot make the pager's control socket");
 	p->control_fd = pair[0];
 	theirs = pair[1];
 	o.source_fds[0] = theirs;
-	r = process_start(&o, &p->supervisor, err);
-	if (r < 0)
-		return r;
-	*ret_control = p->control_fd;
-	return 0;
+	return process_start(&o, &p->supervisor, err);
 }
 
-static int send_all(struct pager *p, int listen_fd, const struct pager_space *spaces, size_t n_spaces)
+static int send_all(struct pager *p, const struct pager_space *spaces, size_t n_spaces)
 {
-	int fds[PAGER_FDS_PER_MESSAGE] = { p->state_fd, listen_fd, p->request_fd, p->arrival_fd };
+	int fds[PAGER_FDS_PER_MESSAGE] = { p->state_fd, p->listen_fd, p->request_fd, p->arrival_fd };
 	size_t n = 0;
 	int r = fd_send_fds(p->control_fd, "s", 1, fds, 4);
 
@@ -152,42 +148,44 @@ static int await_supervisor(struct pager *p)
 	return fd_read_full(p->control_fd, &byte, 1);
 }
 
-int pager_start(const char *socket_path, const struct pager_space *spaces, size_t n_spaces, struct pager **ret,
-		struct error *err)
+int pager_prepare(const char *socket_path, struct pager **ret, struct error *err)
 {
-	_cleanup_close_ int listen_fd = -1;
 	struct pager *p = calloc(1, sizeof(*p));
-	int control, r;
+	int r;
 
 	if (!p)
 		return error_set(err, ENOMEM, "no memory for the pager");
 	p->supervisor = PROCESS_NONE;
-	p->control_fd = p->state_fd = p->directory_fd = -1;
+	p->control_fd = p->state_fd = p->directory_fd = p->listen_fd = -1;
 	p->request_fd = p->arrival_fd = -1;
-	r = n_spaces > SPACES_MAX ? error_set(err, EINVAL, "%zu processes are too many for the pager", n_spaces)
-				  : pager_state_new(&p->state_fd, &p->state, err);
+	r = pager_state_new(&p->state_fd, &p->state, err);
 	if (!r)
-		r = describe(p->state, spaces, n_spaces, err);
+		r = listen_at(p, socket_path, err);
 	if (!r)
-		r = pager_remote_open(p, spaces, n_spaces, err);
-	if (!r)
-		r = listen_at(p, socket_path, &listen_fd, err);
-	if (!r)
-		r = start_supervisor(p, &control, err);
-	if (!r) {
-		r = send_all(p, listen_fd, spaces, n_spaces);
-		if (!r)
-			r = await_supervisor(p);
-		if (r < 0)
-			r = error_errno(err, -r, "the pager did not start; pager.log beside %s may say why",
-					socket_path);
-	}
+		r = start_supervisor(p, err);
 	if (r < 0) {
 		pager_free(p);
 		return r;
 	}
 	*ret = p;
 	return 0;
+}
+
+int pager_start(struct pager *p, const struct pager_space *spaces, size_t n_spaces, struct error *err)
+{
+	int r = n_spaces > SPACES_MAX ? error_set(err, EINVAL, "%zu processes are too many for the pager", n_spaces)
+				      : describe(p->state, spaces, n_spaces, err);
+
+	if (!r)
+		r = pager_remote_open(p, spaces, n_spaces, err);
+	if (r < 0)
+		return r;
+	r = send_all(p, spaces, n_spaces);
+	if (!r)
+		r = await_supervisor(p);
+	close_fd(&p->listen_fd);
+	return r < 0 ? error_errno(err, -r, "the pager did not start; pager.log beside %s may say why", p->socket_name)
+		     : 0;
 }
 
 void pager_keep(struct pager *p)
@@ -296,6 +294,7 @@ static void release_handle(struct pager *p)
 	process_free(&p->supervisor);
 	close_fd(&p->control_fd);
 	close_fd(&p->directory_fd);
+	close_fd(&p->listen_fd);
 	close_fd(&p->state_fd);
 	pager_remote_close(p);
 	pager_state_unmap(p->state);

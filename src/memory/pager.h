@@ -1,7 +1,7 @@
 /*
  * The pager: answers the restored processes' page faults from the store and pours in the rest.
  *
- * Processes: pager_start() starts a supervisor (this program again, `phaul pager`, small, memory locked) which holds
+ * Processes: pager_prepare() starts a supervisor (this program again, `phaul pager`, small, memory locked) which holds
  * the store's memfds, the present maps and all userfaultfds, and clones the pager proper with a shared descriptor table;
  * a pager that dies is replaced and no page is lost. Both outlive the worker that started them: a workload must not
  * depend on it once it runs.
@@ -41,10 +41,11 @@ struct pager_status {
 	int32_t failed; /* 0, or an errno after which the pager could not go on */
 };
 
-/* Listens on socket_path (CRIU's work directory, "lazy-pages.socket") and returns when it does. The background fill starts
- * with pager_release(). */
-int pager_start(const char *socket_path, const struct pager_space *spaces, size_t n_spaces, struct pager **ret,
-		struct error *err);
+/* Listens on socket_path (CRIU's work directory, "lazy-pages.socket") and starts the processes, which takes a while: before the freeze. */
+int pager_prepare(const char *socket_path, struct pager **ret, struct error *err);
+
+/* Once. Returns when it serves these spaces; the background fill starts with pager_release(). Afterwards or on failure: pager_free(). */
+int pager_start(struct pager *p, const struct pager_space *spaces, size_t n_spaces, struct error *err);
 
 /* The tasks are about to be let go: from now on our own death does not end the pager (the tasks' end does). */
 void pager_keep(struct pager *p);

@@ -180,6 +180,14 @@ static int make_restorer(struct target *t, const Phaul__Wire__Way *way, struct e
 	return r < 0 ? r : note_criu(t, err);
 }
 
+static int make_pager(struct target *t, struct error *err)
+{
+	char path[600];
+
+	snprintf(path, sizeof(path), "%s/lazy-pages.socket", t->work_directory);
+	return pager_prepare(path, &t->pager, err);
+}
+
 int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error *err)
 {
 	int r = 0;
@@ -191,6 +199,8 @@ int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error 
 	/* Asked again after a break: it is done. */
 	if (!r && !t->restorer)
 		r = make_restorer(t, m->arm->way, err);
+	if (!r && !t->pager)
+		r = make_pager(t, err);
 	if (!r)
 		r = target_net_arm(t, err);
 	if (!r)
@@ -203,9 +213,10 @@ static int start_pager(struct target *t, const Phaul__Wire__Finish *finish, stru
 {
 	_cleanup_free_ struct pager_space *spaces = calloc(finish->n_present + 1, sizeof(*spaces));
 	_cleanup_free_ struct range_set *sets = calloc(3 * finish->n_present + 1, sizeof(*sets));
-	char path[600];
 	int r = 0;
 
+	if (!t->pager)
+		return error_set(err, EPROTO, "the peer did not let the target get ready for the freeze");
 	if (!spaces || !sets)
 		return error_set(err, ENOMEM, "no memory for the present maps");
 	for (size_t i = 0; i < finish->n_present && !r; i++) {
@@ -224,9 +235,8 @@ static int start_pager(struct target *t, const Phaul__Wire__Finish *finish, stru
 						  .missing = missing->n_ranges ? missing : NULL,
 						  .busy = busy->n_ranges ? busy : NULL };
 	}
-	snprintf(path, sizeof(path), "%s/lazy-pages.socket", t->work_directory);
 	if (!r)
-		r = pager_start(path, spaces, finish->n_present, &t->pager, err);
+		r = pager_start(t->pager, spaces, finish->n_present, err);
 	return r < 0 ? r : target_start_fetch(t, err);
 }
 

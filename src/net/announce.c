@@ -17,6 +17,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "net/net-internal.h"
+
 #define REPEAT 3
 #define HOP_LIMIT 255 /* anything else is ignored: RFC 4861, section 7.1.2 */
 
@@ -58,7 +60,7 @@ static int device_mac(const struct net_address *a, uint8_t mac[ETH_ALEN], struct
 
 static int announce_arp(const struct net_address *a, const uint8_t mac[ETH_ALEN])
 {
-	_cleanup_close_ int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	_cleanup_packet_ int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct sockaddr_ll to = { .sll_family = AF_PACKET,
 				  .sll_protocol = htons(ETH_P_ARP),
 				  .sll_ifindex = (int)if_nametoindex(a->device),

@@ -16,6 +16,7 @@
 
 #include "base/fd.h"
 #include "net/guard.h"
+#include "net/net-internal.h"
 
 #define REPEAT 3
 #define HOP_LIMIT 255
@@ -108,7 +109,7 @@ static int send_advertisement(int fd, int index, const struct net_neighbour *one
 
 int net_neighbours_announce(const char *bridge, const struct net_neighbour *list, size_t n, struct error *err)
 {
-	_cleanup_close_ int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	_cleanup_packet_ int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	int index = (int)if_nametoindex(bridge), first = 0;
 
 	if (!index)

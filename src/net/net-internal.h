@@ -3,7 +3,12 @@
  */
 #pragma once
 
+#include "base/cleanup.h"
 #include "net/net.h"
 
 /* A positive errno for libnl's number, of either sign; they are its own (libnl3, errno.h). */
 int net_errno(int nle);
+
+/* Closes a packet socket, a while later: the kernel lets its receivers come to an end first, some 10 ms, for which nobody may wait in a freeze. */
+void net_packet_close(int *fd);
+#define _cleanup_packet_ _cleanup_(net_packet_close)

@@ -89,7 +89,7 @@ static void start(struct rig *rig, uint64_t pages, bool (*missing)(uint64_t page
 				range_set_add(&rig->busy, REGION + i * PAGE_BYTES, REGION + (i + 1) * PAGE_BYTES), 0);
 	space.busy = busy ? &rig->busy : NULL;
 	space.store_fd = store_fd(rig->store, 1);
-	if (pager_start(rig_socket_path, &space, 1, &rig->pager, &err) < 0)
+	if (pager_prepare(rig_socket_path, &rig->pager, &err) < 0 || pager_start(rig->pager, &space, 1, &err) < 0)
 		fail_msg("%s", err.text);
 }
 

@@ -81,6 +81,41 @@ static void test_killed(void **state)
 	rig_end(&rig);
 }
 
+static pid_t only_child(void)
+{
+	char path[64], text[64] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0 && read(fd, text, sizeof(text) - 1) > 0);
+	close(fd);
+	return atoi(text);
+}
+
+/* Prepared in vain: it ends without a word. Killed before it is started: a sentence says so. */
+static void test_prepared(void **state)
+{
+	struct error err = { 0 };
+	struct pager *p = NULL;
+	pid_t supervisor;
+
+	(void)state;
+	assert_int_equal(pager_prepare(rig_socket_path, &p, &err), 0);
+	supervisor = only_child();
+	assert_int_equal(access(rig_socket_path, F_OK), 0);
+	pager_free(p);
+	assert_true(rig_process_ended(supervisor));
+	assert_int_equal(access(rig_socket_path, F_OK), -1);
+	assert_int_equal(pager_prepare(rig_socket_path, &p, &err), 0);
+	supervisor = only_child();
+	assert_int_equal(kill(supervisor, SIGKILL), 0);
+	assert_true(pager_start(p, NULL, 0, &err) < 0);
+	assert_non_null(strstr(err.text, "pager"));
+	pager_free(p);
+	assert_true(rig_process_ended(supervisor));
+}
+
 /* The restore is given up: both processes end, and nothing is left on the path. */
 static void test_abort(void **state)
 {
@@ -211,11 +246,9 @@ static void test_unknown_process(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_killed),
-		cmocka_unit_test(test_abort),
-		cmocka_unit_test(test_task_dies),
-		cmocka_unit_test(test_worker_gone),
-		cmocka_unit_test(test_supervisor_killed),
+		cmocka_unit_test(test_killed),		cmocka_unit_test(test_prepared),
+		cmocka_unit_test(test_abort),		cmocka_unit_test(test_task_dies),
+		cmocka_unit_test(test_worker_gone),	cmocka_unit_test(test_supervisor_killed),
 		cmocka_unit_test(test_unknown_process),
 	};
 
