@@ -19,6 +19,7 @@ HOSTS = ("alpha", "beta")
 LAB_DIRECTORY = os.environ.get("PHAUL_LAB_DIR", "/var/tmp/phaul-lab")
 OBSERVER_PORT = 9000
 MEMORY_EVERY_S = 0.02
+USUAL_S = 3.0
 LINKS = {"bare": ("bare veth", None), "1gbit": ("1 Gbit/s", "1gbit")}
 
 
@@ -163,7 +164,7 @@ class Rig:
             fields = next(line for line in file if line.strip().startswith("eth0:")).split(":", 1)[1].split()
         return Counters(int(fields[0]) + int(fields[8]), {host: group.cpu_seconds() for host, group in self.groups.items()}, busy_seconds())
 
-    def rate_of(self, work, seconds=1.0):
+    def rate_of(self, work, seconds=USUAL_S):
         """Units of work per second of the workload as it is."""
         before, began = work(), time.monotonic()
         time.sleep(seconds)
@@ -173,10 +174,10 @@ class Rig:
         """Runs move(), which returns a dict of what else is to be noted, and sees what it costs.
 
         `work` counts what the workload has done. Throughput is what it did per second from the beginning of the move to its end,
-        the downtime left out, of what it did per second before.
+        the downtime left out, of what it did per second before. Both are seen under the same watch, which takes some of the processors.
         """
-        usual = self.rate_of(work) if work else None
         watch = MemoryWatch({host: self.groups[host] for host in HOSTS})
+        usual = self.rate_of(work) if work else None
         self.observer.mark("move")
         done, before, began = work() if work else 0, self.counters(), time.monotonic()
         try:

@@ -230,21 +230,35 @@ finish:
 	return r;
 }
 
-uint64_t process_start_ticks(pid_t pid)
+/* Field `first` of /proc/PID/stat and those behind it, counted as in proc(5), into n numbers; false: it is gone. */
+static bool read_stat(pid_t pid, int first, unsigned long long *ret, int n)
 {
 	_cleanup_buffer_ struct buffer b = { 0 };
-	unsigned long long ticks = 0;
 	char path[64], *p;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 	if (fd_read_file(AT_FDCWD, path, 4096, &b) < 0 || buffer_append(&b, "", 1) < 0)
-		return 0;
+		return false;
 	p = strrchr((char *)b.data, ')');
-	for (int field = 2; p && field < 22; field++)
+	for (int field = 2; p && field < first; field++)
 		p = strchr(p + 1, ' ');
-	if (p)
-		ticks = strtoull(p + 1, NULL, 10);
-	return ticks;
+	for (int i = 0; p && i < n; i++)
+		ret[i] = strtoull(p + 1, &p, 10);
+	return p;
+}
+
+uint64_t process_start_ticks(pid_t pid)
+{
+	unsigned long long ticks;
+
+	return read_stat(pid, 22, &ticks, 1) ? ticks : 0;
+}
+
+uint64_t process_cpu_ns(pid_t pid)
+{
+	unsigned long long times[2];
+
+	return read_stat(pid, 14, times, 2) ? (times[0] + times[1]) * (NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK)) : 0;
 }
 
 void process_spare(pid_t pid)

@@ -58,3 +58,6 @@ void process_spare(pid_t pid);
 
 /* Start time of a process as in field 22 of /proc/PID/stat, in ticks since boot: with it a pid names one process only; 0: gone. */
 uint64_t process_start_ticks(pid_t pid);
+
+/* CPU time of a process in nanoseconds, its ended threads included: fields 14 and 15 of /proc/PID/stat; 0: gone. */
+uint64_t process_cpu_ns(pid_t pid);

@@ -72,28 +72,12 @@ int throttle_new(struct journal *j, struct throttle **ret, struct error *err)
 	return 0;
 }
 
-/* CPU time of a process, its ended threads included: fields 14 and 15 of /proc/PID/stat. */
-static uint64_t cpu_of(pid_t pid)
-{
-	_cleanup_buffer_ struct buffer text = { 0 };
-	unsigned long long user, system;
-	char path[64], *after;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	if (fd_read_file(AT_FDCWD, path, 4096, &text) < 0 || buffer_append(&text, "", 1) < 0)
-		return 0;
-	after = strrchr((char *)text.data, ')');
-	if (!after || sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) != 2)
-		return 0;
-	return (user + system) * (NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK));
-}
-
 void throttle_measure(struct throttle *t, const pid_t *pids, size_t n)
 {
 	uint64_t now = clock_now_ns(), sum = 0;
 
 	for (size_t i = 0; i < n; i++)
-		sum += cpu_of(pids[i]);
+		sum += process_cpu_ns(pids[i]);
 	if (!t->active && t->at_ns && now > t->at_ns && sum > t->cpu_ns)
 		t->share = (double)(sum - t->cpu_ns) / (double)(now - t->at_ns);
 	t->cpu_ns = sum;
