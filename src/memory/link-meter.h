@@ -34,15 +34,6 @@ static inline void link_meter_begin(struct link_meter *m)
 	*m = (struct link_meter){ .rate = m->rate, .wait = m->wait };
 }
 
-/* The thread slept so long, for others' sake: that says nothing of the link. */
-static inline void link_meter_skip(struct link_meter *m, uint64_t ns)
-{
-	if (m->since_ns) {
-		m->since_ns += ns;
-		m->last_ns += ns;
-	}
-}
-
 /* True: the rate is a new one. */
 bool link_meter_add(struct link_meter *m, const struct link_write *w);
 

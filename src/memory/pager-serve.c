@@ -1,5 +1,5 @@
 /*
- * The pager proper: one loop. Faults and events first, then one small piece of the fill, and again.
+ * The pager proper: one loop. Faults and events first, then a small piece of the fill, and again.
  *
  * It may be killed anywhere and started again (pager-main.c). Ends when every member is done, or when the client went
  * away before the tasks were released. Single-threaded; the state is shared with nobody who writes.
@@ -234,6 +234,20 @@ static int fill(struct pager_server *srv, uint32_t *next, bool *ret_more)
 	return 0;
 }
 
+/* As much as a fault may wait behind: where there are many processes most pieces are small, and looking for faults takes as long as they do. */
+static int fill_some(struct pager_server *srv, uint32_t *next, bool *ret_more)
+{
+	const struct pager_state *s = srv->state;
+	uint64_t before = s->pages_copied + s->pages_zero, most = srv->piece_pages;
+	int r;
+
+	do {
+		r = fill(srv, next, ret_more);
+	} while (!r && *ret_more && !srv->deferred && !srv->memory_short && clock_now_ns() >= srv->busy_until_ns &&
+		 s->pages_copied + s->pages_zero - before < most);
+	return r;
+}
+
 static void count_left(struct pager_state *s)
 {
 	uint64_t left = 0;
@@ -287,7 +301,7 @@ static int serve_loop(struct pager_server *srv)
 		if (!r)
 			r = grow_cursors(srv);
 		if (!r && s->released)
-			r = fill(srv, &next, &more);
+			r = fill_some(srv, &next, &more);
 		count_left(s);
 		/* Whoever has not connected when the tasks run and nobody is left has nothing to be served. */
 		if (s->released && !any_live(s) && (s->connected || s->criu_fd < 0))

@@ -196,7 +196,6 @@ static int thread_round(struct sender_thread *t, uint32_t round, struct error *e
 		counters_add(&s->this_round, &t->counters);
 		counters_add(&s->all, &t->counters);
 		pthread_mutex_unlock(&s->lock);
-		link_meter_skip(&t->meter, gentle_rest(&t->gentle));
 	}
 	r = thread_flush(t, err);
 	if (r < 0)
@@ -240,12 +239,6 @@ void sender_set_gentle(struct sender *s, bool gentle)
 {
 	for (size_t i = 0; i < s->n_threads; i++)
 		gentle_set(&s->threads[i].gentle, gentle);
-}
-
-void sender_set_sparing(struct sender *s, bool sparing)
-{
-	for (size_t i = 0; i < s->n_threads; i++)
-		gentle_spare(&s->threads[i].gentle, sparing);
 }
 
 int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs, enum sender_turn turn,

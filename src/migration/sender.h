@@ -40,9 +40,6 @@ int sender_start(struct sender *s, uint32_t round, const struct page_runs *runs,
 /* Whether the threads leave the processors to others: while the workload runs, and copying has time. Any time. */
 void sender_set_gentle(struct sender *s, bool gentle);
 
-/* Whether the gentle ones rest where processors are short (base/gentle.h). Any time. */
-void sender_set_sparing(struct sender *s, bool sparing);
-
 /* Waits for its end (all channels have sent the barrier): 1 over, 0 the deadline passed, or the first failure. */
 int sender_wait(struct sender *s, uint64_t deadline_ns, struct error *err);
 

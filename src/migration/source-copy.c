@@ -260,10 +260,6 @@ static int start_round(struct source *s, struct error *err)
 	if (s->round > 1)
 		source_busy_note(s, &s->sending);
 	sender_set_gentle(s->sender, has_time(s));
-	sender_set_sparing(s->sender, false);
-	r = source_spare_look(s, err);
-	if (r < 0)
-		return r;
 	r = sender_start(s->sender, s->round, &s->sending, SENDER_ROUND, err);
 	if (r < 0)
 		return r;
@@ -346,9 +342,7 @@ int source_stage_copy(struct source *s, struct error *err)
 		if (s->options->cancel_fd >= 0 && fd_wait(s->options->cancel_fd, POLLIN, 0) == 1)
 			return error_set(err, ECANCELED, "canceled while memory was copied");
 		tell_progress(s);
-		r = source_spare_look(s, err);
-		if (!r)
-			r = source_converge_check(s, err);
+		r = source_converge_check(s, err);
 		if (!r)
 			r = source_keep_alive(s, err);
 		if (!r)

@@ -97,7 +97,6 @@ struct source {
 	char work_directory[512], images_directory[544];
 	int work_lock; /* says that it is in use */
 	int criu_version;
-	uint64_t spare_looked_ns, spare_cpu_ns; /* source-spare.c: the workload's processor time, and when that was */
 	bool compare_cpus;			/* the target can, and may */
 	bool address_present[MIGRATION_ADDRESSES_MAX];
 
@@ -248,9 +247,6 @@ void source_postcopy_end(struct source *s); /* idempotent */
 
 /* source-busy.c: pages that a later round sends, or the last list; what of them FINISH tells. */
 void source_busy_note(struct source *s, const struct page_runs *runs);
-
-/* source-spare.c: at the start of a round, and now and then in the first one. */
-int source_spare_look(struct source *s, struct error *err);
 void source_busy_tell(struct source *s);
 void source_busy_free(struct source *s);
 

@@ -24,7 +24,6 @@ struct worker {
 	pthread_t thread;
 	struct gentle gentle;
 	uint64_t ran_ns, waited_ns;
-	_Atomic uint64_t rested_ns;
 };
 
 static void *work(void *arg)
@@ -36,7 +35,6 @@ static void *work(void *arg)
 		for (volatile int i = 0; i < 10000; i++)
 			;
 		gentle_look(&w->gentle);
-		w->rested_ns += gentle_rest(&w->gentle);
 	}
 	assert_int_equal(waits_read(&w->ran_ns, &w->waited_ns), 0);
 	return NULL;
@@ -114,41 +112,6 @@ static void test_before(void **state)
 	end(&w);
 }
 
-/* Beside one other on a processor, whom it is to spare: it rests, and more than it works. Nobody to be spared, or nobody there: it does not. */
-static void test_rests(void **state)
-{
-	uint64_t deadline = deadline_in_ms(PATIENCE_MS), rested;
-	pthread_t busy;
-	cpu_set_t one;
-	struct worker w;
-
-	(void)state;
-	pick_processor(&one);
-	start(&w, false);
-	assert_int_equal(pthread_create(&busy, NULL, be_busy, NULL), 0);
-	assert_int_equal(pthread_setaffinity_np(busy, sizeof(one), &one), 0);
-	assert_int_equal(pthread_setaffinity_np(w.thread, sizeof(one), &one), 0);
-	gentle_spare(&w.gentle, true);
-	usleep(500000);
-	assert_int_equal(w.rested_ns, 0); /* it is not gentle */
-	/* As if it had just been found out, for a real one is starved beside a loop. */
-	w.gentle.crowded = true;
-	w.gentle.wanted = true;
-	while (w.rested_ns < 100 * NS_PER_MS) {
-		assert_true(clock_now_ns() < deadline);
-		w.gentle.crowded = true;
-		w.gentle.starved = false;
-		usleep(1000);
-	}
-	gentle_spare(&w.gentle, false);
-	usleep(2 * GENTLE_REST_MS * 1000); /* one may be under way */
-	rested = w.rested_ns;
-	usleep(200000);
-	assert_int_equal(w.rested_ns, rested);
-	end(&w);
-	pthread_join(busy, NULL);
-}
-
 /* On a processor that others fill it is raised, and says so; told again, it begins anew. */
 static void test_starved(void **state)
 {
@@ -187,7 +150,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_back),
 		cmocka_unit_test(test_before),
-		cmocka_unit_test(test_rests),
 		cmocka_unit_test(test_starved),
 	};
 
