@@ -97,7 +97,7 @@ struct source {
 	char work_directory[512], images_directory[544];
 	int work_lock; /* says that it is in use */
 	int criu_version;
-	bool compare_cpus;			/* the target can, and may */
+	bool compare_cpus; /* the target can, and may */
 	bool address_present[MIGRATION_ADDRESSES_MAX];
 
 	/* connection */

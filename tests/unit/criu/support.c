@@ -68,6 +68,9 @@ static int world_prepare(void)
 	r = cover_tmp();
 	if (r < 0)
 		return r;
+	/* The directory from which we were started may be hidden now, and is dumped with the tasks. */
+	if (chdir("/") < 0)
+		return -errno;
 	r = ioctl(s, SIOCSIFFLAGS, &up);
 	close(s);
 	return r < 0 ? -errno : 0;
