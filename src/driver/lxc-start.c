@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "driver/group.h"
 #include "driver/helper.h"
 #include "driver/lxc.h"
 #include "driver/search-path.h"
@@ -180,20 +181,6 @@ static int end_tasks(const char *path)
 	return nftw(path, end_group, 16, FTW_PHYS | FTW_MOUNT);
 }
 
-static int remove_group(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-	(void)st;
-	(void)at;
-	if (type == FTW_DP)
-		(void)rmdir(path);
-	return 0;
-}
-
-static int remove_groups(const char *path)
-{
-	return nftw(path, remove_group, 16, FTW_PHYS | FTW_MOUNT | FTW_DEPTH);
-}
-
 /* 0: LXC's monitor, or a task, is there. */
 static int look(const char *path)
 {
@@ -211,7 +198,7 @@ bool lxc_group_in_use(const char *name)
 
 void lxc_remove_groups(const char *name)
 {
-	each_group(name, remove_groups);
+	each_group(name, group_remove_tree);
 }
 
 void lxc_end_leftovers(const char *id_text, const char *name)

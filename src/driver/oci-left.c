@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -14,19 +13,11 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "driver/group.h"
 #include "driver/oci.h"
 
 #define CGROUPS "/sys/fs/cgroup"
 #define DELETE_MS 30000
-
-static int remove_group(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-	(void)st;
-	(void)at;
-	if (type == FTW_DP)
-		(void)rmdir(path);
-	return 0;
-}
 
 /* `own` is the group of this process there: a runtime makes a container's below it where the configuration names none. */
 static void remove_from(const char *hierarchy, const char *own, const char *group, const char *id)
@@ -39,7 +30,7 @@ static void remove_from(const char *hierarchy, const char *own, const char *grou
 		snprintf(path, sizeof(path), CGROUPS "/%.128s%.1024s/%.255s", hierarchy, strcmp(own, "/") ? own : "",
 			 id);
 	if (access(path, F_OK) == 0)
-		(void)nftw(path, remove_group, 16, FTW_PHYS | FTW_MOUNT | FTW_DEPTH);
+		(void)group_remove_tree(path);
 }
 
 /* Each line of /proc/self/cgroup is a hierarchy: NUMBER:CONTROLLERS:PATH, without controllers the one of version 2. */
