@@ -1,6 +1,9 @@
 /*
  * The pager proper: one loop. Faults and events first, then a small piece of the fill, and again.
  *
+ * Whoever waits for a page waits for nobody else: faults come before all others who want a processor. The fill, were it as urgent, would
+ * keep a processor from the workload just when its clients have waited for all of the freeze, and is nice to everybody instead.
+ *
  * It may be killed anywhere and started again (pager-main.c). Ends when every member is done, or when the client went
  * away before the tasks were released. Single-threaded; the state is shared with nobody who writes.
  */
@@ -14,6 +17,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "memory/pager-server.h"
+
+#define FAULT_NICE (-10)
+#define FILL_NICE 10 /* a tenth of the weight of the workload: it gets to its end on a full machine, too */
 
 struct poll_set {
 	struct pollfd *fds;
@@ -248,6 +254,18 @@ static int fill_some(struct pager_server *srv, uint32_t *next, bool *ret_more)
 	return r;
 }
 
+static int fill_nicely(struct pager_server *srv, uint32_t *next, bool *ret_more)
+{
+	int r;
+
+	if (srv->urgent)
+		setpriority(PRIO_PROCESS, 0, FILL_NICE);
+	r = fill_some(srv, next, ret_more);
+	if (srv->urgent)
+		setpriority(PRIO_PROCESS, 0, FAULT_NICE);
+	return r;
+}
+
 static void count_left(struct pager_state *s)
 {
 	uint64_t left = 0;
@@ -301,7 +319,7 @@ static int serve_loop(struct pager_server *srv)
 		if (!r)
 			r = grow_cursors(srv);
 		if (!r && s->released)
-			r = fill_some(srv, &next, &more);
+			r = fill_nicely(srv, &next, &more);
 		count_left(s);
 		/* Whoever has not connected when the tasks run and nobody is left has nothing to be served. */
 		if (s->released && !any_live(s) && (s->connected || s->criu_fd < 0))
@@ -319,7 +337,8 @@ int pager_serve(struct pager_state *s)
 
 	/* A clone has no locks of its own. The supervisor's hold what both share; this is for what gets touched here. */
 	mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
-	setpriority(PRIO_PROCESS, 0, -10);
+	/* Without the privilege there is no way back from being nice, either. */
+	srv.urgent = setpriority(PRIO_PROCESS, 0, FAULT_NICE) == 0;
 	srv.buffer = mmap(NULL, PIECE_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (srv.buffer == MAP_FAILED) {

@@ -18,6 +18,7 @@ struct pager_server {
 	uint32_t n_cursors;
 	bool deferred; /* some fault or fill could not be done yet: try again soon */
 	bool memory_short;
+	bool urgent; /* it may come before others, and does when it answers faults */
 	uint64_t busy_until_ns;
 	uint64_t piece_pages; /* what the fill dares at present */
 	/* post-copy: nothing was left to pour in, and looking again costs time */
