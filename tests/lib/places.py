@@ -18,6 +18,8 @@ NAME = "c1"
 MAC = "02:77:01:00:00:32"
 HOSTS = ("alpha", "beta")
 BRIDGE = "lan0"
+# The lab's hosts have Debian's (tests/lab/lib/net.sh), the machine may have another, and that is what a new network namespace has.
+CONGESTION = ("net.ipv4.tcp_congestion_control", "cubic")
 
 
 class Place:
@@ -60,7 +62,7 @@ class RuncPlace(Place):
             lxclab.span(self.field, host, BRIDGE)
             for command in ("ip netns add c1", "ip link add c1-0 type veth peer name eth0 netns c1", f"ip link set c1-0 master {BRIDGE}",
                             "ip -n c1 link set lo up", f"ip -n c1 link set eth0 address {MAC} up",
-                            f"ip -n c1 address add {ADDRESS}/24 dev eth0"):
+                            f"ip -n c1 address add {ADDRESS}/24 dev eth0", f"ip netns exec c1 sysctl -qw {'='.join(CONGESTION)}"):
                 self.field.run(host, *command.split())
             self.engines[host] = NamedNetwork(self.field, host, self.rootfs)
 
@@ -89,7 +91,8 @@ class DockerPlace(Place):
         self.engines = self.pair.engines
 
     def start(self, *argv):
-        self.pair.docker("alpha", "run", "--detach", "--name", NAME, "--network", NETWORK, "--ip", ADDRESS, IMAGE, *argv)
+        self.pair.docker("alpha", "run", "--detach", "--name", NAME, "--network", NETWORK, "--ip", ADDRESS,
+                         "--sysctl", "=".join(CONGESTION), IMAGE, *argv)
 
     def close(self):
         if self.engines:
@@ -115,13 +118,13 @@ class PodmanPlace(Place):
 
     def start(self, *argv):
         self.engines["alpha"].podman("run", "--detach", "--name", NAME, "--network", "lan", "--ip", ADDRESS, "--mac-address", MAC,
-                                     f"localhost/{IMAGE}", *argv)
+                                     "--sysctl", "=".join(CONGESTION), f"localhost/{IMAGE}", *argv)
         for engine in self.engines.values():
             engine.names.add(NAME)
 
 
-# What other engines give each container.
-SHM = "lxc.mount.entry = tmpfs dev/shm tmpfs rw,nosuid,nodev,mode=1777,create=dir 0 0\n"
+# What other engines give each container, or are told on the command line.
+MORE = f"lxc.mount.entry = tmpfs dev/shm tmpfs rw,nosuid,nodev,mode=1777,create=dir 0 0\nlxc.sysctl.{' = '.join(CONGESTION)}\n"
 
 
 class LxcPlace(Place):
@@ -132,7 +135,7 @@ class LxcPlace(Place):
     def set_up(self):
         for host in HOSTS:
             lxclab.span(self.field, host)
-            self.engines[host] = lxclab.Containers(self.field, host, self.rootfs, more=SHM)
+            self.engines[host] = lxclab.Containers(self.field, host, self.rootfs, more=MORE)
         equal(self.engines["alpha"].address, ADDRESS, "the container's address")
 
     def start(self, *argv):

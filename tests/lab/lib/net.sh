@@ -35,6 +35,10 @@ net_host_commands() {
 	END
 }
 
+# Debian's own. The machine's may be another: bbr looks for the shortest way every 10 s, with next to nothing under way for 200 ms,
+# and paces what it sends; its waits of up to 60 ms would be taken for the migration's. Namespaces that the host makes have the machine's.
+net_congestion_commands() { echo "echo cubic >/proc/sys/net/ipv4/tcp_congestion_control"; }
+
 # Egress of both ends: towards the host at the switch, away from it at the host. The burst is above the largest
 # offloaded packet, or the shaper would have to cut it up; 20 ms of queue is what a small switch has.
 net_rate_commands() {

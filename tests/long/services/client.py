@@ -4,44 +4,52 @@
 http asks for files below /, whose bodies must be what their names say (tree.py); state speaks with programs/ (see state_turn(), verify_turn()).
 SIGUSR1 writes what was seen since the last one into FILE, SIGTERM ends it with a last one. A connection that ends is an error, and is
 made again: the work goes on, the result shows it. One request at a time per connection: the wait is from the first byte sent to the
-last one of the answer.
+last one of the answer, and what is done with the answer then is not in it.
+
+Each connection has a process of its own, so that none waits for another here; the first process only asks them for what they saw.
 """
 
 import argparse
 import json
 import os
 import random
+import select
 import signal
 import socket
-import threading
 import time
 
 import tree  # beside this file
 
 TIMEOUT_S = 30
 ADDED_MAX = 1000
-VERIFY_EVERY_S = 0.25
 
 
 class Connection:
-    """Lines and lengths of bytes over TCP."""
+    """Lines and lengths of bytes over TCP. `wait_s`: how long the last answer, or that of it which was read, took."""
 
     def __init__(self, host, port):
         self.socket = socket.create_connection((host, port), timeout=TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.socket.makefile("rb")
+        self.asked, self.wait_s = 0.0, 0.0
 
     def send(self, text):
+        self.asked = time.monotonic()
         self.socket.sendall(text.encode())
+
+    def took(self):
+        self.wait_s = time.monotonic() - self.asked
 
     def line(self):
         text = self.file.readline()
+        self.took()
         if not text.endswith(b"\n"):
             raise ConnectionError("the connection ended")
         return text.decode().rstrip("\r\n")
 
     def read(self, length):
         data = self.file.read(length)
+        self.took()
         if len(data) != length:
             raise ConnectionError("the connection ended within an answer")
         return data
@@ -86,8 +94,7 @@ def state_turn(connection, memory):
 
 
 def verify_turn(connection, memory):
-    """It looks after all that it has, which takes it some time; its timer must have gone on."""
-    time.sleep(VERIFY_EVERY_S)
+    """It looks after all that it has; its timer must have gone on."""
     connection.send("verify\n")
     answer = connection.line().split()
     if answer[0] != "ok":
@@ -98,67 +105,97 @@ def verify_turn(connection, memory):
     memory["ticks"] = ticks
 
 
-# What the connections do, and what one of them does besides whose waits do not count.
+# What the connections do, and what one of them does each time that the figures are asked for: everybody else would wait for it.
 TURNS = {"http": (http_turn, None), "state": (state_turn, verify_turn)}
 
 
-class Client(threading.Thread):
-    """One connection."""
+class Client:
+    """One connection, in a process of its own from start() on. `interval_s` None: it has a turn only when it is asked for its window."""
 
-    def __init__(self, options, turn, counts):
-        super().__init__(daemon=True)
-        self.options, self.turn, self.counts = options, turn, counts
-        self.lock, self.stopping = threading.Lock(), False
+    def __init__(self, options, turn, interval_s):
+        self.options, self.turn, self.interval_s = options, turn, interval_s
         self.error = ""
         self.begin()
+        self.connect()
 
     def begin(self):
         self.ops = self.errors = self.reconnects = 0
-        self.longest = 0.0
+        self.longest_s = 0.0
 
     def connect(self):
         self.memory = {}
         self.connection = Connection(self.options.host, self.options.port)
 
-    def run(self):
-        while not self.stopping:
-            began, wrong = time.monotonic(), ""
-            try:
-                self.turn(self.connection, self.memory)
-            except (OSError, ValueError, IndexError) as error:
-                wrong = f"{type(error).__name__}: {error}"
-            wait = (time.monotonic() - began) * 1000
-            with self.lock:
-                self.ops += not wrong
-                self.errors += bool(wrong)
-                if self.counts:
-                    self.longest = max(self.longest, wait)
-                self.error = self.error or wrong
-            if wrong:
-                self.reconnect()
-            time.sleep(self.options.interval_ms / 1000)
+    def start(self, others):
+        ours, theirs = socket.socketpair()
+        if os.fork() == 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            ours.close()
+            for other in others:
+                other.asker.close()  # or that one would not see the end of the first process
+            self.work(theirs)
+            os._exit(0)
+        theirs.close()
+        self.connection.close()
+        self.asker = ours.makefile("rw")
+        ours.close()
+
+    def work(self, asker):
+        """Until whoever asks is gone."""
+        while True:
+            asked, _, _ = select.select([asker], [], [], self.interval_s)
+            if asked and not asker.recv(1):
+                return
+            if not asked or self.interval_s is None:
+                self.one_turn()
+            if asked:
+                asker.sendall(f"{json.dumps(self.seen())}\n".encode())
+                self.begin()
+
+    def one_turn(self):
+        try:
+            self.turn(self.connection, self.memory)
+            self.ops += 1
+        except (OSError, ValueError, IndexError) as error:
+            self.errors += 1
+            self.error = self.error or f"{type(error).__name__}: {error}"
+            self.connection.took()
+            self.reconnect()
+        self.longest_s = max(self.longest_s, self.connection.wait_s)
 
     def reconnect(self):
         self.connection.close()
-        while not self.stopping:
+        while True:
             try:
                 self.connect()
                 break
             except OSError:
                 time.sleep(0.1)
-        with self.lock:
-            self.reconnects += 1
+        self.reconnects += 1
+
+    def seen(self):
+        return {"ops": self.ops, "errors": self.errors, "reconnects": self.reconnects, "first_error": self.error,
+                "longest_wait_ms": round(self.longest_s * 1000, 3) if self.interval_s is not None else 0}
 
     def window(self):
-        with self.lock:
-            seen = {"ops": self.ops, "errors": self.errors, "reconnects": self.reconnects, "longest_wait_ms": round(self.longest, 3),
-                    "first_error": self.error}
-            self.begin()
-        return seen
+        """What it saw since the last call; from the first process."""
+        self.asker.write("?")
+        self.asker.flush()
+        return json.loads(self.asker.readline())
 
 
-def write(path, snapshot, clients):
+def write(path, snapshot, clients, other):
     windows = [client.window() for client in clients]
+    if other:
+        windows.append(other.window())
+        # It had everybody wait: that does not count.
+        for client, window in zip(clients, windows):
+            later = client.window()
+            for name in ("ops", "errors", "reconnects"):
+                window[name] += later[name]
+            window["first_error"] = window["first_error"] or later["first_error"]
     merged = {name: sum(window[name] for window in windows) for name in ("ops", "errors", "reconnects")}
     merged["longest_wait_ms"] = max(window["longest_wait_ms"] for window in windows)
     merged["first_error"] = next((window["first_error"] for window in windows if window["first_error"]), "")
@@ -179,20 +216,17 @@ def main():
     signals = (signal.SIGUSR1, signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     turn, other = TURNS[options.protocol]
-    clients = [Client(options, turn, True) for _ in range(options.connections)] + ([Client(options, other, False)] if other else [])
-    for client in clients:
-        client.connect()
-        client.start()
+    clients = [Client(options, turn, options.interval_ms / 1000) for _ in range(options.connections)]
+    other = Client(options, other, None) if other else None
+    started = []
+    for client in (*clients, *((other,) if other else ())):
+        client.start(started)
+        started.append(client)
     snapshot, number = 0, 0
     while number != signal.SIGTERM:
         number = signal.sigwait(signals)
         snapshot += 1
-        if number == signal.SIGTERM:
-            for client in clients:
-                client.stopping = True
-            for client in clients:
-                client.join(timeout=TIMEOUT_S)
-        write(options.json, snapshot, clients)
+        write(options.json, snapshot, clients, other)
 
 
 if __name__ == "__main__":
