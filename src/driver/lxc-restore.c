@@ -9,18 +9,22 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
+#include "driver/group.h"
 #include "driver/lxc-config.h"
 #include "driver/lxc.h"
 
 #define UNIFIED "/sys/fs/cgroup/unified"
 #define LOG_MAX (1U << 20)
+#define EASE_FOR_MS 5000 /* as long as a restore may take that somebody waits for */
 
 struct request {
 	const char *place, *name, *images, *log, *work;
@@ -191,6 +195,25 @@ static void tell_failure(const struct request *q)
 		fprintf(stderr, "%.*s\n", (int)strcspn(message + 3, "\n"), message + 3);
 }
 
+/* Of what CRIU restores here, the tasks put themselves into their control groups one after the other, in the freeze. */
+static int wait_for(pid_t pid, int *ret_status)
+{
+	_cleanup_close_ int group = group_open_own();
+	uint64_t until = deadline_in_ms(EASE_FOR_MS);
+	pid_t ended;
+
+	do {
+		bool easing = group >= 0 && clock_now_ns() < until;
+
+		ended = waitpid(pid, ret_status, easing ? WNOHANG : 0);
+		if (!ended) {
+			group_ease(group);
+			poll(NULL, 0, GROUP_EASE_MS);
+		}
+	} while (!ended || (ended < 0 && errno == EINTR));
+	return ended < 0 ? -errno : 0;
+}
+
 int lxc_restore_main(int argc, char **argv)
 {
 	struct request q;
@@ -207,9 +230,8 @@ int lxc_restore_main(int argc, char **argv)
 	}
 	if (pid == 0)
 		_exit(restore_apart(&q));
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return 1;
+	if (wait_for(pid, &status) < 0)
+		return 1;
 	if (WIFEXITED(status) && !WEXITSTATUS(status))
 		return 0;
 	tell_failure(&q);

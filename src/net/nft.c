@@ -5,7 +5,8 @@
  * message asks for an acknowledgement; errors come for each that failed.
  *
  * A transaction takes some 50 us. Closing a netfilter socket after something was deleted waits for an RCU grace period, 10 to 20 ms
- * (nft_rcv_nl_event() in the kernel's nf_tables_api.c), which would be downtime: a detached thread closes it.
+ * (nft_rcv_nl_event() in the kernel's nf_tables_api.c), which would be downtime: a detached thread closes it,
+ * somewhat later.
  */
 #include "net/nft.h"
 
@@ -16,6 +17,7 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <netlink/msg.h>
 #include <netlink/attr.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -25,6 +27,7 @@
 #include "net/nft-internal.h"
 
 #define MESSAGE_SIZE 1024
+#define CLOSE_AFTER_MS 50
 
 void nft_batch_free(struct nft_batch *b)
 {
@@ -177,11 +180,13 @@ int nft_read_answers(int fd)
 
 static void *close_thread(void *context)
 {
+	/* The kernel lets no other transaction of the namespace in while it waits: whoever has one next, as CRIU has, shall be first. */
+	poll(NULL, 0, CLOSE_AFTER_MS);
 	close((int)(intptr_t)context);
 	return NULL;
 }
 
-/* Closes fd without waiting for it; here and now when there can be no thread. */
+/* Closes fd soon, without waiting for it; here and now when there can be no thread. */
 void nft_close_aside(int fd)
 {
 	pthread_attr_t attr;

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -42,7 +43,7 @@ static void test_random_access(void **state)
 	struct pager_status status;
 	struct rig rig;
 	uint64_t full, start;
-	bool shrank = false;
+	bool shrank = false, nice = false;
 	pid_t pid;
 
 	(void)state;
@@ -59,6 +60,8 @@ static void test_random_access(void **state)
 		/* The target never holds two copies: what is given away is freed. */
 		if (status.pages_copied > rig.data_pages / 2 && status.pages_left > rig.data_pages / 10)
 			shrank |= rig_disk_bytes(&rig) < full * 3 / 4;
+		/* The fill lets others go first, who may be whom the memory is for. */
+		nice |= getpriority(PRIO_PROCESS, (id_t)pager_pid(rig.pager)) > 0;
 		assert_true(clock_now_ns() < start + DEADLINE_MS * NS_PER_MS);
 		assert_true(pager_wait(rig.pager, deadline_in_ms(3), NULL) >= 0);
 	}
@@ -67,7 +70,7 @@ static void test_random_access(void **state)
 	rig_wait_pager(&rig);
 	rig_wait_task(pid);
 	print_latency("while filling");
-	assert_true(shrank || test_slowdown() > 1); /* then nobody may have looked at the right time */
+	assert_true((shrank && nice) || test_slowdown() > 1); /* then nobody may have looked at the right time */
 	assert_int_equal(status.pages_copied, rig.data_pages);
 	assert_int_equal(status.pages_left, 0);
 	assert_true(status.connected && status.faults > 0 && status.fault_ns_max > 0);
@@ -93,6 +96,8 @@ static void test_faults_only(void **state)
 	assert_int_equal(rig_status(&rig).pages_copied, rig.data_pages);
 	assert_true(rig_status(&rig).faults >= rig.data_pages);
 	assert_false(rig_status(&rig).finished);
+	/* Who waits for a page waits for nobody else. */
+	assert_int_equal(getpriority(PRIO_PROCESS, (id_t)pager_pid(rig.pager)), -10);
 	assert_int_equal(pager_release(rig.pager, NULL), 0);
 	rig_wait_pager(&rig);
 	rig_end(&rig);
