@@ -7,12 +7,11 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/fd.h"
-
-#define GROUPS_MAX (64U << 10)
+#include "base/cleanup.h"
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
 {
@@ -28,38 +27,50 @@ int group_remove_tree(const char *path)
 	return nftw(path, remove_one, 16, FTW_PHYS | FTW_MOUNT | FTW_DEPTH);
 }
 
-/* A line of /proc/self/cgroup: "ID:CONTROLLERS:PATH", CONTROLLERS empty for version 2, "name=NAME" where a hierarchy has none. */
-static int open_line(char *line)
+int group_each_own(group_seen *each, void *context)
 {
-	char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL,
-	     file[PATH_MAX];
+	_cleanup_fclose_ FILE *f = fopen("/proc/self/cgroup", "re");
+	bool hybrid = access(GROUP_ROOT "/unified", F_OK) == 0;
+	char line[PATH_MAX];
+	int r = 0;
 
-	if (!path)
-		return -1;
-	*path++ = 0;
-	controllers++;
-	if (!strncmp(controllers, "name=", strlen("name=")))
-		controllers += strlen("name=");
-	snprintf(file, sizeof(file), "/sys/fs/cgroup/%s%.3072s/cgroup.procs", controllers, path);
-	return open(file, O_WRONLY | O_CLOEXEC);
+	if (!f)
+		return -errno;
+	while (!r && fgets(line, sizeof(line), f)) {
+		char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
+
+		if (!path)
+			continue;
+		*controllers++ = *path++ = 0;
+		path[strcspn(path, "\n")] = 0;
+		if (!strncmp(controllers, "name=", strlen("name=")))
+			controllers += strlen("name=");
+		if (*controllers)
+			r = each(context, controllers, path, false);
+		else
+			r = each(context, hybrid ? "unified" : ".", path, true);
+	}
+	return r;
+}
+
+static int open_procs(void *context, const char *hierarchy, char *path, bool unified)
+{
+	char file[PATH_MAX];
+	int *fd = context;
+
+	(void)unified;
+	snprintf(file, sizeof(file), GROUP_ROOT "/%.128s%.3072s/cgroup.procs", hierarchy, path);
+	*fd = open(file, O_WRONLY | O_CLOEXEC);
+	return *fd >= 0;
 }
 
 int group_open_own(void)
 {
-	_cleanup_buffer_ struct buffer text = { 0 };
-	char *save = NULL;
-	int r = fd_read_file(AT_FDCWD, "/proc/self/cgroup", GROUPS_MAX, &text);
+	int fd = -1, r = group_each_own(open_procs, &fd);
 
 	if (r < 0)
 		return r;
-	for (char *line = text.length ? strtok_r((char *)text.data, "\n", &save) : NULL; line;
-	     line = strtok_r(NULL, "\n", &save)) {
-		int fd = open_line(line);
-
-		if (fd >= 0)
-			return fd;
-	}
-	return -ENOENT;
+	return r ? fd : -ENOENT;
 }
 
 void group_ease(int fd)

@@ -16,7 +16,6 @@
 #include "driver/group.h"
 #include "driver/oci.h"
 
-#define CGROUPS "/sys/fs/cgroup"
 #define DELETE_MS 30000
 
 /* `own` is the group of this process there: a runtime makes a container's below it where the configuration names none. */
@@ -25,41 +24,36 @@ static void remove_from(const char *hierarchy, const char *own, const char *grou
 	char path[PATH_MAX];
 
 	if (group)
-		snprintf(path, sizeof(path), CGROUPS "/%.128s%.1024s", hierarchy, group);
+		snprintf(path, sizeof(path), GROUP_ROOT "/%.128s%.1024s", hierarchy, group);
 	else
-		snprintf(path, sizeof(path), CGROUPS "/%.128s%.1024s/%.255s", hierarchy, strcmp(own, "/") ? own : "",
+		snprintf(path, sizeof(path), GROUP_ROOT "/%.128s%.1024s/%.255s", hierarchy, strcmp(own, "/") ? own : "",
 			 id);
 	if (access(path, F_OK) == 0)
 		(void)group_remove_tree(path);
 }
 
-/* Each line of /proc/self/cgroup is a hierarchy: NUMBER:CONTROLLERS:PATH, without controllers the one of version 2. */
+struct left_groups {
+	const char *group, *id;
+};
+
+static int remove_group(void *context, const char *hierarchy, char *own, bool unified)
+{
+	const struct left_groups *left = context;
+
+	remove_from(hierarchy, own, left->group, left->id);
+	/* Beside the group of this process, which holds tasks and so can have none below it. */
+	if (unified && strcmp(own, "/") != 0) {
+		*strrchr(own, '/') = 0;
+		remove_from(hierarchy, *own ? own : "/", left->group, left->id);
+	}
+	return 0;
+}
+
 static void remove_groups(const char *group, const char *id)
 {
-	_cleanup_fclose_ FILE *f = fopen("/proc/self/cgroup", "re");
-	bool hybrid = access(CGROUPS "/unified", F_OK) == 0;
-	char line[2048];
+	struct left_groups left = { .group = group, .id = id };
 
-	while (f && fgets(line, sizeof(line), f)) {
-		char *controllers = strchr(line, ':'), *own = controllers ? strchr(controllers + 1, ':') : NULL;
-
-		if (!own)
-			continue;
-		*controllers++ = *own++ = 0;
-		own[strcspn(own, "\n")] = 0;
-		if (!strncmp(controllers, "name=", 5))
-			controllers += 5;
-		if (*controllers) {
-			remove_from(controllers, own, group, id);
-			continue;
-		}
-		remove_from(hybrid ? "unified" : ".", own, group, id);
-		/* Beside the group of this process, which holds tasks and so can have none below it. */
-		if (strcmp(own, "/") != 0) {
-			*strrchr(own, '/') = 0;
-			remove_from(hybrid ? "unified" : ".", *own ? own : "/", group, id);
-		}
-	}
+	(void)group_each_own(remove_group, &left);
 }
 
 int oci_clear_left(const char *runtime, const char *root, const char *id, const char *group, struct error *err)
