@@ -133,12 +133,3 @@ bool criu_preload_acted(const struct criu_job *job);
 
 /* What it did, as it says itself, separated by "; "; "" if nothing. */
 void criu_preload_actions(const struct criu_job *job, char *ret, size_t size);
-
-/*
- * For a CRIU that somebody else starts (runc, LXC): "NAME=value" strings that let libphaul-criu.so act there. version as of
- * criu_version(); status_path: a file it appends a line to when it acts. Returns their number (0: the library is not
- * installed, nothing to set), each to be freed.
- */
-#define CRIU_ENVIRONMENT_MAX 6
-int criu_preload_environment(const char *hidden_ranges, const char *status_path, int version,
-			     char *ret_strings[CRIU_ENVIRONMENT_MAX]);

@@ -31,7 +31,9 @@
 
 struct criu_held {
 	char images[PATH_MAX], work[PATH_MAX], directory[PATH_MAX], view[PATH_MAX], config[PATH_MAX], words[PATH_MAX];
-	char log[PATH_MAX];
+	char log[PATH_MAX], preload_status[PATH_MAX];
+	char preload[PRELOAD_HELD_MAX][PATH_MAX + 64];
+	const char *environment[PRELOAD_HELD_MAX + 1];
 	struct process engine;
 	int listen_fd, pipe_fd, watch_fd, hook_fd, criu_pidfd, root_pidfd;
 	pid_t criu_pid;
@@ -46,6 +48,11 @@ const char *criu_held_config(const struct criu_held *h)
 const char *criu_held_view(const struct criu_held *h)
 {
 	return h->view;
+}
+
+const char *const *criu_held_environment(const struct criu_held *h)
+{
+	return h->environment;
 }
 
 static int write_config(struct criu_held *h, const struct criu_options *o, struct error *err)
@@ -123,6 +130,9 @@ int criu_held_new(const struct criu_options *options, struct criu_held **ret, st
 	snprintf(h->view, sizeof(h->view), "%.*s.view", PATH_MAX - 32, options->images_directory);
 	snprintf(h->config, sizeof(h->config), "%.*s/criu.conf", PATH_MAX - 32, h->directory);
 	snprintf(h->log, sizeof(h->log), "%.*s/restore.log", PATH_MAX - 32, h->work);
+	snprintf(h->preload_status, sizeof(h->preload_status), "%.*s/criu-preload.status", PATH_MAX - 32, h->work);
+	for (size_t i = 0, n = preload_held(h->preload_status, h->preload); i < n; i++)
+		h->environment[i] = h->preload[i];
 	r = dir_make(h->directory, 0700);
 	if (!r)
 		r = dir_make(h->view, 0700);
@@ -353,8 +363,12 @@ int criu_held_resume(struct criu_held *h, struct error *err)
 
 int criu_held_finish(struct criu_held *h, struct error *err)
 {
+	char did[256];
+
 	if (h->over)
 		return 0;
+	preload_actions(h->preload_status, did, sizeof(did));
+	log_info("the engine's CRIU was helped with: %s", did[0] ? did : "nothing");
 	if (h->engine.pid && process_wait(&h->engine, deadline_in_ms(RESUME_MS)) == 0)
 		return error_set(err, ETIMEDOUT, "the engine has not finished its restore after %d s (its words: %s)",
 				 RESUME_MS / 1000, h->words);

@@ -318,14 +318,7 @@ bool criu_preload_acted(const struct criu_job *job)
 
 void criu_preload_actions(const struct criu_job *job, char *ret, size_t size)
 {
-	_cleanup_buffer_ struct buffer text = { 0 };
-
-	ret[0] = 0;
-	if (fd_read_file(AT_FDCWD, job->preload_status, 4096, &text) < 0 || !text.length)
-		return;
-	text.data[text.length - 1] = 0;
-	for (char *line = (char *)text.data, *save = NULL; (line = strtok_r(line, "\n", &save)); line = NULL)
-		snprintf(ret + strlen(ret), size - strlen(ret), "%s%s", ret[0] ? "; " : "", line);
+	preload_actions(job->preload_status, ret, size);
 }
 
 /* Lets go of whatever the job still holds. */

@@ -112,6 +112,13 @@ void preload_environment(const char *hidden_ranges, const char *status_path, int
 			 struct preload *ret);
 bool preload_wanted(const struct criu_options *options, bool *ret_want_limits);
 
+/* For a restore by a CRIU that somebody else starts, "NAME=value" each; returns how many: 0 without the library. */
+#define PRELOAD_HELD_MAX 2
+size_t preload_held(const char *status_path, char strings[PRELOAD_HELD_MAX][PATH_MAX + 64]);
+
+/* What the library has done, as it says itself, separated by "; "; "" if nothing. */
+void preload_actions(const char *status_path, char *ret, size_t size);
+
 /* Kills CRIU, whatever it does, and every task that its restore made. */
 void restore_kill(struct criu_job *job);
 

@@ -6,6 +6,7 @@
  * build tree has it. No state; any thread.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -98,25 +99,25 @@ void preload_environment(const char *hidden_ranges, const char *status_path, int
 #undef ADD
 }
 
-int criu_preload_environment(const char *hidden_ranges, const char *status_path, int version,
-			     char *ret_strings[CRIU_ENVIRONMENT_MAX])
+size_t preload_held(const char *status_path, char strings[PRELOAD_HELD_MAX][PATH_MAX + 64])
 {
-	_cleanup_free_ struct preload *preload = calloc(1, sizeof(*preload));
-	int n = 0;
+	char library[PATH_MAX];
 
-	if (!preload)
-		return -ENOMEM;
-	preload_environment(hidden_ranges, status_path, version, !have_sys_resource(), preload);
-	/* The first string empties CRIU_CONFIG_FILE, which is the engine's business here. */
-	for (size_t i = 1; preload->environment[i]; i++) {
-		char *copy = strdup(preload->environment[i]);
+	if (!library_find(library, sizeof(library)))
+		return 0;
+	snprintf(strings[0], sizeof(strings[0]), "LD_PRELOAD=%s", library);
+	snprintf(strings[1], sizeof(strings[1]), PRELOAD_STATUS "=%s", status_path);
+	return 2;
+}
 
-		if (!copy) {
-			while (n)
-				free(ret_strings[--n]);
-			return -ENOMEM;
-		}
-		ret_strings[n++] = copy;
-	}
-	return n;
+void preload_actions(const char *status_path, char *ret, size_t size)
+{
+	_cleanup_buffer_ struct buffer text = { 0 };
+
+	ret[0] = 0;
+	if (fd_read_file(AT_FDCWD, status_path, 4096, &text) < 0 || !text.length)
+		return;
+	text.data[text.length - 1] = 0;
+	for (char *line = (char *)text.data, *save = NULL; (line = strtok_r(line, "\n", &save)); line = NULL)
+		snprintf(ret + strlen(ret), size - strlen(ret), "%s%s", ret[0] ? "; " : "", line);
 }

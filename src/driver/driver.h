@@ -21,6 +21,7 @@
 
 #define DRIVER_WORDS_MAX 4000
 #define DRIVER_BRIDGES_MAX 8
+#define DRIVER_ENVIRONMENT_MAX 2
 
 enum driver_capability {
 	DRIVER_MOVES_BARE_PIDS = 1 << 0, /* the workload's pids must be free at the target */
@@ -76,6 +77,9 @@ struct driver_place {
 	int lock;	     /* of the driver's own, from restore() to restore_begun(); -1: none */
 	const char *
 		criu_images; /* what its images-dir says, for an engine that names the images on CRIU's command line, which wins */
+	const char *const *
+		criu_environment; /* "NAME=value" strings that help that CRIU where they reach it, at most DRIVER_ENVIRONMENT_MAX,
+					      * NULL-terminated; set together with criu_config */
 };
 
 void checkpoint_way_free(struct checkpoint_way *way);

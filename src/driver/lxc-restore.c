@@ -1,5 +1,5 @@
 /*
- * LXC's restore, run by a helper (helper.h), `phaul engine-helper lxc-restore PLACE NAME IMAGES LOG WORK`: liblxc forks the container's monitor out of whoever calls it, and that must
+ * LXC's restore, run by a helper (helper.h), `phaul engine-helper lxc-restore PLACE NAME IMAGES LOG WORK [NAME=VALUE]...`: liblxc forks the container's monitor out of whoever calls it, and that must
  * be small, without threads and without our descriptors.
  *
  *   phaul worker -> lxc-restore -> its child, which calls liblxc -> LXC's monitor, which stays -> CRIU
@@ -220,8 +220,12 @@ int lxc_restore_main(int argc, char **argv)
 	int status;
 	pid_t pid;
 
-	if (argc != 6)
+	if (argc < 6)
 		return 2;
+	/* For CRIU, and for nobody up to there: LD_PRELOAD would act in this program, too. */
+	for (int i = 6; i < argc; i++)
+		if (putenv(argv[i]))
+			return 1;
 	q = (struct request){ argv[1], argv[2], argv[3], argv[4], argv[5] };
 	pid = fork();
 	if (pid < 0) {

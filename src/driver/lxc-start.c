@@ -76,6 +76,8 @@ int lxc_restore(const struct workload *w, struct driver_place *place, int stderr
 				       place->criu_images,
 				       log,
 				       place->work_directory,
+				       place->criu_environment[0],
+				       place->criu_environment[0] ? place->criu_environment[1] : NULL,
 				       NULL };
 		const char *environment[] = { config, path, mark, NULL };
 		struct process_options options = { .argv = argv,

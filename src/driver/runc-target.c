@@ -309,7 +309,7 @@ int runc_restore(const struct workload *w, struct driver_place *place, int stder
 			       s.id,
 			       NULL };
 	char path[SEARCH_PATH_MAX];
-	const char *environment[] = { path, NULL };
+	const char *environment[DRIVER_ENVIRONMENT_MAX + 2] = { path };
 	struct process_options options = {
 		.argv = argv, .environment = environment, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = stderr_fd
 	};
@@ -320,6 +320,9 @@ int runc_restore(const struct workload *w, struct driver_place *place, int stder
 		r = claim(&s, place, err);
 	if (r < 0)
 		return r;
+	/* runc hands its own environment on. */
+	for (size_t i = 0; place->criu_environment[i]; i++)
+		environment[1 + i] = place->criu_environment[i];
 	snprintf(log, sizeof(log), "%s/engine.log", place->work_directory);
 	if (has_pipes(&s)) {
 		r = start_output(&s, &output, err);

@@ -137,6 +137,7 @@ static int start_engine(struct restorer *r, struct driver_place *place, const st
 		return result;
 	place->criu_config = criu_held_config(r->held);
 	place->criu_images = criu_held_view(r->held);
+	place->criu_environment = criu_held_environment(r->held);
 	snprintf(words, sizeof(words), "%s/engine.log", place->work_directory);
 	words_fd = open(words, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
 	if (words_fd < 0)

@@ -73,6 +73,14 @@ static int sort_pages(struct source *s)
 	return 0;
 }
 
+int source_converge_put_off(struct source *s, struct error *err)
+{
+	if (append(&s->left, &s->sending) < 0)
+		return error_set(err, ENOMEM, "no memory for the lists of pages");
+	page_runs_free(&s->sending);
+	return 0;
+}
+
 int source_converge_look(struct source *s, struct page_runs *written, const pid_t *pids, size_t n, struct error *err)
 {
 	page_runs_free(&s->written);

@@ -240,6 +240,11 @@ static void tell_progress(struct source *s)
 	s->progress_bytes = bytes;
 }
 
+enum round_kind {
+	ROUND_USUAL,
+	ROUND_LAST, /* the target is armed, nothing else is waited for */
+};
+
 /* The workload has the processors first, as long as copying gets ahead of it. */
 static bool has_time(const struct source *s)
 {
@@ -248,7 +253,7 @@ static bool has_time(const struct source *s)
 	return !s->result.n_iterations || last->dirty_pages < last->pages / 2;
 }
 
-static int start_round(struct source *s, struct error *err)
+static int start_round(struct source *s, enum round_kind kind, struct error *err)
 {
 	int r;
 
@@ -259,7 +264,7 @@ static int start_round(struct source *s, struct error *err)
 	s->round_under_way = true;
 	if (s->round > 1)
 		source_busy_note(s, &s->sending);
-	sender_set_gentle(s->sender, has_time(s));
+	sender_set_gentle(s->sender, kind == ROUND_USUAL && has_time(s));
 	r = sender_start(s->sender, s->round, &s->sending, SENDER_ROUND, err);
 	if (r < 0)
 		return r;
@@ -321,6 +326,26 @@ static int end_round(struct source *s, struct error *err)
 	return STAGE_AGAIN;
 }
 
+/* STAGE_AGAIN */
+static int follow_round(struct source *s, enum round_kind kind, struct error *err)
+{
+	int r = sender_wait(s->sender, deadline_in_ms(PROGRESS_MS), err);
+
+	if (r < 0)
+		return r;
+	if (r == 1)
+		return end_round(s, err);
+	if (s->options->cancel_fd >= 0 && fd_wait(s->options->cancel_fd, POLLIN, 0) == 1)
+		return error_set(err, ECANCELED, "canceled while memory was copied");
+	tell_progress(s);
+	r = source_converge_check(s, err);
+	if (!r)
+		r = source_keep_alive(s, err);
+	if (!r && kind == ROUND_USUAL)
+		r = source_sync_turn(s, err);
+	return r < 0 ? r : STAGE_AGAIN;
+}
+
 int source_stage_copy(struct source *s, struct error *err)
 {
 	int r;
@@ -331,24 +356,10 @@ int source_stage_copy(struct source *s, struct error *err)
 			return r;
 		if (tracker_kind_of(s->tracker) == TRACKER_NONE)
 			return STAGE_DONE;
-		return start_round(s, err);
+		return start_round(s, ROUND_USUAL, err);
 	}
-	if (s->round_under_way) {
-		r = sender_wait(s->sender, deadline_in_ms(PROGRESS_MS), err);
-		if (r < 0)
-			return r;
-		if (r == 1)
-			return end_round(s, err);
-		if (s->options->cancel_fd >= 0 && fd_wait(s->options->cancel_fd, POLLIN, 0) == 1)
-			return error_set(err, ECANCELED, "canceled while memory was copied");
-		tell_progress(s);
-		r = source_converge_check(s, err);
-		if (!r)
-			r = source_keep_alive(s, err);
-		if (!r)
-			r = source_sync_turn(s, err);
-		return r < 0 ? r : STAGE_AGAIN;
-	}
+	if (s->round_under_way)
+		return follow_round(s, ROUND_USUAL, err);
 	/* Told first, done when we are called again. */
 	if (!s->decided) {
 		s->decided = true;
@@ -363,7 +374,32 @@ int source_stage_copy(struct source *s, struct error *err)
 	r = source_converge_act(s, err);
 	if (r < 0)
 		return r;
-	return policy_course(s->decision) == POLICY_COURSE_ROUND ? start_round(s, err) : STAGE_DONE;
+	return policy_course(s->decision) == POLICY_COURSE_ROUND ? start_round(s, ROUND_USUAL, err) : STAGE_DONE;
+}
+
+/* Not where the user said how many rounds, or that what is left stays behind. */
+static bool wants_last_round(const struct source *s)
+{
+	return tracker_kind_of(s->tracker) != TRACKER_NONE && policy_course(s->decision) == POLICY_COURSE_FREEZE &&
+	       !s->timed_out && s->result.n_iterations < MIGRATION_ITERATIONS_MAX &&
+	       !(s->options->rounds_asked && s->result.n_iterations >= s->options->max_rounds);
+}
+
+int source_last_round(struct source *s, struct error *err)
+{
+	int r;
+
+	if (s->round_under_way)
+		return follow_round(s, ROUND_LAST, err);
+	if (s->last_round_begun || !wants_last_round(s))
+		return STAGE_DONE;
+	s->last_round_begun = true;
+	r = source_converge_put_off(s, err);
+	if (!r)
+		r = collect(s, err);
+	if (r < 0 || s->sending.pages <= POLICY_SMALL_PAGES)
+		return r;
+	return start_round(s, ROUND_LAST, err);
 }
 
 void source_undo_copy(struct source *s)

@@ -85,8 +85,9 @@ static int arm_once(struct source *s, struct error *err)
 	return noted_process_write(s->journal, "criu", criu_program_pid(s->criu), err);
 }
 
-/* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. Last of all, whether
- * the link is still there: a break that is found now is mended, one that is found in the freeze ends the migration. */
+/* Everything that can be done before the freeze: the target catches the addresses and has its CRIU warm, ours is started. That takes a while, in
+ * which the workload writes: one more round. Last of all, whether the link is still there: a break that is found now is mended, one that is
+ * found in the freeze ends the migration. */
 int source_stage_arm(struct source *s, struct error *err)
 {
 	int r;
@@ -94,8 +95,9 @@ int source_stage_arm(struct source *s, struct error *err)
 	if (s->sender)
 		sender_set_gentle(s->sender, false);
 	r = s->criu ? 0 : arm_once(s, err);
-
-	return r < 0 ? r : source_ping(s, err);
+	if (!r)
+		r = source_last_round(s, err);
+	return r ? r : source_ping(s, err);
 }
 
 int source_stage_freeze(struct source *s, struct error *err)

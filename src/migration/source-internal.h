@@ -121,7 +121,7 @@ struct source {
 	struct page_runs runs; /* all that is still to be sent, before the round under way */
 	uint32_t round;
 	uint64_t round_pages; /* as it began */
-	bool round_under_way;
+	bool round_under_way, last_round_begun;
 	struct source_progress stalled; /* at the last reconnection */
 	uint32_t stalls;		/* reconnections in a row that brought nothing */
 	bool decided;			/* the decision after the last round was told, and is to be acted on */
@@ -196,6 +196,9 @@ int source_stage_plan(struct source *s, struct error *err);
 int source_stage_begin(struct source *s, struct error *err);
 int source_stage_sync(struct source *s, struct error *err);
 int source_stage_copy(struct source *s, struct error *err);
+
+/* Armed: what was written since the last look, once more beside the running workload. STAGE_AGAIN until it is through. */
+int source_last_round(struct source *s, struct error *err);
 int source_stage_arm(struct source *s, struct error *err);
 int source_stage_freeze(struct source *s, struct error *err);
 int source_stage_finish(struct source *s, struct error *err);
@@ -252,6 +255,9 @@ void source_busy_free(struct source *s);
 
 /* What the tracker reported: *written is taken over, and sorted into what is sent next and what is left for last. */
 int source_converge_look(struct source *s, struct page_runs *written, const pid_t *pids, size_t n, struct error *err);
+
+/* What was to be sent next waits for the next look, and is sorted anew with it. */
+int source_converge_put_off(struct source *s, struct error *err);
 
 /* After a round: what next? And, once that was told, its consequence: the workload is held back, or copying ends with a sentence. */
 enum policy_decision source_converge_decide(struct source *s);

@@ -65,13 +65,19 @@ static int (*real_ioctl)(int, unsigned long, ...);
 void library_say(bool *once, const char *what)
 {
 	int fd, saved = errno;
+	char said[1024];
 
 	if (*once || !library.status_path[0])
 		return;
 	*once = true;
-	fd = open(library.status_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	fd = open(library.status_path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (fd >= 0) {
-		dprintf(fd, "%s\n", what);
+		ssize_t n = read(fd, said, sizeof(said) - 1);
+
+		/* Children of CRIU's say things, too, each for the first time. */
+		said[n > 0 ? n : 0] = 0;
+		if (!strstr(said, what))
+			dprintf(fd, "%s\n", what);
 		close(fd);
 	}
 	errno = saved;
