@@ -13,6 +13,7 @@
 #include "criu/job.h"
 
 #define ANSWER_MS 30000
+#define CPUINFO "cpuinfo.img"
 #define CPU_CAPABILITIES_DEFAULT 0xffffffffU
 
 static bool is_program(const char *path)
@@ -182,11 +183,11 @@ static int ask_cpuinfo(const char *directory, bool dump, int errors_fd, CriuRpc_
 	return ask(&request, errors_fd, "view of the CPU", ret, err);
 }
 
-int criu_cpuinfo_dump(const char *directory, struct error *err)
+int criu_cpuinfo_dump(const char *directory, struct buffer *ret, struct error *err)
 {
 	_cleanup_close_ int errors_fd = errors_open();
 	CriuRpc__Response *response = NULL;
-	char reason[ERROR_TEXT_MAX / 2];
+	char reason[ERROR_TEXT_MAX / 2], path[PATH_MAX];
 	int r = ask_cpuinfo(directory, true, errors_fd, &response, err);
 
 	if (r < 0)
@@ -196,16 +197,25 @@ int criu_cpuinfo_dump(const char *directory, struct error *err)
 		r = error_set(err, EIO, "CRIU could not describe this CPU in %s: %s", directory, reason);
 	}
 	criu_rpc__response__free_unpacked(response, NULL);
-	return r;
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof(path), "%s/" CPUINFO, directory);
+	r = fd_read_file(AT_FDCWD, path, CRIU_CPUINFO_MAX, ret);
+	return r < 0 ? error_errno(err, -r, "cannot read CRIU's description of this CPU, %s", path) : 0;
 }
 
-int criu_cpuinfo_check(const char *directory, struct error *err)
+int criu_cpuinfo_check(const char *directory, const void *image, size_t length, struct error *err)
 {
 	_cleanup_close_ int errors_fd = errors_open();
 	CriuRpc__Response *response = NULL;
-	char reason[ERROR_TEXT_MAX / 2];
-	int r = ask_cpuinfo(directory, false, errors_fd, &response, err);
+	char reason[ERROR_TEXT_MAX / 2], path[PATH_MAX];
+	int r;
 
+	snprintf(path, sizeof(path), "%s/" CPUINFO, directory);
+	r = fd_write_file(AT_FDCWD, path, image, length, 0600);
+	if (r < 0)
+		return error_errno(err, -r, "cannot write %s", path);
+	r = ask_cpuinfo(directory, false, errors_fd, &response, err);
 	if (r < 0)
 		return r;
 	if (!response->success) {

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buffer.h"
 #include "base/error.h"
 #include "base/process.h"
 
@@ -18,11 +19,15 @@
 /* Where the criu program is: the PHAUL_CRIU environment variable, PATH, then /usr/local/sbin, /usr/sbin. -ENOENT. */
 int criu_find(char *ret_path, size_t size, struct error *err);
 
-int criu_version(int *ret_version, struct error *err);		  /* over RPC */
-int criu_check(struct error *err);				  /* `check`: the kernel has what CRIU needs */
-int criu_lazy_supported(struct error *err);			  /* feature check: lazy pages */
-int criu_cpuinfo_dump(const char *directory, struct error *err);  /* writes cpuinfo.img there */
-int criu_cpuinfo_check(const char *directory, struct error *err); /* -EMEDIUMTYPE: this CPU lacks something */
+int criu_version(int *ret_version, struct error *err); /* over RPC */
+int criu_check(struct error *err);		       /* `check`: the kernel has what CRIU needs */
+int criu_lazy_supported(struct error *err);	       /* feature check: lazy pages */
+
+/* CRIU's description of this CPU, an image; this CPU against another one's: -EMEDIUMTYPE when it lacks something. Both leave cpuinfo.img in the
+ * directory, which is what CRIU reads and writes. */
+#define CRIU_CPUINFO_MAX 65536
+int criu_cpuinfo_dump(const char *directory, struct buffer *ret, struct error *err);
+int criu_cpuinfo_check(const char *directory, const void *image, size_t length, struct error *err);
 
 struct criu_options {
 	const char *images_directory; /* exists; on tmpfs for speed */

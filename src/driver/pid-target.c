@@ -13,6 +13,7 @@
 
 #include "base/fd.h"
 #include "driver/files.h"
+#include "driver/group.h"
 
 #define PIDS_NAMED_MAX 4	       /* in one sentence */
 #define CGROUP_LIMIT_NONE (1ULL << 62) /* v1 shows "no limit" as a number near 2^63 */
@@ -149,39 +150,30 @@ static uint64_t cgroup_room(const char *directory, const char *limit_name, const
 	return limit > usage ? limit - usage : 0;
 }
 
+static int look_at_group(void *context, const char *hierarchy, char *path, bool unified)
+{
+	char directory[PATH_MAX], *slash;
+	uint64_t *room = context;
+
+	if (!unified && strcmp(hierarchy, "memory") != 0)
+		return 0;
+	snprintf(directory, sizeof(directory), GROUP_ROOT "/%.64s%.3900s", hierarchy, path);
+	while ((slash = strrchr(directory, '/')) && strlen(directory) >= strlen(GROUP_ROOT)) {
+		uint64_t here = unified ? cgroup_room(directory, "memory.max", "memory.current")
+					: cgroup_room(directory, "memory.limit_in_bytes", "memory.usage_in_bytes");
+
+		*room = MIN(*room, here);
+		*slash = 0;
+	}
+	return 0;
+}
+
 /* The tightest of our own memory cgroup and those above it: what is restored starts as our child. */
 static uint64_t cgroup_available(void)
 {
-	_cleanup_buffer_ struct buffer text = { 0 };
 	uint64_t room = UINT64_MAX;
-	char *line, *next;
 
-	if (fd_read_file(AT_FDCWD, "/proc/self/cgroup", 65536, &text) < 0 || !text.length)
-		return room;
-	for (line = (char *)text.data; line && *line; line = next) {
-		char directory[4300], *controllers, *path, *slash;
-		bool v1, v2;
-
-		next = strchr(line, '\n');
-		if (next)
-			*next++ = 0;
-		controllers = strchr(line, ':'); /* "N:controllers:/path" */
-		path = controllers ? strchr(controllers + 1, ':') : NULL;
-		if (!path)
-			continue;
-		v1 = !strncmp(controllers, ":memory:", strlen(":memory:"));
-		v2 = !strncmp(line, "0::", strlen("0::"));
-		if (!v1 && !v2)
-			continue;
-		snprintf(directory, sizeof(directory), "/sys/fs/cgroup%s%.4096s", v1 ? "/memory" : "", path + 1);
-		while ((slash = strrchr(directory, '/')) && strlen(directory) >= strlen("/sys/fs/cgroup")) {
-			uint64_t here = v1 ? cgroup_room(directory, "memory.limit_in_bytes", "memory.usage_in_bytes")
-					   : cgroup_room(directory, "memory.max", "memory.current");
-
-			room = MIN(room, here);
-			*slash = 0;
-		}
-	}
+	(void)group_each_own(look_at_group, &room);
 	return room;
 }
 

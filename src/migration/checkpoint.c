@@ -126,15 +126,10 @@ static int write_plan(struct work *w, struct error *err)
 	CONTROL_OF(message, plan, PLAN, &plan);
 	Phaul__Wire__Workload workload;
 	char path[4400];
-	int r = criu_cpuinfo_dump(w->work_directory, err);
+	int r = criu_cpuinfo_dump(w->work_directory, &cpuinfo, err);
 
-	if (r < 0)
-		return r;
-	snprintf(path, sizeof(path), "%s/cpuinfo.img", w->work_directory);
-	r = fd_read_file(AT_FDCWD, path, MESSAGE_CPUINFO_MAX, &cpuinfo);
-	if (r < 0)
-		return error_errno(err, -r, "cannot read CRIU's description of this CPU");
-	r = convert_workload_to_wire(&w->workload, &workload, err);
+	if (!r)
+		r = convert_workload_to_wire(&w->workload, &workload, err);
 	if (r < 0)
 		return r;
 	plan.workload = &workload;
@@ -326,16 +321,8 @@ static int check_machine(const struct manifest *m, struct obstacles *o)
 static int check_cpu(struct work *w, const ProtobufCBinaryData *cpuinfo, struct obstacles *o, struct error *err)
 {
 	struct error why = { 0 };
-	char path[4400];
-	int r;
 
-	if (!cpuinfo->len)
-		return 0;
-	snprintf(path, sizeof(path), "%s/cpuinfo.img", w->work_directory);
-	r = fd_write_file(AT_FDCWD, path, cpuinfo->data, cpuinfo->len, 0600);
-	if (r < 0)
-		return error_errno(err, -r, "cannot write %s", path);
-	if (criu_cpuinfo_check(w->work_directory, &why) < 0 &&
+	if (cpuinfo->len && criu_cpuinfo_check(w->work_directory, cpuinfo->data, cpuinfo->len, &why) < 0 &&
 	    obstacles_add(o, OBSTACLE_REFUSES, true, "restore it on a CPU with the same features", "%s", why.text) < 0)
 		return error_set(err, ENOMEM, "no memory for the plan");
 	return 0;

@@ -175,18 +175,6 @@ void source_undo_connect(struct source *s)
 	session_free(&s->session);
 }
 
-static int read_cpuinfo(struct source *s, struct buffer *b, struct error *err)
-{
-	char path[600];
-	int r = criu_cpuinfo_dump(s->work_directory, err);
-
-	if (r < 0)
-		return r;
-	snprintf(path, sizeof(path), "%s/cpuinfo.img", s->work_directory);
-	r = fd_read_file(AT_FDCWD, path, MESSAGE_CPUINFO_MAX, b);
-	return r < 0 ? error_errno(err, -r, "cannot read CRIU's description of this CPU") : 0;
-}
-
 static bool said_already(const struct source *s, const char *what)
 {
 	for (size_t i = 0; i < s->obstacles.n; i++)
@@ -255,7 +243,7 @@ static int ask_target(struct source *s, struct error *err)
 	plan.engine = &engine;
 	plan.restart = s->options->restart;
 	if (s->compare_cpus && s->criu_version)
-		r = read_cpuinfo(s, &cpuinfo, err);
+		r = criu_cpuinfo_dump(s->work_directory, &cpuinfo, err);
 	plan.cpuinfo.data = cpuinfo.data;
 	plan.cpuinfo.len = cpuinfo.length;
 	if (!r)

@@ -120,7 +120,7 @@ static int take_plan(struct target *t, const Phaul__Wire__Plan *plan, struct err
 /* The CPU of the source against ours: CRIU compares. It wants the image in a directory. */
 static int check_cpu(struct target *t, const ProtobufCBinaryData *cpuinfo, struct obstacles *o)
 {
-	char name[sizeof(WORK_DIRECTORY_CPU) + UUID_TEXT_SIZE], directory[512], path[600];
+	char name[sizeof(WORK_DIRECTORY_CPU) + UUID_TEXT_SIZE], directory[512];
 	_cleanup_close_ int lock = -1;
 	struct error why = { 0 };
 	int r;
@@ -129,14 +129,9 @@ static int check_cpu(struct target *t, const ProtobufCBinaryData *cpuinfo, struc
 		return 0;
 	snprintf(name, sizeof(name), WORK_DIRECTORY_CPU "%s", t->id_text);
 	snprintf(directory, sizeof(directory), "%.400s/%s", t->options->run_directory, name);
-	snprintf(path, sizeof(path), "%s/cpuinfo.img", directory);
 	r = work_directory_make(t->options->run_directory, name, t->journals, &lock, &why);
 	if (!r) {
-		r = fd_write_file(AT_FDCWD, path, cpuinfo->data, cpuinfo->len, 0600);
-		if (r < 0)
-			error_errno(&why, -r, "cannot write %s", path);
-		else
-			r = criu_cpuinfo_check(directory, &why);
+		r = criu_cpuinfo_check(directory, cpuinfo->data, cpuinfo->len, &why);
 		dir_remove(directory);
 	}
 	if (r < 0)
