@@ -116,6 +116,13 @@ void criu_first_error(const char *log_path, char *text, size_t size);
  * there. Returns the number of mended timers. */
 int criu_mend_images(const char *images_directory, struct error *err);
 
+/*
+ * For a restore of a network namespace whose lock the caller removes himself, since CRIU takes long for it: changes the images so that CRIU leaves it
+ * locked. ret_table: the nftables table (inet) in that namespace, to be removed once all sockets are there (the restore is held) and before the
+ * tasks run, or nothing comes through any more. "": CRIU does it all the same, with a lock of another kind.
+ */
+int criu_leave_network_locked(const char *images_directory, char *ret_table, size_t size, struct error *err);
+
 /* The lazy ranges of the pagemap images of a dump, for the cross-check of the present map: calls nothing, fills
  * ret with "image pid, start, end" triples. */
 struct criu_lazy_range {

@@ -25,3 +25,6 @@ int image_next(struct image *image, const uint8_t **ret_entry, size_t *ret_lengt
 
 /* The pids of pstree.img, root first, as in the tree's own pid namespace. The caller frees. */
 int images_read_pids(const char *directory, pid_t **ret, size_t *ret_n);
+
+/* The nftables table (inet) of the CRIU run with that id. */
+void criu_table_of_run(const char *id, size_t length, char *ret, size_t size);

@@ -16,8 +16,10 @@
 #define MAGIC_FILES 0x56303138U
 #define MAGIC_INVENTORY 0x58313116U
 #define INVENTORY_LIMIT (1U << 20)
-#define FILE_TIMERFD 17	    /* fd_types of fdinfo.proto */
-#define NETWORK_LOCK_SKIP 2 /* enum NETWORK_LOCK_METHOD of criu/include/cr_options.h */
+#define FILE_TIMERFD 17 /* fd_types of fdinfo.proto */
+/* enum NETWORK_LOCK_METHOD of criu/include/cr_options.h */
+#define NETWORK_LOCK_NFTABLES 1
+#define NETWORK_LOCK_SKIP 2
 
 static int append_entry(struct buffer *out, const uint8_t *entry, size_t length)
 {
@@ -100,39 +102,57 @@ static int mend_timers(int directory_fd)
 	return r < 0 ? r : n_mended;
 }
 
-/* A tree that shares its host's network namespace is locked, connection by connection, at the source only. The restore finds no
- * such table and still spends 16 ms in libnftables on deleting it, inside of the freeze (seen with 4.2.1). */
-static int mend_network_lock(int directory_fd)
+/* The one image with a single magic number in front. */
+static int read_inventory(int directory_fd, CriuImages__InventoryEntry **ret)
 {
-	_cleanup_buffer_ struct buffer in = { 0 }, out = { 0 };
-	_cleanup_free_ uint8_t *packed = NULL;
-	CriuImages__InventoryEntry *inventory;
+	_cleanup_buffer_ struct buffer in = { 0 };
 	uint32_t magic, length;
 	int r = fd_read_file(directory_fd, "inventory.img", INVENTORY_LIMIT, &in);
 
 	if (r < 0)
-		return r == -ENOENT ? 0 : r;
-	/* The one image with a single magic number in front. */
+		return r;
 	if (in.length < 2 * sizeof(uint32_t))
 		return -EBADMSG;
 	memcpy(&magic, in.data, sizeof(magic));
 	memcpy(&length, in.data + sizeof(magic), sizeof(length));
 	if (magic != MAGIC_INVENTORY || length != in.length - 2 * sizeof(uint32_t))
 		return -EBADMSG;
-	inventory = criu_images__inventory_entry__unpack(NULL, length, in.data + 2 * sizeof(uint32_t));
-	if (!inventory)
-		return -EBADMSG;
+	*ret = criu_images__inventory_entry__unpack(NULL, length, in.data + 2 * sizeof(uint32_t));
+	return *ret ? 0 : -EBADMSG;
+}
+
+static int write_without_lock(int directory_fd, CriuImages__InventoryEntry *inventory)
+{
+	const uint32_t magic = MAGIC_INVENTORY;
+	_cleanup_buffer_ struct buffer out = { 0 };
+	_cleanup_free_ uint8_t *packed = NULL;
+	size_t length;
+	int r;
+
 	inventory->has_network_lock_method = true;
 	inventory->network_lock_method = NETWORK_LOCK_SKIP;
-	length = (uint32_t)criu_images__inventory_entry__get_packed_size(inventory);
+	length = criu_images__inventory_entry__get_packed_size(inventory);
 	packed = malloc(length);
 	r = packed ? buffer_append(&out, &magic, sizeof(magic)) : -ENOMEM;
 	if (!r) {
 		criu_images__inventory_entry__pack(inventory, packed);
 		r = append_entry(&out, packed, length);
 	}
-	criu_images__inventory_entry__free_unpacked(inventory, NULL);
 	return r < 0 ? r : fd_write_file(directory_fd, "inventory.img", out.data, out.length, 0600);
+}
+
+/* A tree that shares its host's network namespace is locked, connection by connection, at the source only. The restore finds no
+ * such table and still spends 16 ms in libnftables on deleting it, inside of the freeze (seen with 4.2.1). */
+static int mend_network_lock(int directory_fd)
+{
+	CriuImages__InventoryEntry *inventory = NULL;
+	int r = read_inventory(directory_fd, &inventory);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	r = write_without_lock(directory_fd, inventory);
+	criu_images__inventory_entry__free_unpacked(inventory, NULL);
+	return r;
 }
 
 /* Whether the tree has a network namespace of its own: then its devices are in the images. */
@@ -156,4 +176,21 @@ int criu_mend_images(const char *images_directory, struct error *err)
 	if (r >= 0 && !has_own_network(directory_fd))
 		r = mend_network_lock(directory_fd);
 	return r < 0 ? error_errno(err, -r, "cannot mend CRIU's images in %s", images_directory) : n_mended;
+}
+
+int criu_leave_network_locked(const char *images_directory, char *ret_table, size_t size, struct error *err)
+{
+	_cleanup_close_ int directory_fd = open(images_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CriuImages__InventoryEntry *inventory = NULL;
+	int r = directory_fd < 0 ? -errno : read_inventory(directory_fd, &inventory);
+
+	ret_table[0] = 0;
+	if (!r && inventory->has_network_lock_method && inventory->network_lock_method == NETWORK_LOCK_NFTABLES &&
+	    inventory->dump_criu_run_id && inventory->dump_criu_run_id[0]) {
+		criu_table_of_run(inventory->dump_criu_run_id, strlen(inventory->dump_criu_run_id), ret_table, size);
+		r = write_without_lock(directory_fd, inventory);
+	}
+	if (inventory)
+		criu_images__inventory_entry__free_unpacked(inventory, NULL);
+	return r < 0 ? error_errno(err, -r, "cannot change CRIU's images in %s", images_directory) : 0;
 }

@@ -65,6 +65,7 @@ struct target {
 	bool caught; /* there may be a table that holds what arrives */
 	struct container_net net;
 	bool net_taken;
+	char locked[64]; /* CRIU's table in a network namespace that comes with the restore, to be removed by us */
 	struct net_guard *guard; /* of the container's frames at this host's bridges: target-guard.c */
 	struct net_neighbour neighbours[NET_NEIGHBOURS_MAX];
 	size_t n_neighbours;
@@ -169,6 +170,8 @@ void target_end_passes(struct target *t);
 /* target-net.c. arm: before the freeze, what will arrive is to wait. take: the addresses are ours. release: the tasks run. settle: all is over. undo: of
  * arm and take. */
 int target_net_arm(struct target *t, struct error *err);
+/* The images are here, CRIU has not begun: what it shall leave to us in a namespace that comes with the restore. */
+int target_net_expect(struct target *t, struct error *err);
 /* The tasks are held: a network namespace that CRIU has made out of the images, silent as the source's was, speaks up, and what arrives waits. */
 int target_net_found(struct target *t, struct error *err);
 int target_net_take(struct target *t, struct error *err);

@@ -279,6 +279,8 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 	if (!r && !t->restorer)
 		r = error_set(err, EPROTO, "the peer did not let the target get ready for the freeze");
 	if (!r)
+		r = target_net_expect(t, err);
+	if (!r)
 		r = restorer_hold(t->restorer, t->options->cancel_fd, &t->root_pid, err);
 	if (!r)
 		r = target_net_found(t, err);

@@ -122,6 +122,50 @@ static void test_mend(void **state)
 	assert_int_equal(criu_mend_images(directory, &err), 0);
 }
 
+/* Version 2, a field that phaul does not know (8), lock method 1 at METHOD_AT, the id of the run. */
+static const uint8_t inventory[] = "\x16\x31\x31\x58"
+				   "\x2c\0\0\0"
+				   "\x08\x02"
+				   "\x40\x07"
+				   "\x58\x01"
+				   "\x6a\x24"
+				   "bb9bcfe2-8bf3-49d5-86d4-03da29fedf2a";
+#define METHOD_AT 13
+
+static void test_leave_locked(void **state)
+{
+	_cleanup_buffer_ struct buffer b = { 0 }, again = { 0 };
+	uint8_t other[sizeof(inventory) - 1];
+	struct error err;
+	char table[64];
+
+	(void)state;
+	write_bytes("inventory.img", inventory, sizeof(inventory) - 1);
+	assert_int_equal(criu_leave_network_locked(directory, table, sizeof(table), &err), 0);
+	assert_string_equal(table, "CRIU-bb9bcfe2-8bf3-49d5-86");
+	assert_int_equal(fd_read_file(-1, path_of("inventory.img"), 4096, &b), 0);
+	assert_int_equal(b.length, sizeof(inventory) - 1);
+	/* "skip" now; what is not known to us comes behind the rest. */
+	assert_non_null(memmem(b.data, b.length, "\x58\x02", 2));
+	assert_non_null(memmem(b.data, b.length, "\x40\x07", 2));
+	assert_non_null(memmem(b.data, b.length, inventory + METHOD_AT + 1, 38));
+	/* Nothing is left to be left. */
+	assert_int_equal(criu_leave_network_locked(directory, table, sizeof(table), &err), 0);
+	assert_string_equal(table, "");
+	/* A lock that is none of ours to remove. */
+	memcpy(other, inventory, sizeof(other));
+	other[METHOD_AT] = 0;
+	write_bytes("inventory.img", other, sizeof(other));
+	assert_int_equal(criu_leave_network_locked(directory, table, sizeof(table), &err), 0);
+	assert_string_equal(table, "");
+	assert_int_equal(fd_read_file(-1, path_of("inventory.img"), 4096, &again), 0);
+	assert_memory_equal(again.data, other, sizeof(other));
+	write_bytes("inventory.img", inventory, sizeof(inventory) - 2);
+	assert_int_equal(criu_leave_network_locked(directory, table, sizeof(table), &err), -EBADMSG);
+	unlink(path_of("inventory.img"));
+	assert_int_equal(criu_leave_network_locked(directory, table, sizeof(table), &err), -ENOENT);
+}
+
 static void test_bad_images(void **state)
 {
 	struct criu_lazy_range *ranges;
@@ -192,7 +236,8 @@ static int group_teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_first_error), cmocka_unit_test(test_network_table), cmocka_unit_test(test_mend),
+		cmocka_unit_test(test_first_error), cmocka_unit_test(test_network_table),
+		cmocka_unit_test(test_mend),	    cmocka_unit_test(test_leave_locked),
 		cmocka_unit_test(test_bad_images),  cmocka_unit_test(test_lazy_ranges),
 	};
 
