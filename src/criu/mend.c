@@ -185,8 +185,9 @@ int criu_leave_network_locked(const char *images_directory, char *ret_table, siz
 	int r = directory_fd < 0 ? -errno : read_inventory(directory_fd, &inventory);
 
 	ret_table[0] = 0;
-	if (!r && inventory->has_network_lock_method && inventory->network_lock_method == NETWORK_LOCK_NFTABLES &&
-	    inventory->dump_criu_run_id && inventory->dump_criu_run_id[0]) {
+	if (!r && inventory && inventory->has_network_lock_method &&
+	    inventory->network_lock_method == NETWORK_LOCK_NFTABLES && inventory->dump_criu_run_id &&
+	    inventory->dump_criu_run_id[0]) {
 		criu_table_of_run(inventory->dump_criu_run_id, strlen(inventory->dump_criu_run_id), ret_table, size);
 		r = write_without_lock(directory_fd, inventory);
 	}
