@@ -27,6 +27,7 @@
 #define INVENTORY_MAX 65536 /* fits into a pipe, so that writing never waits; real ones have some hundred bytes */
 #define RESUME_MS 60000
 #define ABORT_MS 30000
+#define CLEAR_MS 10000 /* for what an engine does after its CRIU has failed; one that lost a part of itself waits for ever */
 #define WORD_MAX 128
 
 struct criu_held {
@@ -384,6 +385,9 @@ int criu_held_finish(struct criu_held *h, struct error *err)
 
 int criu_held_abort(struct criu_held *h, struct error *err)
 {
+	bool criu_ended;
+	int ms;
+
 	if (h->over)
 		return 0;
 	if (h->running)
@@ -392,11 +396,13 @@ int criu_held_abort(struct criu_held *h, struct error *err)
 	close_fd(&h->pipe_fd);
 	close_fd(&h->hook_fd);
 	close_fd(&h->listen_fd);
-	if (h->engine.pid && process_wait(&h->engine, deadline_in_ms(ABORT_MS)) == 0) {
-		log_warning("the engine did not give up its restore within %d s and is killed", ABORT_MS / 1000);
+	criu_ended = h->criu_pidfd >= 0 && fd_wait(h->criu_pidfd, POLLIN, deadline_in_ms(ABORT_MS)) == 1;
+	ms = criu_ended ? CLEAR_MS : ABORT_MS;
+	if (h->engine.pid && process_wait(&h->engine, deadline_in_ms(ms)) == 0) {
+		log_warning("the engine did not give up its restore within %d s and is killed", ms / 1000);
 		process_kill(&h->engine);
 	}
-	if (h->criu_pidfd >= 0 && fd_wait(h->criu_pidfd, POLLIN, deadline_in_ms(ABORT_MS)) == 0)
+	if (h->criu_pidfd >= 0 && !criu_ended)
 		syscall(SYS_pidfd_send_signal, h->criu_pidfd, SIGKILL, NULL, 0);
 	/* A CRIU that was killed has undone nothing, and its hold is gone. A container's first process takes all others along. */
 	if (h->root_pidfd >= 0 && !h->released) {
