@@ -48,6 +48,9 @@ struct criu_options {
 	bool force_irmap;	     /* find watched files by scanning: where inode numbers change with the move */
 	bool empty_network;	     /* dump: a network namespace without its links, addresses and rules */
 	bool ext_unix_sk;	     /* allow connections to unix sockets outside of the tree */
+	const void *net_settings; /* restore by an engine: lines "core/somaxconn=4096", what the root task's own network
+				      * namespace is to have below /proc/sys/net before there are sockets in it; may be NULL */
+	size_t net_settings_length;
 };
 
 struct criu_job;

@@ -27,8 +27,10 @@
 #define INVENTORY_MAX 65536 /* fits into a pipe, so that writing never waits; real ones have some hundred bytes */
 #define RESUME_MS 60000
 #define ABORT_MS 30000
-#define CLEAR_MS 10000 /* for what an engine does after its CRIU has failed; one that lost a part of itself waits for ever */
+#define CLEAR_MS                                                                                                       \
+	10000 /* for what an engine does after its CRIU has failed; one that lost a part of itself waits for ever */
 #define WORD_MAX 128
+#define SETTINGS_MAX 65536
 
 struct criu_held {
 	char images[PATH_MAX], work[PATH_MAX], directory[PATH_MAX], view[PATH_MAX], config[PATH_MAX], words[PATH_MAX];
@@ -78,6 +80,30 @@ static int write_config(struct criu_held *h, const struct criu_options *o, struc
 	if (!r)
 		r = fd_write_file(AT_FDCWD, h->config, text.data, text.length, 0600);
 	return r < 0 ? error_errno(err, -r, "cannot write %s", h->config) : 0;
+}
+
+static int write_settings(struct criu_held *h, const struct criu_options *o, struct error *err)
+{
+	char path[PATH_MAX + 32];
+	int r;
+
+	snprintf(path, sizeof(path), "%s/" HOOK_SETTINGS, h->directory);
+	r = fd_write_file(AT_FDCWD, path, o->net_settings, o->net_settings_length, 0600);
+	return r < 0 ? error_errno(err, -r, "cannot write %s", path) : 0;
+}
+
+/* The namespace is there, the sockets are: a warning is all that is left. */
+static void tell_settings_failed(const struct criu_held *h)
+{
+	_cleanup_buffer_ struct buffer text = { 0 };
+	char path[PATH_MAX + 32];
+
+	snprintf(path, sizeof(path), "%s/" HOOK_SETTINGS_FAILED, h->directory);
+	if (fd_read_file(AT_FDCWD, path, SETTINGS_MAX, &text) < 0 || !text.length)
+		return;
+	for (char *save = NULL, *line = strtok_r((char *)text.data, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save))
+		log_warning("the container's network cannot have its setting net/%s here", line);
 }
 
 static int make_pipe(struct criu_held *h, struct error *err)
@@ -145,6 +171,8 @@ int criu_held_new(const struct criu_options *options, struct criu_held **ret, st
 		r = make_hook(h, err);
 	if (!r)
 		r = write_config(h, options, err);
+	if (!r && options->net_settings)
+		r = write_settings(h, options, err);
 	if (r < 0) {
 		criu_held_free(h);
 		return r;
@@ -369,6 +397,7 @@ int criu_held_finish(struct criu_held *h, struct error *err)
 	if (h->over)
 		return 0;
 	preload_actions(h->preload_status, did, sizeof(did));
+	tell_settings_failed(h);
 	log_info("the engine's CRIU was helped with: %s", did[0] ? did : "nothing");
 	if (h->engine.pid && process_wait(&h->engine, deadline_in_ms(RESUME_MS)) == 0)
 		return error_set(err, ETIMEDOUT, "the engine has not finished its restore after %d s (its words: %s)",

@@ -26,7 +26,8 @@
 enum driver_capability {
 	DRIVER_MOVES_BARE_PIDS = 1 << 0, /* the workload's pids must be free at the target */
 	DRIVER_HAS_ENGINE = 1 << 1,	 /* an engine owns it and is told about the move */
-	DRIVER_OWN_NETWORK = 1 << 2, /* may have a network namespace of its own, which moves with it: see network() */
+	DRIVER_OWN_NETWORK = 1 << 2,   /* may have a network namespace of its own, which moves with it: see network() */
+	DRIVER_NETWORK_GIVEN = 1 << 4, /* such a namespace is made by others on both hosts, and set as they like */
 	DRIVER_NETWORK_FIRST =
 		1 << 3, /* at the target network() is there before restore(), which puts the devices into it */
 };

@@ -150,7 +150,7 @@ static int network(const struct workload *w, const struct driver_place *place, i
 
 const struct driver_ops driver_runc = {
 	.name = "runc",
-	.capabilities = DRIVER_HAS_ENGINE | DRIVER_OWN_NETWORK,
+	.capabilities = DRIVER_HAS_ENGINE | DRIVER_OWN_NETWORK | DRIVER_NETWORK_GIVEN,
 	.describe = describe,
 	.check_source = check_source,
 	.check_target = runc_check_target,

@@ -48,6 +48,7 @@ static int arm_once(struct source *s, struct error *err)
 		.link_remap = s->way.link_remap,
 		.empty_network = s->way.empty_network,
 	};
+	_cleanup_buffer_ struct buffer settings = { 0 };
 	Phaul__Wire__Arm arm = PHAUL__WIRE__ARM__INIT;
 	Phaul__Wire__Way way;
 	CONTROL_OF(request, arm, ARM, &arm);
@@ -59,6 +60,11 @@ static int arm_once(struct source *s, struct error *err)
 	arm.page_channels = source_postcopy_wanted(s) ? 2 : 0;
 	convert_way_to_wire(&s->way, &way);
 	arm.way = &way;
+	r = source_net_settings(s, &settings, err);
+	if (r < 0)
+		return r;
+	arm.net_settings.data = settings.data;
+	arm.net_settings.len = settings.length;
 	source_engine_patience(s, true);
 	r = session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_READY, NULL, err);
 	source_engine_patience(s, false);

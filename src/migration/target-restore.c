@@ -161,8 +161,9 @@ static int note_criu(struct target *t, struct error *err)
 	return pid ? noted_process_write(t->journal, "criu", pid, err) : 0;
 }
 
-static int make_restorer(struct target *t, const Phaul__Wire__Way *way, struct error *err)
+static int make_restorer(struct target *t, const Phaul__Wire__Arm *arm, struct error *err)
 {
+	const Phaul__Wire__Way *way = arm->way;
 	struct criu_options options = {
 		.images_directory = t->images_directory,
 		.work_directory = t->work_directory,
@@ -173,6 +174,8 @@ static int make_restorer(struct target *t, const Phaul__Wire__Way *way, struct e
 		.link_remap = way->link_remap,
 		.ghost_limit_bytes = way->ghost_limit_bytes,
 		.manage_cgroups = way->manage_cgroups,
+		.net_settings = arm->net_settings.len ? arm->net_settings.data : NULL,
+		.net_settings_length = arm->net_settings.len,
 	};
 	int r;
 
@@ -198,7 +201,7 @@ int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error 
 		r = target_net_arm(t, err);
 	/* Asked again after a break: it is done. */
 	if (!r && !t->restorer)
-		r = make_restorer(t, m->arm->way, err);
+		r = make_restorer(t, m->arm, err);
 	if (!r && !t->pager)
 		r = make_pager(t, err);
 	if (!r)

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "base/buffer.h"
 #include "net/net.h"
 
 struct net_place {
@@ -52,6 +53,9 @@ struct net_place_address {
 	bool link_local;  /* IPv6 fe80::/10, IPv4 169.254.0.0/16 */
 	bool tentative;	  /* IPv6, duplicate address detection is under way or failed: not to be used yet */
 };
+
+/* What may be set there by /proc/sys/net/core, ipv4 and ipv6 (not of single devices), as lines "core/somaxconn=4096". Some milliseconds. */
+int net_place_settings(const struct net_place *place, struct buffer *ret, struct error *err);
 
 /* Both: an array that the caller frees, NULL for none, in the kernel's order. Loopback devices are listed, the addresses on them are not. */
 int net_place_devices(const struct net_place *place, struct net_device **ret, size_t *ret_n, struct error *err);

@@ -25,6 +25,7 @@
 #define MESSAGE_CHANNELS_MAX 64
 #define MESSAGE_EXTERNAL_MAX 256
 #define MESSAGE_CPUINFO_MAX 65536
+#define MESSAGE_NET_SETTINGS_MAX 65536
 #define MESSAGE_MEMORY_MAX (96U << 20) /* to unpack one; the largest that is allowed takes a good half of it */
 
 /* Appends the packed message. -EMSGSIZE when it is longer than a frame may be; -ENOMEM. */

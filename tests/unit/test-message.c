@@ -149,6 +149,16 @@ SPOIL(space_beyond, s->present[1].space = 65537)
 SPOIL(image_pid_zero, s->present[0].image_pid = 0)
 SPOIL(page_channels_one, s->arm.page_channels = 1)
 SPOIL(page_channels_none, s->arm.page_channels = 0)
+#define SETTINGS(name, text)                                                                                           \
+	SPOIL(name, s->arm.net_settings = ((ProtobufCBinaryData){ sizeof(text) - 1, (uint8_t *)(text) }))
+SETTINGS(settings_fine, "core/somaxconn=4096\nipv4/tcp_rmem=4096 131072 6291456\nipv6/x_1=\n")
+SETTINGS(settings_cut, "core/somaxconn=4096")
+SETTINGS(settings_up, "core/../../kernel/core_pattern=x\n")
+SETTINGS(settings_elsewhere, "unix/max_dgram_qlen=1\n")
+SETTINGS(settings_nameless, "core/=1\n")
+SETTINGS(settings_no_value, "core/somaxconn\n")
+SETTINGS(settings_nul, "core/a\0b=1\n")
+SETTINGS(settings_control, "core/somaxconn=1\t2\n")
 SPOIL(missing_all, s->present[0].missing = s->bounds[0]; s->present[0].n_missing = 4)
 SPOIL(missing_odd, s->present[0].missing = s->bounds[0]; s->present[0].n_missing = 3)
 SPOIL(busy_all, s->present[0].busy = s->bounds[0]; s->present[0].n_busy = 4)
@@ -269,6 +279,14 @@ static const struct rule rules[] = {
 	RULE(ARM, "arm.way", no_way),
 	RULE(ARM, "arm.page_channels", page_channels_one),
 	RULE(ARM, NULL, page_channels_none),
+	RULE(ARM, NULL, settings_fine),
+	RULE(ARM, "arm.net_settings", settings_cut),
+	RULE(ARM, "arm.net_settings", settings_up),
+	RULE(ARM, "arm.net_settings", settings_elsewhere),
+	RULE(ARM, "arm.net_settings", settings_nameless),
+	RULE(ARM, "arm.net_settings", settings_no_value),
+	RULE(ARM, "arm.net_settings", settings_nul),
+	RULE(ARM, "arm.net_settings", settings_control),
 	RULE(FINISH, NULL, missing_all),
 	RULE(FINISH, "finish.present.missing", missing_odd),
 	RULE(FINISH, NULL, busy_all),

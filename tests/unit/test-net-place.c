@@ -76,6 +76,35 @@ static void test_open(void **state)
 	net_place_close(&own);
 }
 
+static int set_backlog(void *context, struct error *err)
+{
+	_cleanup_close_ int fd = open("/proc/sys/net/core/somaxconn", O_WRONLY | O_CLOEXEC);
+	const char *value = context;
+
+	return fd < 0 || write(fd, value, strlen(value)) < 0 ? error_errno(err, errno, "cannot set somaxconn") : 0;
+}
+
+/* Of that namespace, one line each; nothing of single devices, nothing that only root may read. */
+static void test_settings(void **state)
+{
+	_cleanup_buffer_ struct buffer here = { 0 }, text = { 0 };
+	struct error err;
+
+	(void)state;
+	assert_int_equal(net_place_call(&there, set_backlog, "1234", &err), 0);
+	assert_int_equal(net_place_settings(&there, &text, &err), 0);
+	assert_int_equal(net_place_settings(NULL, &here, &err), 0);
+	assert_non_null(strstr((char *)text.data, "core/somaxconn=1234\n"));
+	assert_null(strstr((char *)here.data, "core/somaxconn=1234\n"));
+	/* Three numbers with tabs between them in the file. */
+	assert_non_null(strstr((char *)text.data, "\nipv4/tcp_rmem="));
+	assert_null(strchr((char *)text.data, '\t'));
+	assert_null(strstr((char *)text.data, "ip_forward="));
+	assert_null(strstr((char *)text.data, "tcp_fastopen_key"));
+	assert_null(strstr((char *)text.data, "conf"));
+	assert_int_equal(text.data[text.length - 1], '\n');
+}
+
 static int note_inode(void *context, struct error *err)
 {
 	*(ino_t *)context = own_inode();
@@ -392,9 +421,10 @@ static void test_mute_device(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_open),	    cmocka_unit_test(test_call),      cmocka_unit_test(test_devices),
-		cmocka_unit_test(test_addresses),   cmocka_unit_test(test_mute),      cmocka_unit_test(test_mute_names),
-		cmocka_unit_test(test_mute_device), cmocka_unit_test(test_mute_ways), cmocka_unit_test(test_leftovers),
+		cmocka_unit_test(test_open),	   cmocka_unit_test(test_settings),    cmocka_unit_test(test_call),
+		cmocka_unit_test(test_devices),	   cmocka_unit_test(test_addresses),   cmocka_unit_test(test_mute),
+		cmocka_unit_test(test_mute_names), cmocka_unit_test(test_mute_device), cmocka_unit_test(test_mute_ways),
+		cmocka_unit_test(test_leftovers),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

@@ -3,6 +3,7 @@
  *
  * CRIU runs it at every stage, in the freeze: so it is small, links to libc alone and ends at once at the stages that nobody waits for. It is run
  * under a name in the migration's directory (a symbolic link): beside that name is the socket on which phaul listens.
+ * Once the namespaces are there it sets what is to be set in them (hook-settings.c).
  * It says "STAGE ROOT-PID CRIU-PID" there; at the stage at which CRIU shall be held it waits for a byte: '1' lets CRIU go on, anything else, the end
  * of the connection included, makes it fail. So a phaul that dies before the commit takes the restore with it.
  *
@@ -15,6 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "criu/preload/hook-settings.h"
 #include "criu/preload/protocol.h"
 
 int main(int argc, char **argv)
@@ -27,6 +29,12 @@ int main(int argc, char **argv)
 
 	if (!stage || !slash)
 		return 1;
+	if (!strcmp(stage, HOOK_STAGE_NAMESPACES) && root) {
+		n = snprintf(text, sizeof(text), "%.*s", (int)(slash - argv[0]), argv[0]);
+		if (n < (int)sizeof(text))
+			hook_settings(text, root);
+		return 0;
+	}
 	held = !strcmp(stage, HOOK_STAGE_HELD);
 	if (!held && strcmp(stage, HOOK_STAGE_RELEASED) != 0 && strcmp(stage, HOOK_STAGE_RUNNING) != 0)
 		return 0;

@@ -16,7 +16,10 @@
 #define PRELOAD_VERSION_LAST 40299
 
 /* Between phaul-criu-hook and criu/held.c. */
-#define HOOK_SOCKET "hook.socket"	 /* beside the name that the hook is run under */
+#define HOOK_SOCKET "hook.socket"		   /* beside the name that the hook is run under */
+#define HOOK_SETTINGS "net-settings"		   /* likewise: lines DIRECTORY/NAME=VALUE */
+#define HOOK_SETTINGS_FAILED "net-settings.failed" /* those that could not be set */
+#define HOOK_STAGE_NAMESPACES "post-setup-namespaces"
 #define HOOK_STAGE_HELD "post-restore"	 /* tasks exist and are stopped, the network is locked */
 #define HOOK_STAGE_RELEASED "pre-resume" /* CRIU lets them go, whatever comes */
 #define HOOK_STAGE_RUNNING "post-resume" /* they run */
