@@ -216,6 +216,8 @@ static void set_figures(json_t *object, const struct migration_result *r)
 	set_ms(object, "sync_final_ms", r->sync_final_ns);
 	set_number(object, "sync_passes", r->sync_passes);
 	set_number(object, "sync_final_names", r->sync_final_names);
+	set_number(object, "sync_patched_files", r->sync_patched_files);
+	set_number(object, "sync_patched_bytes", r->sync_patched_bytes);
 	set_text(object, "sync_final_whole", r->sync_final_whole);
 	set_ms(object, "track_ms", r->track_ns);
 	set_ms(object, "dump_ms", r->dump_ns);

@@ -6,6 +6,7 @@
  *     PHAUL_HOOK_DIRECTORY=DIR                   hold: makes DIR/NAME.reached, waits until DIR/NAME.go exists
  *
  * Names: "source-STAGE" before each stage of source.c, "target-MESSAGE" before each message of target.c is handled,
+ * "source-armed" when both sides are ready for the freeze, before the last round,
  * "source-final" in the freeze, between CRIU's two questions, "source-stopped" when the tasks are stopped by SIGSTOP, "source-committed" between the journal's record and COMMIT,
  * "source-running" when the target runs it and nothing is ended here; "target-resuming" between that record and the resume,
  * "target-resumed" after the resume, "target-running" between the journal's record and RUNNING.

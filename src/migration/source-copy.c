@@ -28,8 +28,8 @@
 #define ABORT_AGAIN_MS 10000
 #define ABORT_ONCE_MS 2000 /* a target that does not hold it for ever */
 
-static int open_further_channel(struct source *s, enum frame_channel_kind kind, uint32_t index, struct channel **ret,
-				struct error *err)
+int source_open_channel(struct source *s, enum frame_channel_kind kind, uint32_t index, struct channel **ret,
+			struct error *err)
 {
 	struct dial_options dial = {
 		.identity = s->identity,
@@ -56,9 +56,9 @@ int source_open_channels(struct source *s, struct error *err)
 	int r = 0;
 
 	while (n < s->options->channels && !r)
-		r = open_further_channel(s, CHANNEL_KIND_DATA, n, &channels[n], err), n++;
+		r = source_open_channel(s, CHANNEL_KIND_DATA, n, &channels[n], err), n++;
 	for (uint32_t i = 0; i < s->n_trees && !r; i++)
-		r = open_further_channel(s, CHANNEL_KIND_FS, i, &s->trees[i].channel, err);
+		r = source_open_channel(s, CHANNEL_KIND_FS, i, &s->trees[i].channel, err);
 	if (!r)
 		r = s->sender ? sender_rejoin(s->sender, channels, err)
 			      : sender_new(channels, n, s->dedup, s->encodings, &s->sender, err);

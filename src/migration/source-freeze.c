@@ -54,9 +54,6 @@ static int arm_once(struct source *s, struct error *err)
 	CONTROL_OF(request, arm, ARM, &arm);
 	int r;
 
-	r = source_sync_arm(s, err);
-	if (r < 0)
-		return r;
 	arm.page_channels = source_postcopy_wanted(s) ? 2 : 0;
 	convert_way_to_wire(&s->way, &way);
 	arm.way = &way;
@@ -100,7 +97,13 @@ int source_stage_arm(struct source *s, struct error *err)
 
 	if (s->sender)
 		sender_set_gentle(s->sender, false);
-	r = s->criu ? 0 : arm_once(s, err);
+	/* Again after a break in the last round: what waits for the freeze went with the link. */
+	r = source_sync_arm(s, err);
+	if (!r && !s->criu) {
+		r = arm_once(s, err);
+		if (!r)
+			r = hook_reached("source", "armed", s->options->cancel_fd, err);
+	}
 	if (!r)
 		r = source_last_round(s, err);
 	return r ? r : source_ping(s, err);

@@ -43,6 +43,15 @@ struct present_list {
 
 void present_list_free(struct present_list *p);
 
+/* A file that may go block by block in the last pass (source-blocks.c), as the target has it. */
+struct large_file {
+	char *name; /* relative to the tree */
+	bool known; /* the rest is set */
+	int64_t size;
+	struct timespec mtime;
+	struct buffer sums; /* fs/blocks.h */
+};
+
 /* A tree of files that goes along (source-sync.c). */
 struct source_tree {
 	struct sync_tree tree;
@@ -56,6 +65,8 @@ struct source_tree {
 	bool fed;			/* it has its list */
 	bool redo;			/* a list was lost with the link: all of it is looked at once */
 	uint64_t fed_ns, ended_ns;
+	struct large_file *large; /* that changed while memory was copied */
+	size_t n_large, n_large_allocated;
 };
 
 /* How far CRIU has come in the dump, as it showed by opening a pipe. */
@@ -137,6 +148,8 @@ struct source {
 	struct source_tree *trees;
 	size_t n_trees;
 	size_t sync_next;
+	bool files_armed;	   /* every pass waits for the last list, as far as the link has not been lost since */
+	struct session blocks;	   /* its channel, once there is a large file */
 	uint64_t sync_final_at_ns; /* when the last passes got their lists; 0: not yet */
 
 	/* convergence (source-converge.c) */
@@ -287,6 +300,10 @@ int source_final_end(struct source *s, int dumped, struct error *err);
 /* One round trip on the control channel: whether the target is there. */
 int source_ping(struct source *s, struct error *err);
 
+/* One more channel of this session. */
+int source_open_channel(struct source *s, enum frame_channel_kind kind, uint32_t index, struct channel **ret,
+			struct error *err);
+
 /* Opens the session's data and file channels; the sender takes its own over. */
 int source_open_channels(struct source *s, struct error *err);
 
@@ -335,8 +352,16 @@ int source_sync_probe(struct source *s, uint32_t i, struct error *err);
 /* While memory is copied, called often: passes go on. 1: s->event tells of one that is over. */
 int source_sync_turn(struct source *s, struct error *err);
 
-/* Before the freeze: every pass waits for its list. */
+/* Before the freeze: every pass waits for its list, and what the target has of large files is known. Called again it does what a lost link undid. */
 int source_sync_arm(struct source *s, struct error *err);
+
+/* source-blocks.c. note: a pass's list. arm: no pass is at work, nor will be until the last one. final: tasks stopped, before the
+ * tree's pass gets its list. unlink: the link is lost. */
+void source_blocks_note(struct source_tree *t, const struct buffer *list);
+int source_blocks_arm(struct source *s, struct error *err);
+int source_blocks_final(struct source *s, struct source_tree *t, struct error *err);
+void source_blocks_unlink(struct source *s);
+void source_blocks_free(struct source *s);
 
 /* Tasks stopped: the last passes get their lists (does nothing the second time), then are waited for. */
 int source_sync_final_begin(struct source *s, struct error *err);

@@ -179,6 +179,10 @@ static int feed(struct source *s, struct source_tree *t, bool last, uint64_t *re
 	*ret_n += n;
 	if (last && !n)
 		return 0; /* a pass over nothing takes as long as one over something little */
+	if (last && (r = source_blocks_final(s, t, err)) < 0)
+		return r;
+	if (!last)
+		source_blocks_note(t, &list);
 	t->fed = true;
 	t->fed_ns = clock_now_ns();
 	return pass_feed(t->pass, &list, err);
@@ -303,6 +307,8 @@ int source_sync_arm(struct source *s, struct error *err)
 {
 	int r = 0;
 
+	if (s->files_armed)
+		return 0;
 	for (uint32_t i = 0; i < s->n_trees && !r; i++) {
 		if (s->trees[i].pass && s->trees[i].fed)
 			r = end_pass(s, i, err);
@@ -311,6 +317,9 @@ int source_sync_arm(struct source *s, struct error *err)
 		if (!r)
 			r = catch_up(s, i, MANY_NAMES, err);
 	}
+	if (!r)
+		r = source_blocks_arm(s, err);
+	s->files_armed = !r;
 	return r;
 }
 
@@ -388,6 +397,8 @@ int source_sync_final_end(struct source *s, struct error *err)
 
 void source_sync_unlink(struct source *s)
 {
+	s->files_armed = false;
+	source_blocks_unlink(s);
 	for (size_t i = 0; i < s->n_trees; i++) {
 		struct source_tree *t = &s->trees[i];
 
@@ -419,6 +430,7 @@ void source_undo_sync(struct source *s)
 void source_sync_free(struct source *s)
 {
 	source_undo_sync(s);
+	source_blocks_free(s);
 	for (size_t i = 0; i < s->n_trees; i++)
 		channel_free(s->trees[i].channel);
 	free(s->trees);

@@ -114,6 +114,8 @@ static void collect_bytes(struct source *s)
 	for (size_t i = 0; i < s->n_trees; i++)
 		if (s->trees[i].channel)
 			sum += channel_bytes_out(s->trees[i].channel) + channel_bytes_in(s->trees[i].channel);
+	if (s->blocks.control)
+		sum += channel_bytes_out(s->blocks.control) + channel_bytes_in(s->blocks.control);
 	if (s->sender)
 		sum += sender_bytes_out(s->sender);
 	s->result.bytes_wire = sum;

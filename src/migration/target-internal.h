@@ -12,6 +12,7 @@
 #include "migration/images.h"
 #include "migration/migration.h"
 #include "migration/pass.h"
+#include "migration/patcher.h"
 #include "migration/receiver.h"
 #include "migration/restorer.h"
 #include "migration/session.h"
@@ -53,6 +54,7 @@ struct target {
 	struct receiver *receiver;
 	struct channel *fs_channels[MIGRATION_PASSES_MAX]; /* one for each path of the plan */
 	struct pass *passes[MIGRATION_PASSES_MAX];	   /* under way (target-sync.c) */
+	struct patcher *patcher;			   /* of large files, from BLOCKS on */
 	struct image_sink sink;
 	bool sink_open;
 
@@ -99,6 +101,7 @@ int target_on_begin(struct target *t, const Phaul__Wire__Control *m, struct erro
 int target_on_round(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_sync_end(struct target *t, const Phaul__Wire__Control *m, struct error *err);
+int target_on_blocks(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_probe(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_arm(struct target *t, const Phaul__Wire__Control *m, struct error *err);
 int target_on_take(struct target *t, const Phaul__Wire__Control *m, struct error *err);

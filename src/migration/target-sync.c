@@ -2,7 +2,7 @@
  * The target's half of the file passes, and of the question whether a directory is the same on both hosts.
  *
  * A pass goes on in the background (pass.h) from SYNC to SYNC_END, so that one that waits for its list does not hold up what else is asked.
- * Where to is what target_pass_path() says, never the source. The last ones have brought all their files when FINISH comes; that their
+ * Where to is what target_pass_path() says, never the source. Large files may go block by block before the last pass (patcher.h). The last ones have brought all their files when FINISH comes; that their
  * rsyncs end, and well, is waited for before the target is prepared. Invariant: none goes on when something is undone.
  *
  * Threads: that of target.c.
@@ -18,6 +18,8 @@
 #include "migration/shared.h"
 #include "migration/target-internal.h"
 
+#define CHANNEL_TIMEOUT_MS 20000
+
 int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error *err)
 {
 	const char *path = target_pass_path(t, m->sync->path, err);
@@ -32,6 +34,30 @@ int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error
 				 channel ? "that are on their way" : "without a channel for them");
 	r = pass_receive(path, channel, t->options->timeout_ms, &t->passes[m->sync->path], err);
 	return r < 0 ? r : session_send_ready(&t->session, err);
+}
+
+static const char *tree_path(const void *context, uint32_t i, struct error *err)
+{
+	return target_pass_path(context, i, err);
+}
+
+int target_on_blocks(struct target *t, const Phaul__Wire__Control *m, struct error *err)
+{
+	_cleanup_channel_ struct channel *channel = NULL;
+	enum frame_channel_kind kind;
+	uint32_t index;
+	int r = session_send_ready(&t->session, err);
+
+	(void)m;
+	if (!r)
+		r = target_accept_channel(t, deadline_in_ms(CHANNEL_TIMEOUT_MS), &channel, &kind, &index, err);
+	if (r < 0)
+		return r;
+	if (kind != CHANNEL_KIND_BLOCKS)
+		return error_set(err, EPROTO, "%s opened a channel that is not due", channel_peer(channel));
+	channel_set_timeout(channel, -1); /* it is used in the freeze only */
+	patcher_free(TAKE_PTR(t->patcher));
+	return patcher_new(TAKE_PTR(channel), tree_path, t, &t->patcher, err);
 }
 
 /* The source's half has ended; a source that lies is not waited for longer than any other silence. */
@@ -65,6 +91,7 @@ int target_await_passes(struct target *t, struct error *err)
 {
 	int r = 0;
 
+	patcher_free(TAKE_PTR(t->patcher));
 	for (size_t i = 0; i < MIGRATION_PASSES_MAX && !r; i++)
 		if (t->passes[i])
 			r = await_end(t, &t->passes[i], err);
@@ -73,6 +100,7 @@ int target_await_passes(struct target *t, struct error *err)
 
 void target_end_passes(struct target *t)
 {
+	patcher_free(TAKE_PTR(t->patcher));
 	for (size_t i = 0; i < MIGRATION_PASSES_MAX; i++) {
 		pass_free(TAKE_PTR(t->passes[i]));
 		channel_free(TAKE_PTR(t->fs_channels[i]));

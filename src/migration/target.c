@@ -35,6 +35,7 @@ static const struct {
 	{ KIND(ROUND), IN(STATE_RECEIVING), target_on_round },
 	{ KIND(SYNC), IN(STATE_RECEIVING), target_on_sync },
 	{ KIND(SYNC_END), IN(STATE_RECEIVING), target_on_sync_end },
+	{ KIND(BLOCKS), IN(STATE_RECEIVING), target_on_blocks },
 	{ KIND(PROBE), NO_JOURNAL | IN(STATE_RECEIVING), target_on_probe },
 	{ KIND(ARM), IN(STATE_RECEIVING), target_on_arm },
 	{ KIND(TAKE), IN(STATE_RECEIVING), target_on_take },

@@ -5,7 +5,7 @@
  *
  *     0  u32 magic "PHL1"      4  u16 version     6  u16 type     8  u32 length     12  u32 channel-wide zero
  *
- *     CONTROL            one protobuf Control message (proto/control.proto)        control channel
+ *     CONTROL            one protobuf Control message (proto/control.proto)        control channel, blocks channel
  *     CHANNEL            { u32 kind, u32 index }: the first frame of a further channel
  *     PAGES              { u32 space, u32 pages, u64 address, u32 encoding, u32 round } payload     data channels
  *     BARRIER            { u32 round, u32 zero }: everything of that round went before   data channels
@@ -66,6 +66,7 @@ enum frame_channel_kind {
 	CHANNEL_KIND_FS,
 	CHANNEL_KIND_CONTROL, /* in the place of one that broke */
 	CHANNEL_KIND_PAGES,   /* post-copy; index 0: pages that faults wait for, 1: the others */
+	CHANNEL_KIND_BLOCKS,  /* of large files; CONTROL frames both ways */
 	CHANNEL_KIND_MAX,
 };
 

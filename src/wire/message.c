@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/range.h"
 #include "wire/frame.h"
 
@@ -274,6 +275,48 @@ static int check_probe(const Phaul__Wire__Probe *m, struct error *err)
 	return r || m->path < MESSAGE_PASSES_MAX ? r : bad(err, "probe.path");
 }
 
+/* Relative and normalised, any bytes: nothing that could lead out of where it begins. */
+static bool name_below(const ProtobufCBinaryData *name)
+{
+	_cleanup_free_ char *path = NULL;
+
+	return name->len && name->len < MESSAGE_PATH_MAX && !memchr(name->data, 0, name->len) &&
+	       asprintf(&path, "/%.*s", (int)name->len, (const char *)name->data) > 0 && path[1] && path_normal(path);
+}
+
+static int check_sums(const Phaul__Wire__Sums *m, struct error *err)
+{
+	if (m->path >= MESSAGE_PASSES_MAX || !name_below(&m->name))
+		return bad(err, "sums.path or name");
+	if (m->offset % MESSAGE_BLOCK_BYTES || m->offset > MESSAGE_FILE_MAX || m->length % MESSAGE_BLOCK_BYTES ||
+	    m->length > MESSAGE_SPAN_MAX)
+		return bad(err, "sums.offset or length");
+	return 0;
+}
+
+static int check_sums_reply(const Phaul__Wire__SumsReply *m, struct error *err)
+{
+	if (m->size > MESSAGE_FILE_MAX || m->mtime_ns >= NS_PER_S)
+		return bad(err, "sums_reply.size or mtime");
+	return m->sums.len % 16 || m->sums.len > MESSAGE_SPAN_MAX / MESSAGE_BLOCK_BYTES * 16
+		       ? bad(err, "sums_reply.sums")
+		       : 0;
+}
+
+static int check_patch(const Phaul__Wire__Patch *m, struct error *err)
+{
+	if (m->path >= MESSAGE_PASSES_MAX || !name_below(&m->name))
+		return bad(err, "patch.path or name");
+	return m->offset > MESSAGE_FILE_MAX ? bad(err, "patch.offset") : 0;
+}
+
+static int check_patch_end(const Phaul__Wire__PatchEnd *m, struct error *err)
+{
+	if (m->path >= MESSAGE_PASSES_MAX || !name_below(&m->name))
+		return bad(err, "patch_end.path or name");
+	return m->size > MESSAGE_FILE_MAX || m->mtime_ns >= NS_PER_S ? bad(err, "patch_end.size or mtime") : 0;
+}
+
 static int check_failure(const Phaul__Wire__Failure *m, struct error *err)
 {
 	int r;
@@ -316,6 +359,14 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 		return m->sync_end->path < MESSAGE_PASSES_MAX ? 0 : bad(err, "sync_end.path");
 	case KIND(PROBE):
 		return check_probe(m->probe, err);
+	case KIND(SUMS):
+		return check_sums(m->sums, err);
+	case KIND(SUMS_REPLY):
+		return check_sums_reply(m->sums_reply, err);
+	case KIND(PATCH):
+		return check_patch(m->patch, err);
+	case KIND(PATCH_END):
+		return check_patch_end(m->patch_end, err);
 	case KIND(LACKS):
 		return check_text(m->lacks->words, MESSAGE_PATH_MAX, "lacks.words", err);
 	case KIND(ARM):
@@ -344,6 +395,7 @@ static int message_check(const Phaul__Wire__Control *m, struct error *err)
 	case KIND(PING):
 	case KIND(MISSING):
 	case KIND(MISSING_REPLY):
+	case KIND(BLOCKS):
 		return 0; /* numbers that are only shown or compared */
 	case KIND(_NOT_SET):
 	case _PHAUL__WIRE__CONTROL__KIND__CASE_IS_INT_SIZE:

@@ -51,20 +51,20 @@ def compare(field, source, target, path, unlike=(), target_path=None):
     return len(here)
 
 
-def held_move(field, source, target, ident, *options, before_freeze):
-    """A move that waits before the freeze, with everything made ready for it, until before_freeze() was called."""
+def held_move(field, source, target, ident, *options, before_freeze, at="source-freeze"):
+    """A move that waits before the freeze, with everything made ready for it, until before_freeze() was called. at: the hook."""
     field.run(source, "sh", "-c", f"rm -rf {HOOKS}; mkdir -p {HOOKS}")
     answer = []
-    env = {"PHAUL_HOOK": "source-freeze=hold", "PHAUL_HOOK_DIRECTORY": HOOKS}
+    env = {"PHAUL_HOOK": f"{at}=hold", "PHAUL_HOOK_DIRECTORY": HOOKS}
     thread = threading.Thread(target=lambda: answer.append(
         field.migrate(source, target, "pid", ident, *options, env=env)))
     thread.start()
     try:
-        wait_for("the freeze", lambda: answer or field.run(source, "test", "-e", f"{HOOKS}/source-freeze.reached",
+        wait_for("the freeze", lambda: answer or field.run(source, "test", "-e", f"{HOOKS}/{at}.reached",
                                                            check=False).returncode == 0, timeout=60)
         before_freeze()
     finally:
-        field.run(source, "touch", f"{HOOKS}/source-freeze.go")
+        field.run(source, "touch", f"{HOOKS}/{at}.go")
         thread.join()
     status, result, events, errors = answer[0]
     equal((status, result and result["outcome"]), (0, "migrated"), f"the move ({errors.strip()})")

@@ -159,6 +159,35 @@ SETTINGS(settings_nameless, "core/=1\n")
 SETTINGS(settings_no_value, "core/somaxconn\n")
 SETTINGS(settings_nul, "core/a\0b=1\n")
 SETTINGS(settings_control, "core/somaxconn=1\t2\n")
+#define NAME(row, message, text)                                                                                      \
+	SPOIL(row, s->message.name = ((ProtobufCBinaryData){ sizeof(text) - 1, (uint8_t *)(text) }))
+NAME(sums_name_up, sums, "base/../../etc/passwd")
+NAME(sums_name_absolute, sums, "/etc/passwd")
+NAME(sums_name_nul, sums, "base\0/x")
+NAME(sums_name_dot, sums, "./base")
+NAME(sums_name_none, sums, "")
+NAME(sums_name_newline, sums, "a\nb ...")
+SPOIL(sums_name_long, s->sums.name = ((ProtobufCBinaryData){ 4096, (uint8_t *)text_of(4096) }))
+SPOIL(sums_path_last, s->sums.path = MESSAGE_PASSES_MAX - 1)
+SPOIL(sums_path_beyond, s->sums.path = MESSAGE_PASSES_MAX)
+SPOIL(sums_offset_odd, s->sums.offset = 1)
+SPOIL(sums_offset_beyond, s->sums.offset = MESSAGE_FILE_MAX + MESSAGE_BLOCK_BYTES)
+SPOIL(sums_length_odd, s->sums.length++)
+SPOIL(sums_length_max, s->sums.length = MESSAGE_SPAN_MAX)
+SPOIL(sums_length_beyond, s->sums.length = MESSAGE_SPAN_MAX + MESSAGE_BLOCK_BYTES)
+SPOIL(sums_reply_odd, s->sums_reply.sums.len = 15)
+static uint8_t sums_too_many[16 * 8193];
+SPOIL(sums_reply_max, s->sums_reply.sums = ((ProtobufCBinaryData){ 16 * 8192, sums_too_many }))
+SPOIL(sums_reply_long, s->sums_reply.sums = ((ProtobufCBinaryData){ 16 * 8193, sums_too_many }))
+SPOIL(sums_reply_time, s->sums_reply.mtime_ns = 1000000000)
+SPOIL(sums_reply_size, s->sums_reply.size = MESSAGE_FILE_MAX + 1)
+NAME(patch_name_up, patch, "..")
+SPOIL(patch_path_beyond, s->patch.path = MESSAGE_PASSES_MAX)
+SPOIL(patch_offset_beyond, s->patch.offset = MESSAGE_FILE_MAX + 1)
+NAME(patch_end_name_up, patch_end, "a/..")
+SPOIL(patch_end_path_beyond, s->patch_end.path = MESSAGE_PASSES_MAX)
+SPOIL(patch_end_size_beyond, s->patch_end.size = MESSAGE_FILE_MAX + 1)
+SPOIL(patch_end_time, s->patch_end.mtime_ns = 1000000000)
 SPOIL(missing_all, s->present[0].missing = s->bounds[0]; s->present[0].n_missing = 4)
 SPOIL(missing_odd, s->present[0].missing = s->bounds[0]; s->present[0].n_missing = 3)
 SPOIL(busy_all, s->present[0].busy = s->bounds[0]; s->present[0].n_busy = 4)
@@ -287,6 +316,32 @@ static const struct rule rules[] = {
 	RULE(ARM, "arm.net_settings", settings_no_value),
 	RULE(ARM, "arm.net_settings", settings_nul),
 	RULE(ARM, "arm.net_settings", settings_control),
+	RULE(SUMS, "sums.path or name", sums_name_up),
+	RULE(SUMS, "sums.path or name", sums_name_absolute),
+	RULE(SUMS, "sums.path or name", sums_name_nul),
+	RULE(SUMS, "sums.path or name", sums_name_dot),
+	RULE(SUMS, "sums.path or name", sums_name_none),
+	RULE(SUMS, NULL, sums_name_newline),
+	RULE(SUMS, "sums.path or name", sums_name_long),
+	RULE(SUMS, NULL, sums_path_last),
+	RULE(SUMS, "sums.path or name", sums_path_beyond),
+	RULE(SUMS, "sums.offset", sums_offset_odd),
+	RULE(SUMS, "sums.offset", sums_offset_beyond),
+	RULE(SUMS, "sums.offset", sums_length_odd),
+	RULE(SUMS, NULL, sums_length_max),
+	RULE(SUMS, "sums.offset", sums_length_beyond),
+	RULE(SUMS_REPLY, "sums_reply.sums", sums_reply_odd),
+	RULE(SUMS_REPLY, NULL, sums_reply_max),
+	RULE(SUMS_REPLY, "sums_reply.sums", sums_reply_long),
+	RULE(SUMS_REPLY, "sums_reply.size or mtime", sums_reply_time),
+	RULE(SUMS_REPLY, "sums_reply.size or mtime", sums_reply_size),
+	RULE(PATCH, "patch.path or name", patch_name_up),
+	RULE(PATCH, "patch.path or name", patch_path_beyond),
+	RULE(PATCH, "patch.offset", patch_offset_beyond),
+	RULE(PATCH_END, "patch_end.path or name", patch_end_name_up),
+	RULE(PATCH_END, "patch_end.path or name", patch_end_path_beyond),
+	RULE(PATCH_END, "patch_end.size or mtime", patch_end_size_beyond),
+	RULE(PATCH_END, "patch_end.size or mtime", patch_end_time),
 	RULE(FINISH, NULL, missing_all),
 	RULE(FINISH, "finish.present.missing", missing_odd),
 	RULE(FINISH, NULL, busy_all),

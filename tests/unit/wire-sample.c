@@ -11,6 +11,7 @@ static uint8_t id_bytes[16] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 1
 static uint8_t ipv4_bytes[4] = { 10, 77, 0, 9 };
 static uint8_t mac_bytes[6] = { 0x02, 0x77, 0, 0, 1, 0 };
 static uint8_t ipv6_bytes[16] = { 0xfd, 0x77, [15] = 9 };
+static uint8_t name_bytes[7] = { 'b', 'a', 's', 'e', '/', '\xff', '1' };
 static uint8_t cpuinfo_bytes[24] = { 0x43, 0x43, 0x52, 0x49, 0x55 };
 
 static void sample_hello(struct wire_sample *s)
@@ -226,6 +227,33 @@ static void sample_resume(struct wire_sample *s)
 	s->state.arrived = s->arriveds;
 }
 
+static void sample_blocks(struct wire_sample *s)
+{
+	phaul__wire__blocks__init(&s->blocks);
+	phaul__wire__sums__init(&s->sums);
+	s->sums.path = 1;
+	s->sums.name = BYTES(name_bytes);
+	s->sums.offset = MESSAGE_BLOCK_BYTES;
+	s->sums.length = 2 * MESSAGE_BLOCK_BYTES;
+	phaul__wire__sums_reply__init(&s->sums_reply);
+	s->sums_reply.patchable = true;
+	s->sums_reply.size = 2 * MESSAGE_BLOCK_BYTES + 1;
+	s->sums_reply.mtime_s = 1700000000;
+	s->sums_reply.mtime_ns = 999999999;
+	s->sums_reply.sums = BYTES(id_bytes);
+	phaul__wire__patch__init(&s->patch);
+	s->patch.path = 1;
+	s->patch.name = BYTES(name_bytes);
+	s->patch.offset = MESSAGE_BLOCK_BYTES;
+	s->patch.data = BYTES(cpuinfo_bytes);
+	phaul__wire__patch_end__init(&s->patch_end);
+	s->patch_end.path = 1;
+	s->patch_end.name = BYTES(name_bytes);
+	s->patch_end.size = 3;
+	s->patch_end.mtime_s = -1;
+	s->patch_end.mtime_ns = 1;
+}
+
 #define PART(NAME, member) [PHAUL__WIRE__CONTROL__KIND_##NAME] = offsetof(struct wire_sample, member)
 static const size_t parts[WIRE_SAMPLE_KINDS + 1] = {
 	PART(HELLO, hello),
@@ -257,6 +285,11 @@ static const size_t parts[WIRE_SAMPLE_KINDS + 1] = {
 	PART(MISSING, missing),
 	PART(MISSING_REPLY, missing_reply),
 	PART(LACKS, lacks),
+	PART(BLOCKS, blocks),
+	PART(SUMS, sums),
+	PART(SUMS_REPLY, sums_reply),
+	PART(PATCH, patch),
+	PART(PATCH_END, patch_end),
 };
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind)
@@ -268,6 +301,7 @@ void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind
 	sample_finish(s);
 	sample_commit(s);
 	sample_resume(s);
+	sample_blocks(s);
 	phaul__wire__control__init(&s->control);
 	s->control.kind_case = kind;
 	/* The members of the union are all pointers to messages. */

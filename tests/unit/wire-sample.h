@@ -54,8 +54,13 @@ struct wire_sample {
 	Phaul__Wire__Missing missing;
 	Phaul__Wire__MissingReply missing_reply;
 	Phaul__Wire__Lacks lacks;
+	Phaul__Wire__Blocks blocks;
+	Phaul__Wire__Sums sums;
+	Phaul__Wire__SumsReply sums_reply;
+	Phaul__Wire__Patch patch;
+	Phaul__Wire__PatchEnd patch_end;
 };
 
-#define WIRE_SAMPLE_KINDS 29 /* kinds are numbered 1 .. this */
+#define WIRE_SAMPLE_KINDS 34 /* kinds are numbered 1 .. this */
 
 void wire_sample_init(struct wire_sample *s, Phaul__Wire__Control__KindCase kind);
