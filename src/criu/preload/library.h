@@ -5,6 +5,7 @@
  *   mappings.c        openat() of /proc/PID/smaps: answered without the kernel's walk over all pages
  *   copy.c            memcpy() of long untouched memory: not copied
  *   limits.c          prlimit64 of another user's task
+ *   conntrack.c       sendmsg() of the question for all tracked connections: not asked where there are none
  *   tmpfs.c           execvp() of tar: the content of a small tmpfs, made and unpacked in the process (archive.c, unarchive.c)
  */
 #pragma once
