@@ -1,5 +1,5 @@
 /*
- * Blocks of large files: see blocks.h. Pure functions over a descriptor; any thread.
+ * Blocks of large files: see blocks.h. No state; any thread.
  *
  * A piece at a time, so that it is still in the processor's cache when it is summed up. What lies in a hole is not read: its sums are those of zeros.
  */
@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,6 +17,31 @@
 #include "base/fd.h"
 
 _Static_assert(sizeof(XXH128_canonical_t) == BLOCK_SUM_BYTES, "a sum is an XXH3-128");
+
+bool blocks_suit(const struct stat *st)
+{
+	return S_ISREG(st->st_mode) && st->st_nlink == 1 && (uint64_t)st->st_size >= BLOCKS_FILE_MIN;
+}
+
+void blocks_find(const struct sync_tree *tree, time_t since, void (*found)(void *context, const char *name, uint64_t size),
+		 void *context)
+{
+	char *const paths[] = { (char *)tree->path, NULL };
+	FTS *walk = fts_open(paths, FTS_PHYSICAL | FTS_XDEV | FTS_NOCHDIR, NULL);
+	size_t skip = strlen(tree->path) + 1;
+	FTSENT *e;
+
+	while (walk && (e = fts_read(walk))) {
+		const char *name = e->fts_level ? e->fts_path + skip : "";
+
+		if (e->fts_level && sync_tree_excludes(tree, name))
+			fts_set(walk, e, FTS_SKIP);
+		else if (e->fts_info == FTS_F && blocks_suit(e->fts_statp) && e->fts_statp->st_mtime >= since)
+			found(context, name, (uint64_t)e->fts_statp->st_size);
+	}
+	if (walk)
+		fts_close(walk);
+}
 
 int blocks_open(int directory_fd, const char *name, int flags, struct stat *ret)
 {

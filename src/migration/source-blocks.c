@@ -2,7 +2,8 @@
  * The source's half of large files that go block by block (fs/blocks.h): a database that writes here and there, whose files rsync would look
  * through on both hosts while the tasks stand still.
  *
- *   copy     which large files changed is noted from the lists of the passes
+ *   files    which large files were written not long ago is noted: a database writes some of them only now and then
+ *   copy     and which are on the lists of the passes
  *   arm      the target says what it has of them: no pass touches them any more but the last one
  *   freeze   each that differs by size or time stamp is read through here, what is not as the target said is sent, and gets the time stamp
  *            that it has here; then the last pass begins, and rsync takes it for the same. All but the content is rsync's as ever
@@ -28,6 +29,8 @@
 
 #define FILES_MAX 1024		    /* of a tree */
 #define SUMS_MAX_BYTES (64ULL << 20) /* of a tree: 32 GiB of files */
+#define RECENT_S 900		    /* beyond the checkpoints of usual databases */
+#define RECENT_MAX_BYTES (2ULL << 30) /* of a tree: what is read at the target on the mere chance */
 
 #define CALL(s, request, KIND_NAME, ret, err)                                                                          \
 	session_call(&(s)->blocks, request, PHAUL__WIRE__CONTROL__KIND_##KIND_NAME, ret, err)
@@ -45,6 +48,39 @@ static struct large_file *find(const struct source_tree *t, const char *name)
 	return NULL;
 }
 
+/* Without memory it is rsync's. */
+static void note(struct source_tree *t, const char *name)
+{
+	if (t->n_large >= FILES_MAX || find(t, name) ||
+	    array_grow(&t->large, t->n_large, &t->n_large_allocated, 16, sizeof(*t->large)) < 0)
+		return;
+	t->large[t->n_large] = (struct large_file){ .name = strdup(name) };
+	t->n_large += t->large[t->n_large].name != NULL;
+}
+
+struct recent {
+	struct source_tree *tree;
+	uint64_t bytes;
+};
+
+static void note_recent(void *context, const char *name, uint64_t size)
+{
+	struct recent *recent = context;
+
+	if (size > RECENT_MAX_BYTES - recent->bytes)
+		return;
+	recent->bytes += size;
+	note(recent->tree, name);
+}
+
+void source_blocks_begin(struct source_tree *t)
+{
+	struct recent recent = { .tree = t };
+
+	if (!t->file)
+		blocks_find(&t->tree, time(NULL) - RECENT_S, note_recent, &recent);
+}
+
 void source_blocks_note(struct source_tree *t, const struct buffer *list)
 {
 	_cleanup_close_ int fd = open(t->tree.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -55,14 +91,8 @@ void source_blocks_note(struct source_tree *t, const struct buffer *list)
 
 		if (!strncmp(name, "./", 2))
 			name += 2;
-		if (t->n_large >= FILES_MAX || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) ||
-		    st.st_nlink != 1 || (uint64_t)st.st_size < BLOCKS_FILE_MIN || find(t, name))
-			continue;
-		/* Without memory it is rsync's. */
-		if (array_grow(&t->large, t->n_large, &t->n_large_allocated, 16, sizeof(*t->large)) < 0)
-			return;
-		t->large[t->n_large] = (struct large_file){ .name = strdup(name) };
-		t->n_large += t->large[t->n_large].name != NULL;
+		if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && blocks_suit(&st))
+			note(t, name);
 	}
 }
 

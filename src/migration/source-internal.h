@@ -65,7 +65,7 @@ struct source_tree {
 	bool fed;			/* it has its list */
 	bool redo;			/* a list was lost with the link: all of it is looked at once */
 	uint64_t fed_ns, ended_ns;
-	struct large_file *large; /* that changed while memory was copied */
+	struct large_file *large; /* that are likely to be written */
 	size_t n_large, n_large_allocated;
 };
 
@@ -355,8 +355,9 @@ int source_sync_turn(struct source *s, struct error *err);
 /* Before the freeze: every pass waits for its list, and what the target has of large files is known. Called again it does what a lost link undid. */
 int source_sync_arm(struct source *s, struct error *err);
 
-/* source-blocks.c. note: a pass's list. arm: no pass is at work, nor will be until the last one. final: tasks stopped, before the
+/* source-blocks.c. begin: once, after the first pass. note: a pass's list. arm: no pass is at work, nor will be until the last one. final: tasks stopped, before the
  * tree's pass gets its list. unlink: the link is lost. */
+void source_blocks_begin(struct source_tree *t);
 void source_blocks_note(struct source_tree *t, const struct buffer *list);
 int source_blocks_arm(struct source *s, struct error *err);
 int source_blocks_final(struct source *s, struct source_tree *t, struct error *err);

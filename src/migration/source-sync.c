@@ -252,6 +252,7 @@ int source_stage_sync(struct source *s, struct error *err)
 	if (r < 0)
 		return error_wrap(err, "cannot bring %s to the target", t->tree.path);
 	tell_pass(s, t);
+	source_blocks_begin(t);
 	if (!t->file)
 		r = begin_pass(s, i, true, err);
 	/* A long first pass leaves much behind. */

@@ -217,12 +217,52 @@ static void test_open(void **state)
 	assert_int_equal(blocks_open(f->dir_fd, "file", O_RDWR, &st), -EINVAL);
 }
 
+struct names {
+	char text[256];
+	uint64_t bytes;
+};
+
+static void take_name(void *context, const char *name, uint64_t size)
+{
+	struct names *n = context;
+
+	snprintf(n->text + strlen(n->text), sizeof(n->text) - strlen(n->text), "%s ", name);
+	n->bytes += size;
+}
+
+static void test_find(void **state)
+{
+	static const char *const excludes[] = { "not", NULL };
+	struct fixture *f = *state;
+	struct sync_tree tree = { .path = f->directory, .excludes = excludes };
+	struct timespec old[2] = { { .tv_sec = 1000 }, { .tv_sec = 1000 } };
+	struct names names = { 0 };
+
+	assert_int_equal(mkdirat(f->dir_fd, "sub", 0700), 0);
+	assert_int_equal(mkdirat(f->dir_fd, "not", 0700), 0);
+	close(make_file(f, "small", BLOCKS_FILE_MIN - 1));
+	close(make_file(f, "sub/large", BLOCKS_FILE_MIN));
+	close(make_file(f, "not/large", BLOCKS_FILE_MIN));
+	close(make_file(f, "old", BLOCKS_FILE_MIN));
+	close(make_file(f, "two", BLOCKS_FILE_MIN));
+	assert_int_equal(utimensat(f->dir_fd, "old", old, 0), 0);
+	assert_int_equal(linkat(f->dir_fd, "two", f->dir_fd, "sub/second", 0), 0);
+	assert_int_equal(symlinkat("sub/large", f->dir_fd, "link"), 0);
+	blocks_find(&tree, 1001, take_name, &names);
+	assert_string_equal(names.text, "sub/large ");
+	assert_int_equal(names.bytes, BLOCKS_FILE_MIN);
+	tree.excludes = NULL;
+	tree.path = "/nowhere";
+	blocks_find(&tree, 0, take_name, &names);
+	assert_string_equal(names.text, "sub/large ");
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = { TEST(test_changes), TEST(test_length), TEST(test_holes), TEST(test_stops),
-					    TEST(test_open) };
+					    TEST(test_open),	TEST(test_find) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

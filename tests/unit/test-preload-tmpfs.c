@@ -257,8 +257,8 @@ static void make_many(const char *directory)
 {
 	char path[300];
 
-	for (int i = 0; i < 600; i++) {
-		snprintf(path, sizeof(path), "%s/f%d", directory, i);
+	for (unsigned int i = 0; i <= ARCHIVE_MAX / TAR_BLOCK; i++) {
+		snprintf(path, sizeof(path), "%s/f%u", directory, i);
 		put(path, 0, 0600);
 	}
 }

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ARCHIVE_MAX 262144u /* bytes of the tar; beyond it compressing pays */
+#define ARCHIVE_MAX (2u << 20) /* bytes of the tar; beyond it compressing pays */
 
 #define TAR_BLOCK 512u
 
