@@ -30,6 +30,11 @@ enum log_level log_get_level(void)
 	return (enum log_level)log_level;
 }
 
+bool log_in_detail(void)
+{
+	return log_level >= LOG_DEBUG || log_file_fd >= 0;
+}
+
 void log_set_name(const char *name)
 {
 	log_name = name;

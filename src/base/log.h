@@ -24,6 +24,9 @@ enum log_level log_get_level(void);
 /* Opens (creates, appends to) the log file. 0 or a negative errno. */
 int log_open_file(const char *path, struct error *err);
 
+/* Whether somebody reads every line: on stderr or in the file. */
+bool log_in_detail(void);
+
 /* A name in front of each line ("pager", "worker"); kept by reference. */
 void log_set_name(const char *name);
 

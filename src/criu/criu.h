@@ -139,9 +139,10 @@ int criu_lazy_areas(const char *images_directory, struct criu_lazy_range **ret, 
 
 /*
  * The nftables table (family inet) with which the CRIU of that dump locks connections: "CRIU-..." . It stays behind
- * after a commit, and after a CRIU that was killed. From the job's log, so known as soon as CRIU works; -ENOENT before.
+ * after a commit, and after a CRIU that was killed. Known as soon as CRIU works, or, without libphaul-criu.so and a log in detail, when it has dumped (its
+ * images lie in work_directory/images); -ENOENT before.
  */
-int criu_network_table(const char *log_path, char *ret, size_t size);
+int criu_network_table(const char *work_directory, char *ret, size_t size);
 
 /* Whether libphaul-criu.so changed anything for this job's CRIU (hidden ranges, limits); its words in the log. */
 bool criu_preload_acted(const struct criu_job *job);

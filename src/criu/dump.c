@@ -37,7 +37,7 @@ static int dump_request(struct criu_job *job, pid_t pid, struct error *err)
 	char config[64], path[PATH_MAX];
 	int r;
 
-	snprintf(job->log_name, sizeof(job->log_name), "dump.log");
+	snprintf(job->log_name, sizeof(job->log_name), DUMP_LOG);
 	job_fill_options(job, &options);
 	options.has_pid = true;
 	options.pid = pid;

@@ -63,8 +63,8 @@ static int write_config(struct criu_held *h, const struct criu_options *o, struc
 	_cleanup_buffer_ struct buffer text = { 0 };
 	int r = buffer_printf(&text,
 			      "# phaul: a restore that is held\nimages-dir %s\nwork-dir %s\nlog-file restore.log\n"
-			      "verbosity=4\naction-script %s/hook\n",
-			      h->view, h->work, h->directory);
+			      "verbosity=%d\naction-script %s/hook\n",
+			      h->view, h->work, log_in_detail() ? CRIU_LOG_DEBUG : CRIU_LOG_WARNING, h->directory);
 
 #define FLAG(wanted, name) (r ? r : (wanted) ? buffer_printf(&text, "%s\n", name) : 0)
 	r = FLAG(!o->full_memory, "lazy-pages");
@@ -157,7 +157,7 @@ int criu_held_new(const struct criu_options *options, struct criu_held **ret, st
 	snprintf(h->view, sizeof(h->view), "%.*s.view", PATH_MAX - 32, options->images_directory);
 	snprintf(h->config, sizeof(h->config), "%.*s/criu.conf", PATH_MAX - 32, h->directory);
 	snprintf(h->log, sizeof(h->log), "%.*s/restore.log", PATH_MAX - 32, h->work);
-	snprintf(h->preload_status, sizeof(h->preload_status), "%.*s/criu-preload.status", PATH_MAX - 32, h->work);
+	snprintf(h->preload_status, sizeof(h->preload_status), "%.*s/" PRELOAD_STATUS_NAME, PATH_MAX - 32, h->work);
 	for (size_t i = 0, n = preload_held(h->preload_status, h->preload); i < n; i++)
 		h->environment[i] = h->preload[i];
 	r = dir_make(h->directory, 0700);

@@ -228,32 +228,3 @@ int images_read_pids(const char *directory, pid_t **ret, size_t *ret_n)
 	*ret_n = n;
 	return 0;
 }
-
-/* CRIU composes "inet CRIU-ID" in 32 bytes, which cuts the name (criu/netfilter.c, 4.2). */
-void criu_table_of_run(const char *id, size_t length, char *ret, size_t size)
-{
-	char name[32 - sizeof("inet ") + 1];
-
-	snprintf(name, sizeof(name), "CRIU-%.*s", (int)length, id);
-	snprintf(ret, size, "%s", name);
-}
-
-/* The last id in the log counts: `criu swrk` makes one twice, and a restore works with that of the dump. */
-int criu_network_table(const char *log_path, char *ret, size_t size)
-{
-	static const char marker[] = "CRIU run id = ";
-	_cleanup_fclose_ FILE *f = fopen(log_path, "re");
-	bool found = false;
-	char line[512];
-
-	while (f && fgets(line, sizeof(line), f)) {
-		const char *id = strstr(line, marker);
-
-		if (!id)
-			continue;
-		id += strlen(marker);
-		criu_table_of_run(id, strcspn(id, " \n"), ret, size);
-		found = true;
-	}
-	return found ? 0 : -ENOENT;
-}

@@ -28,3 +28,6 @@ int images_read_pids(const char *directory, pid_t **ret, size_t *ret_n);
 
 /* The nftables table (inet) of the CRIU run with that id. */
 void criu_table_of_run(const char *id, size_t length, char *ret, size_t size);
+
+/* The one that the inventory names, if the lock is one. -ENOENT, or another negative errno. */
+int criu_inventory_table(const char *images_directory, char *ret, size_t size);

@@ -16,9 +16,9 @@
 
 #include "base/log.h"
 #include "criu/job.h"
+#include "criu/preload/protocol.h"
 
 #define START_MS 10000
-#define LOG_LEVEL_DEBUG 4
 
 /* What the child says to VERSION: proves that it is up, linked and new enough. */
 static int job_handshake(struct criu_job *job, const char *program, struct error *err)
@@ -106,6 +106,7 @@ static int job_spawn(struct criu_job *job, const char *hidden_ranges, struct err
 		if (r < 0)
 			return r;
 		preload_environment(hidden_ranges, job->preload_status, version, limits, preload);
+		job->terse = preload->environment[1] != NULL; /* the library tells the one thing of it that is needed */
 	} else {
 		preload_environment(NULL, NULL, 0, false, preload);
 	}
@@ -148,7 +149,7 @@ int criu_start(const struct criu_options *options, struct criu_job **ret, struct
 	if (r < 0)
 		goto fail;
 	snprintf(job->errors_path, sizeof(job->errors_path), "%.*s/criu.stderr", PATH_MAX - 64, job->work_directory);
-	snprintf(job->preload_status, sizeof(job->preload_status), "%.*s/criu-preload.status", PATH_MAX - 64,
+	snprintf(job->preload_status, sizeof(job->preload_status), "%.*s/" PRELOAD_STATUS_NAME, PATH_MAX - 64,
 		 job->work_directory);
 	unlink(job->preload_status);
 	r = job_spawn(job, options->hidden_ranges, err);
@@ -174,7 +175,7 @@ void job_fill_options(struct criu_job *job, CriuRpc__Options *o)
 	} while (0)
 	o->images_dir_fd = job->images_fd;
 	SET(work_dir_fd, job->work_fd);
-	SET(log_level, LOG_LEVEL_DEBUG);
+	SET(log_level, job->terse && !log_in_detail() ? CRIU_LOG_WARNING : CRIU_LOG_DEBUG);
 	o->log_file = job->log_name;
 	SET(notify_scripts, true);
 	SET(shell_job, from->shell_job);

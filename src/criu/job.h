@@ -77,7 +77,13 @@ struct criu_job {
 	char log_path[PATH_MAX];
 	char errors_path[PATH_MAX];    /* CRIU's stderr */
 	char preload_status[PATH_MAX]; /* where libphaul-criu.so says that it acted */
+	bool terse;		       /* nothing of CRIU's log is needed but errors */
 };
+
+/* Of CRIU's log: each line is a write in the freeze, 20000 of them for eleven processes at debug. */
+#define CRIU_LOG_WARNING 2
+#define CRIU_LOG_DEBUG 4
+#define DUMP_LOG "dump.log"
 
 /* Fills a request's options from the job's; strings are referenced. The config file is written by the caller. */
 void job_fill_options(struct criu_job *job, CriuRpc__Options *options);

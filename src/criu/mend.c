@@ -178,6 +178,28 @@ int criu_mend_images(const char *images_directory, struct error *err)
 	return r < 0 ? error_errno(err, -r, "cannot mend CRIU's images in %s", images_directory) : n_mended;
 }
 
+static bool table_of(const CriuImages__InventoryEntry *inventory, char *ret, size_t size)
+{
+	if (!inventory->has_network_lock_method || inventory->network_lock_method != NETWORK_LOCK_NFTABLES ||
+	    !inventory->dump_criu_run_id || !inventory->dump_criu_run_id[0])
+		return false;
+	criu_table_of_run(inventory->dump_criu_run_id, strlen(inventory->dump_criu_run_id), ret, size);
+	return true;
+}
+
+int criu_inventory_table(const char *images_directory, char *ret, size_t size)
+{
+	_cleanup_close_ int directory_fd = open(images_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CriuImages__InventoryEntry *inventory = NULL;
+	int r = directory_fd < 0 ? -errno : read_inventory(directory_fd, &inventory);
+
+	if (!r && !(inventory && table_of(inventory, ret, size)))
+		r = -ENOENT;
+	if (inventory)
+		criu_images__inventory_entry__free_unpacked(inventory, NULL);
+	return r;
+}
+
 int criu_leave_network_locked(const char *images_directory, char *ret_table, size_t size, struct error *err)
 {
 	_cleanup_close_ int directory_fd = open(images_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -185,12 +207,8 @@ int criu_leave_network_locked(const char *images_directory, char *ret_table, siz
 	int r = directory_fd < 0 ? -errno : read_inventory(directory_fd, &inventory);
 
 	ret_table[0] = 0;
-	if (!r && inventory && inventory->has_network_lock_method &&
-	    inventory->network_lock_method == NETWORK_LOCK_NFTABLES && inventory->dump_criu_run_id &&
-	    inventory->dump_criu_run_id[0]) {
-		criu_table_of_run(inventory->dump_criu_run_id, strlen(inventory->dump_criu_run_id), ret_table, size);
+	if (!r && inventory && table_of(inventory, ret_table, size))
 		r = write_without_lock(directory_fd, inventory);
-	}
 	if (inventory)
 		criu_images__inventory_entry__free_unpacked(inventory, NULL);
 	return r < 0 ? error_errno(err, -r, "cannot change CRIU's images in %s", images_directory) : 0;

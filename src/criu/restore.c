@@ -24,6 +24,7 @@ static int restore_request(struct criu_job *job, struct error *err)
 	int r;
 
 	snprintf(job->log_name, sizeof(job->log_name), "restore.log");
+	job->terse = true;
 	job_fill_options(job, &options);
 	options.root = job->root;
 	request.type = CRIU_RPC__TYPE__RESTORE;

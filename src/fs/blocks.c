@@ -23,8 +23,8 @@ bool blocks_suit(const struct stat *st)
 	return S_ISREG(st->st_mode) && st->st_nlink == 1 && (uint64_t)st->st_size >= BLOCKS_FILE_MIN;
 }
 
-void blocks_find(const struct sync_tree *tree, time_t since, void (*found)(void *context, const char *name, uint64_t size),
-		 void *context)
+void blocks_find(const struct sync_tree *tree, time_t since,
+		 void (*found)(void *context, const char *name, uint64_t size), void *context)
 {
 	char *const paths[] = { (char *)tree->path, NULL };
 	FTS *walk = fts_open(paths, FTS_PHYSICAL | FTS_XDEV | FTS_NOCHDIR, NULL);

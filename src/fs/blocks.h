@@ -17,18 +17,19 @@
 #include "fs/sync.h"
 
 #define BLOCK_BYTES 8192U
-#define BLOCK_SUM_BYTES 16U			 /* XXH3-128, its canonical form */
-#define BLOCKS_PIECE_BYTES (32U * BLOCK_BYTES)	 /* the longest run that is handed out at once */
-#define BLOCKS_FILE_MIN (256U << 10)		 /* what is smaller is rsync's */
-#define BLOCKS_SPAN_BYTES (8192ULL * BLOCK_BYTES) /* what sums are asked of at once: a moment's work even for a slow disk */
+#define BLOCK_SUM_BYTES 16U		       /* XXH3-128, its canonical form */
+#define BLOCKS_PIECE_BYTES (32U * BLOCK_BYTES) /* the longest run that is handed out at once */
+#define BLOCKS_FILE_MIN (256U << 10)	       /* what is smaller is rsync's */
+#define BLOCKS_SPAN_BYTES                                                                                              \
+	(8192ULL * BLOCK_BYTES) /* what sums are asked of at once: a moment's work even for a slow disk */
 
 /* Whether it is a file as above, and a large one. */
 bool blocks_suit(const struct stat *st);
 
 /* Looks through a tree, on its own file system and without what it excludes, for such files that were written since then; names are relative to it. What cannot be
  * read is passed over. */
-void blocks_find(const struct sync_tree *tree, time_t since, void (*found)(void *context, const char *name, uint64_t size),
-		 void *context);
+void blocks_find(const struct sync_tree *tree, time_t since,
+		 void (*found)(void *context, const char *name, uint64_t size), void *context);
 
 /* A file below a directory, reached without following a symbolic link. A descriptor; -EINVAL: it is not a file as above; or a negative errno. */
 int blocks_open(int directory_fd, const char *name, int flags, struct stat *ret);

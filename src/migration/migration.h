@@ -114,7 +114,7 @@ struct migration_result {
 		brought_ns; /* of what the target's engine lacked (an image), encryption included; 0: nothing */
 	uint64_t sync_ns, sync_final_ns;
 	uint32_t sync_passes;
-	uint64_t sync_final_names;	       /* on the last passes' lists */
+	uint64_t sync_final_names;			 /* on the last passes' lists */
 	uint64_t sync_patched_files, sync_patched_bytes; /* of those, large ones that went block by block */
 	char sync_final_whole[ERROR_TEXT_MAX]; /* why the last pass of a tree looked at all of it, "" when none did */
 	uint64_t faults, pages_filled, fault_ns_max, fill_ns;

@@ -203,9 +203,7 @@ int patcher_new(struct channel *channel, patcher_path_fn path, const void *conte
 	int r = ENOMEM;
 
 	if (p) {
-		*p = (struct patcher){
-			.session = { .control = channel }, .path = path, .context = context, .fd = -1
-		};
+		*p = (struct patcher){ .session = { .control = channel }, .path = path, .context = context, .fd = -1 };
 		r = pthread_create(&p->thread, NULL, patcher_main, p);
 	}
 	if (r) {

@@ -24,12 +24,11 @@
 
 static void remove_criu_table(const struct journal *j)
 {
-	char table[64], log[4200];
+	char table[64];
 	struct error err = { 0 };
 
 	snprintf(table, sizeof(table), "%.63s", journal_fact(j, "criu_table"));
-	snprintf(log, sizeof(log), "%s/dump.log", journal_fact(j, "work_directory"));
-	if (!table[0] && criu_network_table(log, table, sizeof(table)) < 0)
+	if (!table[0] && criu_network_table(journal_fact(j, "work_directory"), table, sizeof(table)) < 0)
 		return;
 	if (net_criu_table_remove_everywhere(table, &err) < 0)
 		log_warning("%s", err.text);

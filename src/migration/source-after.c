@@ -65,7 +65,7 @@ int source_note_freeze(struct source *s, struct error *err)
 		if (s->workload.processes[i].stopped)
 			stopped[n++] = s->workload.processes[i].pid;
 	r = noted_tasks_write(s->journal, s->workload.root_pid, stopped, n, err);
-	if (!r && criu_network_table(criu_log_path(s->criu), table, sizeof(table)) == 0)
+	if (!r && criu_network_table(s->work_directory, table, sizeof(table)) == 0)
 		r = journal_note_text(s->journal, "criu_table", table, err);
 	return r;
 }

@@ -27,9 +27,9 @@
 #include "fs/blocks.h"
 #include "migration/source-internal.h"
 
-#define FILES_MAX 1024		    /* of a tree */
-#define SUMS_MAX_BYTES (64ULL << 20) /* of a tree: 32 GiB of files */
-#define RECENT_S 900		    /* beyond the checkpoints of usual databases */
+#define FILES_MAX 1024		      /* of a tree */
+#define SUMS_MAX_BYTES (64ULL << 20)  /* of a tree: 32 GiB of files */
+#define RECENT_S 900		      /* beyond the checkpoints of usual databases */
 #define RECENT_MAX_BYTES (2ULL << 30) /* of a tree: what is read at the target on the mere chance */
 
 #define CALL(s, request, KIND_NAME, ret, err)                                                                          \

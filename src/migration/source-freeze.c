@@ -147,7 +147,7 @@ static void remove_criu_table(struct source *s)
 	char table[64];
 
 	/* In the namespace of its own that a container has, if it has one. */
-	if (criu_network_table(criu_log_path(s->criu), table, sizeof(table)) == 0 &&
+	if (criu_network_table(s->work_directory, table, sizeof(table)) == 0 &&
 	    net_criu_table_remove(table, &s->net.place, &err) < 0)
 		log_warning("%s", err.text);
 }

@@ -166,9 +166,9 @@ static void test_holes(void **state)
 	assert_int_equal(t.runs, 1);
 	assert_int_equal(t.bytes, BLOCK_BYTES);
 	/* What was written has become a hole. */
-	assert_int_equal(fallocate(new, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 9 * BLOCKS_PIECE_BYTES,
-				   BLOCKS_PIECE_BYTES),
-			 0);
+	assert_int_equal(
+		fallocate(new, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 9 * BLOCKS_PIECE_BYTES, BLOCKS_PIECE_BYTES),
+		0);
 	assert_int_equal(bring(new, old).bytes, BLOCK_BYTES);
 	close(old);
 	close(new);
@@ -261,8 +261,8 @@ static void test_find(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { TEST(test_changes), TEST(test_length), TEST(test_holes), TEST(test_stops),
-					    TEST(test_open),	TEST(test_find) };
+	const struct CMUnitTest tests[] = { TEST(test_changes), TEST(test_length), TEST(test_holes),
+					    TEST(test_stops),	TEST(test_open),   TEST(test_find) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

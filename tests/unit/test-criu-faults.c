@@ -209,7 +209,7 @@ static void test_criu_killed_leaves_lock(void **state)
 	assert_ok(criu_dump_rollback(job, &err), &err);
 	assert_int_equal(process_state(w.pid), 'T');
 	assert_int_equal(count_criu_tables(), before + 1);
-	assert_int_equal(criu_network_table(criu_log_path(job), table, sizeof(table)), 0);
+	assert_int_equal(criu_network_table(o.work_directory, table, sizeof(table)), 0);
 	nft[4] = table;
 	if (process_run(nft, NULL, deadline_in_ms(10000), &err) != 0)
 		fail_msg("%s: %s", table, err.text);

@@ -84,14 +84,19 @@ static void test_network_table(void **state)
 {
 	static const char log[] = "(00.000000) CRIU run id = 96369606-2254-41af-b001-93e00a904341\n"
 				  "(00.000000) CRIU run id = 6a313dc0-5648-49cb-9683-9382925f67fa\n";
+	static const char other[] = "CRIU run id = 7b313dc0-5648-49cb-9683-9382925f67fa\n";
 	char table[64];
 
 	(void)state;
-	write_bytes("log", log, strlen(log));
-	assert_int_equal(criu_network_table(path_of("log"), table, sizeof(table)), 0);
+	write_bytes("dump.log", log, strlen(log));
+	assert_int_equal(criu_network_table(path_of("."), table, sizeof(table)), 0);
 	assert_string_equal(table, "CRIU-6a313dc0-5648-49cb-96"); /* as nft lists it: 26 characters */
-	write_bytes("log", "", 0);
-	assert_int_equal(criu_network_table(path_of("log"), table, sizeof(table)), -ENOENT);
+	write_bytes("criu-preload.status.run", other, strlen(other));
+	assert_int_equal(criu_network_table(path_of("."), table, sizeof(table)), 0);
+	assert_string_equal(table, "CRIU-7b313dc0-5648-49cb-96");
+	write_bytes("criu-preload.status.run", "", 0);
+	write_bytes("dump.log", "", 0);
+	assert_int_equal(criu_network_table(path_of("."), table, sizeof(table)), -ENOENT);
 }
 
 /* files.img with two timerfds as CRIU 4.2.1 writes them: 10 ms, one with a pending tick, one disarmed. */

@@ -159,7 +159,7 @@ SETTINGS(settings_nameless, "core/=1\n")
 SETTINGS(settings_no_value, "core/somaxconn\n")
 SETTINGS(settings_nul, "core/a\0b=1\n")
 SETTINGS(settings_control, "core/somaxconn=1\t2\n")
-#define NAME(row, message, text)                                                                                      \
+#define NAME(row, message, text)                                                                                       \
 	SPOIL(row, s->message.name = ((ProtobufCBinaryData){ sizeof(text) - 1, (uint8_t *)(text) }))
 NAME(sums_name_up, sums, "base/../../etc/passwd")
 NAME(sums_name_absolute, sums, "/etc/passwd")

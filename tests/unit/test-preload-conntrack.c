@@ -13,7 +13,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -21,6 +20,8 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
+#include "base/process.h"
 #include "criu/preload/library.h"
 
 struct library library;
@@ -38,6 +39,12 @@ ssize_t library_sendmsg(int fd, const struct msghdr *m, int flags);
 
 static int setup(void **state)
 {
+	static const char *const nft[] = {
+		"nft",
+		"add table inet t; add chain inet t c { type filter hook output priority 0; }; "
+		"add rule inet t c ct state new accept",
+		NULL
+	};
 	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
 	int fd;
 
@@ -47,9 +54,7 @@ static int setup(void **state)
 	assert_int_equal(ioctl(fd, SIOCSIFFLAGS, &lo), 0);
 	close(fd);
 	/* A rule that asks for the state makes the kernel track this namespace. */
-	assert_int_equal(system("nft 'add table inet t; add chain inet t c { type filter hook output priority 0; }; "
-				"add rule inet t c ct state new accept'"),
-			 0);
+	assert_int_equal(process_run(nft, NULL, deadline_in_ms(10000), NULL), 0);
 	library = (struct library){ .active = true, .hide = true };
 	return 0;
 }
@@ -67,9 +72,7 @@ static int ask(int protocol, uint16_t type)
 	  before = question;
 	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
 	struct iovec iov = { &question, sizeof(question) };
-	struct msghdr m = {
-		.msg_name = &kernel, .msg_namelen = sizeof(kernel), .msg_iov = &iov, .msg_iovlen = 1
-	};
+	struct msghdr m = { .msg_name = &kernel, .msg_namelen = sizeof(kernel), .msg_iov = &iov, .msg_iovlen = 1 };
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), entries = 0;
 	struct timeval patience = { .tv_sec = 10 };
 	static char answer[65536] __attribute__((aligned(8)));
@@ -137,7 +140,8 @@ static void test_others(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test_setup(test_none, setup), cmocka_unit_test_setup(test_some, setup),
+	const struct CMUnitTest tests[] = { cmocka_unit_test_setup(test_none, setup),
+					    cmocka_unit_test_setup(test_some, setup),
 					    cmocka_unit_test_setup(test_others, setup) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

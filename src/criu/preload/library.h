@@ -4,6 +4,7 @@
  *   libphaul-criu.c   the start, and ioctl(PAGEMAP_SCAN): pages that CRIU need not see
  *   mappings.c        openat() of /proc/PID/smaps: answered without the kernel's walk over all pages
  *   copy.c            memcpy() of long untouched memory: not copied
+ *   run-id.c          uuid_unparse(): by which name the network is locked
  *   limits.c          prlimit64 of another user's task
  *   conntrack.c       sendmsg() of the question for all tracked connections: not asked where there are none
  *   tmpfs.c           execvp() of tar: the content of a small tmpfs, made and unpacked in the process (archive.c, unarchive.c)

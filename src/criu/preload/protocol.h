@@ -3,8 +3,12 @@
 
 #define PRELOAD_LIBRARY "libphaul-criu.so"
 
-#define PRELOAD_VERSION "PHAUL_CRIU_VERSION" /* of that CRIU: major * 10000 + minor * 100 + sublevel */
-#define PRELOAD_STATUS "PHAUL_CRIU_STATUS"   /* file that gets a line per kind of action */
+#define PRELOAD_VERSION "PHAUL_CRIU_VERSION"	  /* of that CRIU: major * 10000 + minor * 100 + sublevel */
+#define PRELOAD_STATUS_NAME "criu-preload.status" /* in the work directory */
+#define PRELOAD_STATUS "PHAUL_CRIU_STATUS"	  /* file that gets a line per kind of action */
+#define PRELOAD_RUN_SUFFIX                                                                                             \
+	".run" /* behind the former: file with the ids of CRIU's run, a line each, the last one counts */
+#define PRELOAD_RUN_MARKER "CRIU run id = " /* before the id, there as in CRIU's log */
 #define PRELOAD_HIDE                                                                                                   \
 	"PHAUL_CRIU_HIDDEN" /* file with the hidden ranges; may appear later than CRIU. An older library, which would not
 					      * open the file of the flags first, knows another name and does nothing */
