@@ -29,9 +29,10 @@ void blocks_find(const struct sync_tree *tree, time_t since,
 	char *const paths[] = { (char *)tree->path, NULL };
 	FTS *walk = fts_open(paths, FTS_PHYSICAL | FTS_XDEV | FTS_NOCHDIR, NULL);
 	size_t skip = strlen(tree->path) + 1;
+	size_t left = BLOCKS_FIND_MAX;
 	FTSENT *e;
 
-	while (walk && (e = fts_read(walk))) {
+	while (walk && left-- && (e = fts_read(walk))) {
 		const char *name = e->fts_level ? e->fts_path + skip : "";
 
 		if (e->fts_level && sync_tree_excludes(tree, name))

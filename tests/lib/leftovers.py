@@ -13,8 +13,9 @@ def without_journals(line):
 
 
 def engine_things(line):
-    """Processes, mounts, network, firewall rules. The directories that an engine keeps go with the host."""
-    return not line.startswith(("file ", "cgroup "))
+    """Processes, mounts, network, firewall rules. The directories that an engine keeps go with the host. Podman binds its storage onto itself, and takes
+    that away whenever a command of its finds no container mounted."""
+    return not line.startswith(("file ", "cgroup ", "mount /var/lib/containers/storage/overlay "))
 
 
 def settled(field, host, counts=without_journals):
