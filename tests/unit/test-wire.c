@@ -260,12 +260,12 @@ static void test_channel(void **state)
 	(void)state;
 	frame_encode_channel(frame, CHANNEL_KIND_FS, 63);
 	assert_bytes(frame, sizeof(frame), "50 48 4c 31 01 00 02 00 08 00 00 00 00 00 00 00 02 00 00 00 3f 00 00 00");
-	for (uint32_t k = 0; k < 6; k++) {
+	for (uint32_t k = 0; k < 7; k++) {
 		int r;
 
 		body[0] = (uint8_t)k;
 		r = frame_decode_channel(body, FRAME_CHANNEL_BYTES, &kind, &index, &err);
-		if (k >= 1 && k <= 4) {
+		if (k >= 1 && k <= 5) {
 			assert_int_equal(r, 0);
 			assert_int_equal(kind, k);
 			assert_int_equal(index, 63);
