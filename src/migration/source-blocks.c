@@ -32,6 +32,8 @@
 #define RECENT_S 900		      /* beyond the checkpoints of usual databases */
 #define RECENT_MAX_BYTES (2ULL << 30) /* of a tree: what is read at the target on the mere chance */
 
+_Static_assert(BLOCK_BYTES == MESSAGE_BLOCK_BYTES && BLOCKS_SPAN_BYTES == MESSAGE_SPAN_MAX, "as message.c checks them");
+
 #define CALL(s, request, KIND_NAME, ret, err)                                                                          \
 	session_call(&(s)->blocks, request, PHAUL__WIRE__CONTROL__KIND_##KIND_NAME, ret, err)
 
@@ -133,8 +135,13 @@ static int open_channel(struct source *s, struct error *err)
 	return r < 0 ? r : source_open_channel(s, CHANNEL_KIND_BLOCKS, 0, &s->blocks.control, err);
 }
 
-/* All of one file's, a span at a time: the other channel must not be silent for long. */
-static int ask(struct source *s, uint32_t i, struct large_file *f, struct error *err)
+static uint64_t sums_bytes(uint64_t size)
+{
+	return (size + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_SUM_BYTES;
+}
+
+/* All of one file's, a span at a time: the other channel must not be silent for long. What has more than `room` bytes of them is rsync's. */
+static int ask(struct source *s, uint32_t i, struct large_file *f, uint64_t room, struct error *err)
 {
 	Phaul__Wire__Sums part = PHAUL__WIRE__SUMS__INIT;
 	CONTROL_OF(request, sums, SUMS, &part);
@@ -149,7 +156,7 @@ static int ask(struct source *s, uint32_t i, struct large_file *f, struct error 
 		if (fd_wait(s->options->cancel_fd, POLLIN, 0) == 1)
 			return error_set(err, ECANCELED, "canceled while files were compared");
 		r = CALL(s, &request, SUMS_REPLY, &reply, err);
-		if (r < 0 || !reply->sums_reply->patchable)
+		if (r < 0 || !reply->sums_reply->patchable || sums_bytes(reply->sums_reply->size) > room)
 			break;
 		size = reply->sums_reply->size;
 		f->size = (int64_t)size;
@@ -179,7 +186,7 @@ int source_blocks_arm(struct source *s, struct error *err)
 			if (!s->blocks.control)
 				r = open_channel(s, err);
 			if (!r)
-				r = ask(s, i, &t->large[k], err);
+				r = ask(s, i, &t->large[k], SUMS_MAX_BYTES - bytes, err);
 			bytes += t->large[k].sums.length;
 			files += t->large[k].known;
 		}
