@@ -22,7 +22,6 @@
 #define LOOK_MS 50
 #define WORD_MS 500	/* how often the operator's word is looked for */
 #define REJOIN_MS 10000 /* for handshake and first frame */
-#define CHANNEL_TIMEOUT_MS 20000
 #define ROUND_TIMEOUT_MS 60000
 #define RUNNING_HOLD_MS 60000 /* afterwards the journal answers for us */
 

@@ -20,6 +20,7 @@
 #include "net/hold.h"
 
 #define PAGE_CHANNELS 2
+#define CHANNEL_TIMEOUT_MS 20000 /* for a further channel, once it was announced */
 
 struct target {
 	const struct target_options *options;

@@ -13,8 +13,6 @@
 #include "migration/recover.h"
 #include "migration/target-internal.h"
 
-#define CHANNEL_TIMEOUT_MS 20000
-
 int target_take_page_channels(struct target *t, uint32_t n, struct error *err)
 {
 	uint64_t deadline = deadline_in_ms(CHANNEL_TIMEOUT_MS);

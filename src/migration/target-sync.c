@@ -18,8 +18,6 @@
 #include "migration/shared.h"
 #include "migration/target-internal.h"
 
-#define CHANNEL_TIMEOUT_MS 20000
-
 int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error *err)
 {
 	const char *path = target_pass_path(t, m->sync->path, err);
