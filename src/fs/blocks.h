@@ -21,8 +21,6 @@
 #define BLOCKS_PIECE_BYTES (32U * BLOCK_BYTES) /* the longest run that is handed out at once */
 #define BLOCKS_FIND_MAX (1U << 20)	       /* entries of a tree that are looked at: some seconds */
 #define BLOCKS_FILE_MIN (256U << 10)	       /* what is smaller is rsync's */
-#define BLOCKS_SPAN_BYTES                                                                                              \
-	(8192ULL * BLOCK_BYTES) /* what sums are asked of at once: a moment's work even for a slow disk */
 
 /* Whether it is a file as above, and a large one. */
 bool blocks_suit(const struct stat *st);

@@ -32,8 +32,6 @@
 #define RECENT_S 900		      /* beyond the checkpoints of usual databases */
 #define RECENT_MAX_BYTES (2ULL << 30) /* of a tree: what is read at the target on the mere chance */
 
-_Static_assert(BLOCK_BYTES == MESSAGE_BLOCK_BYTES && BLOCKS_SPAN_BYTES == MESSAGE_SPAN_MAX, "as message.c checks them");
-
 #define CALL(s, request, KIND_NAME, ret, err)                                                                          \
 	session_call(&(s)->blocks, request, PHAUL__WIRE__CONTROL__KIND_##KIND_NAME, ret, err)
 
@@ -149,7 +147,7 @@ static int ask(struct source *s, uint32_t i, struct large_file *f, uint64_t room
 
 	part.path = i;
 	part.name = name_bytes(f);
-	part.length = BLOCKS_SPAN_BYTES;
+	part.length = MESSAGE_SPAN_MAX;
 	for (uint64_t size = 1; part.offset < size && !r; part.offset += part.length) {
 		_cleanup_message_ Phaul__Wire__Control *reply = NULL;
 

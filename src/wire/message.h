@@ -27,7 +27,9 @@
 #define MESSAGE_CPUINFO_MAX 65536
 #define MESSAGE_NET_SETTINGS_MAX 65536
 #define MESSAGE_BLOCK_BYTES 8192U
-#define MESSAGE_SPAN_MAX (8192ULL * MESSAGE_BLOCK_BYTES) /* of a file, that sums are asked of at once */
+#define MESSAGE_SPAN_MAX                                                                                               \
+	(8192ULL *                                                                                                     \
+	 MESSAGE_BLOCK_BYTES) /* of a file, that sums are asked of at once: a moment's work even for a slow disk */
 #define MESSAGE_FILE_MAX (1ULL << 56)
 #define MESSAGE_MEMORY_MAX (96U << 20) /* to unpack one; the largest that is allowed takes a good half of it */
 
