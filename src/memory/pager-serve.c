@@ -94,7 +94,7 @@ static int grow_cursors(struct pager_server *srv)
 	return 0;
 }
 
-/* A byte wakes us to see `released`; the end of the stream before that is the end of the restore. */
+/* A byte wakes us to see `filling` and `released`; the end of the stream before that is the end of the restore. */
 static void hear_client(struct pager_state *s)
 {
 	char byte;
@@ -318,7 +318,7 @@ static int serve_loop(struct pager_server *srv)
 		more = false;
 		if (!r)
 			r = grow_cursors(srv);
-		if (!r && s->released)
+		if (!r && s->filling)
 			r = fill_nicely(srv, &next, &more);
 		count_left(s);
 		/* Whoever has not connected when the tasks run and nobody is left has nothing to be served. */

@@ -9,7 +9,7 @@
  * - bits only ever go from 0 to 1, and setting one again does no harm.
  * Everything else here is a counter or is worked out anew (pager_members_recover()).
  *
- * One process writes: the pager proper. The client (pager.c) writes before it starts and then only `released` and `kept`; with pages still
+ * One process writes: the pager proper. The client (pager.c) writes before it starts and then only `filling`, `released` and `kept`; with pages still
  * at the source also `link`, `request_head` and the bits of pages that arrived (pager-missing.c).
  */
 #pragma once
@@ -95,7 +95,7 @@ struct pager_state {
 	_Atomic uint64_t next;				  /* first byte not handed out */
 	int32_t control_fd, listen_fd, state_fd, criu_fd; /* in the supervisor's table; criu_fd 0: not connected yet */
 	_Atomic int32_t pager_pid, supervisor_pid;
-	_Atomic uint32_t released, kept, aborted, finished, ready, marker, connected;
+	_Atomic uint32_t filling, released, kept, aborted, finished, ready, marker, connected;
 	_Atomic uint32_t replaced, spaces_built;
 	_Atomic int32_t failed;
 	char failure[PAGER_ERROR_MAX]; /* why; written before `failed` */

@@ -188,6 +188,17 @@ int pager_start(struct pager *p, const struct pager_space *spaces, size_t n_spac
 		     : 0;
 }
 
+static int wake_pager(struct pager *p)
+{
+	return send(p->control_fd, "!", 1, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+void pager_fill(struct pager *p)
+{
+	p->state->filling = 1;
+	wake_pager(p);
+}
+
 void pager_keep(struct pager *p)
 {
 	p->state->kept = 1;
@@ -195,10 +206,11 @@ void pager_keep(struct pager *p)
 
 int pager_release(struct pager *p, struct error *err)
 {
-	p->state->released = 1;
-	if (send(p->control_fd, "!", 1, MSG_NOSIGNAL) < 0 && !p->state->finished)
-		return error_errno(err, errno, "the pager is gone");
-	return 0;
+	int r;
+
+	p->state->filling = p->state->released = 1;
+	r = wake_pager(p);
+	return r < 0 && !p->state->finished ? error_errno(err, -r, "the pager is gone") : 0;
 }
 
 /* Takes what the supervisor said off the socket; notices its end. */

@@ -44,13 +44,17 @@ struct pager_status {
 /* Listens on socket_path (CRIU's work directory, "lazy-pages.socket") and starts the processes, which takes a while: before the freeze. */
 int pager_prepare(const char *socket_path, struct pager **ret, struct error *err);
 
-/* Once. Returns when it serves these spaces; the background fill starts with pager_release(). Afterwards or on failure: pager_free(). */
+/* Once. Returns when it serves these spaces; the background fill starts with pager_fill(). Afterwards or on failure: pager_free(). */
 int pager_start(struct pager *p, const struct pager_space *spaces, size_t n_spaces, struct error *err);
+
+/* All of the tasks' memory is as CRIU restores it, mappings and registrations: pages may be poured in from now on, though nobody runs yet. Not
+ * earlier: what cannot be put anywhere is given up. A hint: a pager that is gone will be noticed elsewhere. */
+void pager_fill(struct pager *p);
 
 /* The tasks are about to be let go: from now on our own death does not end the pager (the tasks' end does). */
 void pager_keep(struct pager *p);
 
-/* The tasks run: background fill may begin (faults are served from the start). */
+/* The tasks run: their own end is the end of the pager now, and nothing else; the fill begins if it has not. */
 int pager_release(struct pager *p, struct error *err);
 
 int pager_status(struct pager *p, struct pager_status *ret, struct error *err);

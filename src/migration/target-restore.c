@@ -285,6 +285,9 @@ int target_on_finish(struct target *t, const Phaul__Wire__Control *m, struct err
 		r = target_net_expect(t, err);
 	if (!r)
 		r = restorer_hold(t->restorer, t->options->cancel_fd, &t->root_pid, err);
+	/* The hand over takes some milliseconds, in which the first pages get there. */
+	if (!r)
+		pager_fill(t->pager);
 	if (!r)
 		r = target_net_found(t, err);
 	if (!r)
