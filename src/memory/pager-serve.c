@@ -136,27 +136,6 @@ static int hear_all(struct pager_server *srv, const struct poll_set *set)
 	return r;
 }
 
-/* What was written while it was copied will be wanted at once, page by page: it goes first, and in order. *ret: the next of it. */
-static bool next_busy(struct pager_server *srv, struct pager_member *m, uint64_t most, struct pager_segment *ret)
-{
-	struct pager_space_state *sp = state_space(srv->state, m->space);
-	const struct range *ranges = state_at(srv->state, sp->busy_offset);
-
-	for (; sp->busy_done < sp->n_busy; sp->busy_done++) {
-		const struct range *range = &ranges[sp->busy_done];
-		uint64_t cursor = range->start;
-
-		/* What comes after the range is the fill's own affair. */
-		if (!pager_map_next(srv->state, m, &cursor, most, ret))
-			return false;
-		if (ret->address >= range->start && ret->address < range->end) {
-			ret->pages = MIN(ret->pages, (range->end - ret->address) / PAGE_BYTES);
-			return true;
-		}
-	}
-	return false;
-}
-
 /*
  * One piece of one member's fill. *ret_more: it went well and there may be more to do.
  *
@@ -173,7 +152,7 @@ static int fill_piece(struct pager_server *srv, uint32_t i, bool *ret_more)
 
 	/* Events that stand in the slots were applied; a fault that could not be answered shows that more are due. */
 	most = MIN(most, srv->piece_pages);
-	if (!next_busy(srv, m, most, &piece) && !pager_map_next(srv->state, m, &srv->cursors[i], most, &piece)) {
+	if (!pager_urgent_next(srv->state, m, most, &piece) && !pager_map_next(srv->state, m, &srv->cursors[i], most, &piece)) {
 		if (m->left && may_come)
 			return 0;
 		pager_member_close(srv, m);
@@ -213,28 +192,49 @@ static bool any_away(struct pager_state *s)
 	return false;
 }
 
-/* A piece for one member after the other; those that wait for pages from the source are passed over. When all do, looking for
- * what has come since costs as much as their tables are long, so it gets an eighth of the time. */
-static int fill(struct pager_server *srv, uint32_t *next, bool *ret_more)
+static bool has_urgent(struct pager_state *s, const struct pager_member *m)
+{
+	const struct pager_space_state *sp = state_space(s, m->space);
+
+	return sp->urgent_done < sp->n_urgent;
+}
+
+/* A piece for one member after the other, or only for those that have something urgent. */
+static int fill_round(struct pager_server *srv, bool urgent, uint32_t *next, bool *ret_more)
 {
 	uint32_t n = srv->state->n_members, start = *next;
-	uint64_t began = clock_now_ns(), now;
 
-	*ret_more = false;
-	if (began < srv->look_ns && any_away(srv->state))
-		return 0;
-	srv->arrived = false;
 	for (uint32_t k = 0; k < n; k++) {
 		uint32_t i = (start + k) % n;
+		struct pager_member *m = state_member(srv->state, i);
 		int r;
 
-		if (state_member(srv->state, i)->state != MEMBER_LIVE)
+		if (m->state != MEMBER_LIVE || (urgent && !has_urgent(srv->state, m)))
 			continue;
 		*next = i + 1;
 		r = fill_piece(srv, i, ret_more);
 		if (r < 0 || *ret_more || srv->deferred || srv->memory_short)
 			return r;
 	}
+	return 0;
+}
+
+/* Those that wait for pages from the source are passed over. When all do, looking for what has come since costs as much as their tables
+ * are long, so it gets an eighth of the time. */
+static int fill(struct pager_server *srv, uint32_t *next, bool *ret_more)
+{
+	uint64_t began = clock_now_ns(), now;
+	int r;
+
+	*ret_more = false;
+	if (began < srv->look_ns && any_away(srv->state))
+		return 0;
+	srv->arrived = false;
+	r = fill_round(srv, true, next, ret_more);
+	if (!r && !*ret_more && !srv->deferred && !srv->memory_short)
+		r = fill_round(srv, false, next, ret_more);
+	if (r < 0 || *ret_more || srv->deferred || srv->memory_short)
+		return r;
 	now = clock_now_ns();
 	srv->look_ns = now + 8 * (now - began);
 	return 0;

@@ -42,7 +42,7 @@ struct pager_space_state {
 	uint32_t connected;
 	uint64_t present_offset, n_present;	 /* struct range[] */
 	uint64_t runs_offset, n_runs;		 /* struct pager_segment[], address == source, ascending */
-	uint64_t busy_offset, n_busy, busy_done; /* struct range[]: poured in first; so many were */
+	uint64_t urgent_offset, n_urgent, urgent_done; /* struct range[]: poured in first, in this order; so many were */
 	uint64_t pages;				 /* in these runs */
 	/* Pages that were still at the source in the beginning: one segment a range (address == source; index: of its first bit), and a
 	 * bit per page that says that it still is. Cleared by the client when the page is in the store; never set again. */
@@ -174,6 +174,12 @@ const struct pager_segment *pager_map_find(struct pager_state *s, struct pager_m
  * none. */
 bool pager_map_next(struct pager_state *s, struct pager_member *m, uint64_t *cursor, uint64_t max_pages,
 		    struct pager_segment *ret);
+
+/* pager-urgent.c: what goes first. `busy` and what is around it; once per space. */
+void pager_urgent_describe(struct pager_state *s, struct pager_space_state *sp, const struct range_set *busy);
+
+/* The next pages of that which a member still needs: at most max_pages. False: none are left. */
+bool pager_urgent_next(struct pager_state *s, struct pager_member *m, uint64_t max_pages, struct pager_segment *ret);
 
 /* pager-missing.c: pages that are still at the source. Any of the processes; any thread. */
 int pager_missing_describe(struct pager_state *s, struct pager_space_state *sp, const struct range_set *missing);

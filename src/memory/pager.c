@@ -81,11 +81,9 @@ static int describe(struct pager_state *s, const struct pager_space *spaces, siz
 			.store_fd = spaces[i].store_fd < 0 ? -1 : 0,
 			.present_offset = at,
 			.n_present = present->n_ranges,
-			.busy_offset = spaces[i].busy ? put_ranges(s, spaces[i].busy) : 0,
 		};
-		/* A hint for which there is no room is none. */
-		if (spaces[i].busy && state_space(s, (uint32_t)i)->busy_offset)
-			state_space(s, (uint32_t)i)->n_busy = spaces[i].busy->n_ranges;
+		if (spaces[i].busy)
+			pager_urgent_describe(s, state_space(s, (uint32_t)i), spaces[i].busy);
 		if (spaces[i].missing && pager_missing_describe(s, state_space(s, (uint32_t)i), spaces[i].missing) < 0)
 			return error_set(err, ENOMEM, "too many ranges of memory are still at the source");
 	}
