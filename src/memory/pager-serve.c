@@ -152,7 +152,8 @@ static int fill_piece(struct pager_server *srv, uint32_t i, bool *ret_more)
 
 	/* Events that stand in the slots were applied; a fault that could not be answered shows that more are due. */
 	most = MIN(most, srv->piece_pages);
-	if (!pager_urgent_next(srv->state, m, most, &piece) && !pager_map_next(srv->state, m, &srv->cursors[i], most, &piece)) {
+	if (!pager_urgent_next(srv->state, m, most, &piece) &&
+	    !pager_map_next(srv->state, m, &srv->cursors[i], most, &piece)) {
 		if (m->left && may_come)
 			return 0;
 		pager_member_close(srv, m);

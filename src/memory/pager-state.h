@@ -40,10 +40,11 @@ struct pager_space_state {
 	int32_t image_pid;
 	int32_t store_fd;
 	uint32_t connected;
-	uint64_t present_offset, n_present;	 /* struct range[] */
-	uint64_t runs_offset, n_runs;		 /* struct pager_segment[], address == source, ascending */
-	uint64_t urgent_offset, n_urgent, urgent_done; /* struct range[]: poured in first, in this order; so many were */
-	uint64_t pages;				 /* in these runs */
+	uint64_t present_offset, n_present; /* struct range[] */
+	uint64_t runs_offset, n_runs;	    /* struct pager_segment[], address == source, ascending */
+	uint64_t urgent_offset, n_urgent,
+		urgent_done; /* struct range[]: poured in first, in this order; so many were */
+	uint64_t pages;	     /* in these runs */
 	/* Pages that were still at the source in the beginning: one segment a range (address == source; index: of its first bit), and a
 	 * bit per page that says that it still is. Cleared by the client when the page is in the store; never set again. */
 	uint64_t missing_offset, n_missing, missing_bits_offset;

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -338,6 +339,81 @@ static void test_recover_handshake(void **state)
 	pager_state_unmap(s);
 }
 
+/* What is urgent, page by page in the order in which it comes; returns how many. */
+static size_t drain_urgent(struct pager_state *s, struct pager_member *m, uint64_t *order)
+{
+	struct pager_segment piece;
+	size_t n = 0;
+
+	while (pager_urgent_next(s, m, 7, &piece)) {
+		assert_in_range(piece.pages, 1, 7);
+		for (uint64_t i = 0; i < piece.pages; i++)
+			order[n++] = (piece.address - BASE) / PAGE_BYTES + i;
+		pager_member_mark(s, m, piece.index, piece.pages);
+	}
+	return n;
+}
+
+/* The busy pages, by address; then all others of the blocks of 256 that have some: that with seven, that with three, that with two. */
+static void test_urgent_order(void **state)
+{
+	static struct range ranges[] = { { BASE + 5 * PAGE_BYTES, BASE + 6 * PAGE_BYTES },
+					 { BASE + 254 * PAGE_BYTES, BASE + 258 * PAGE_BYTES },
+					 { BASE + 300 * PAGE_BYTES, BASE + 304 * PAGE_BYTES },
+					 { BASE + 310 * PAGE_BYTES, BASE + 311 * PAGE_BYTES },
+					 { BASE + 520 * PAGE_BYTES, BASE + 522 * PAGE_BYTES } };
+	const struct range_set busy = { .ranges = ranges, .n_ranges = 5 };
+	static const uint64_t first[] = { 5, 254, 255, 256, 257, 300, 301, 302, 303, 310, 520, 521 };
+	static const uint64_t blocks[][2] = { { 256, 512 }, { 0, 256 }, { 512, PAGES } };
+	static uint64_t order[PAGES];
+	struct model model;
+	int fd;
+	struct pager_state *s = make_state(&fd, &model);
+	struct pager_member *m;
+	size_t n, at = 12;
+
+	(void)state;
+	pager_urgent_describe(s, state_space(s, 0), &busy);
+	m = pager_member_new(s, 0, -1, NULL);
+	assert_non_null(m);
+	m->state = MEMBER_LIVE;
+	n = drain_urgent(s, m, order);
+	assert_int_equal(n, state_space(s, 0)->pages);
+	assert_memory_equal(order, first, sizeof(first));
+	for (size_t b = 0; b < 3; b++)
+		for (uint64_t page = blocks[b][0]; page < blocks[b][1]; page++) {
+			bool was_first = false;
+
+			for (size_t i = 0; i < 12; i++)
+				was_first |= page == first[i];
+			if (model.source[page] >= 0 && !was_first)
+				assert_int_equal(order[at++], page);
+		}
+	assert_int_equal(at, n);
+	assert_int_equal(m->left, 0);
+	pager_state_unmap(s);
+	close(fd);
+}
+
+/* Nothing is urgent, and nothing breaks, where no page was busy. */
+static void test_nothing_urgent(void **state)
+{
+	const struct range_set busy = { 0 };
+	struct pager_segment piece;
+	struct model model;
+	int fd;
+	struct pager_state *s = make_state(&fd, &model);
+	struct pager_member *m;
+
+	(void)state;
+	pager_urgent_describe(s, state_space(s, 0), &busy);
+	m = pager_member_new(s, 0, -1, NULL);
+	assert_non_null(m);
+	assert_false(pager_urgent_next(s, m, 7, &piece));
+	pager_state_unmap(s);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -347,6 +423,8 @@ int main(void)
 		cmocka_unit_test(test_successor_applies_once),
 		cmocka_unit_test(test_events_before_faults),
 		cmocka_unit_test(test_recover_handshake),
+		cmocka_unit_test(test_urgent_order),
+		cmocka_unit_test(test_nothing_urgent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -103,6 +103,32 @@ static void test_faults_only(void **state)
 	rig_end(&rig);
 }
 
+/* While the task is still held, all of its memory gets there; nothing ends before the release. */
+static void test_fill_held(void **state)
+{
+	struct task t = { .pages = 64 * MIB_PAGES, .body = body_check, .announced = ANNOUNCED };
+	uint64_t deadline = deadline_in_ms(DEADLINE_MS);
+	struct rig rig;
+	pid_t pid;
+
+	(void)state;
+	rig_start(&rig, t.pages);
+	pid = rig_run_task(&t);
+	rig_wait_handshake(1);
+	assert_int_equal(pager_wait(rig.pager, deadline_in_ms(50), NULL), 0);
+	assert_int_equal(rig_status(&rig).pages_copied, 0);
+	pager_fill(rig.pager);
+	while (rig_status(&rig).pages_copied < rig.data_pages)
+		assert_true(clock_now_ns() < deadline);
+	assert_int_equal(pager_wait(rig.pager, deadline_in_ms(50), NULL), 0);
+	assert_int_equal(rig_status(&rig).faults, 0);
+	rig_shared->go = 1;
+	assert_int_equal(pager_release(rig.pager, NULL), 0);
+	rig_wait_pager(&rig);
+	rig_wait_task(pid);
+	rig_end(&rig);
+}
+
 #define BUSY_PAGES (64 * MIB_PAGES)
 
 static bool far_and_scattered(uint64_t page)
@@ -251,10 +277,10 @@ static void test_superset(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_faults_only), cmocka_unit_test(test_busy_first),
-		cmocka_unit_test(test_fill_speed),  cmocka_unit_test(test_random_access),
-		cmocka_unit_test(test_mutations),   cmocka_unit_test(test_moves),
-		cmocka_unit_test(test_superset),
+		cmocka_unit_test(test_faults_only),   cmocka_unit_test(test_fill_held),
+		cmocka_unit_test(test_busy_first),    cmocka_unit_test(test_fill_speed),
+		cmocka_unit_test(test_random_access), cmocka_unit_test(test_mutations),
+		cmocka_unit_test(test_moves),	      cmocka_unit_test(test_superset),
 	};
 
 	/* The supervisor is this program again. */
