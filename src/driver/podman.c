@@ -437,7 +437,7 @@ static int start(const struct workload *w, const struct driver_options *options,
 
 const struct driver_ops driver_podman = {
 	.name = "podman",
-	.capabilities = DRIVER_HAS_ENGINE | DRIVER_OWN_NETWORK,
+	.capabilities = DRIVER_HAS_ENGINE | DRIVER_OWN_NETWORK | DRIVER_STORAGE_REBOUND,
 	.describe = describe,
 	.check_source = check_source,
 	.check_target = podman_check_target,

@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "fs/links.h"
+#include "fs/apart.h"
 #include "fs/sync-options.h"
 #include "fs/sync-stream.h"
 
@@ -30,6 +31,8 @@
 struct sync {
 	struct process process;
 	bool started, client;
+	bool stay_apart; /* target: from others' mounts, which may go away */
+	struct apart *apart;
 	int stream_fd; /* the caller's */
 	char *path;
 	int out_fd, err_fd;
@@ -77,6 +80,7 @@ void sync_free(struct sync *s)
 	if (!s)
 		return;
 	process_free(&s->process);
+	apart_end(s->apart);
 	shutdown(s->stream_fd, SHUT_RDWR); /* so that whoever pumps the other end notices */
 	close_fd(&s->out_fd);
 	close_fd(&s->err_fd);
@@ -172,7 +176,7 @@ void sync_feed(struct sync *s, struct buffer *list)
 	*list = (struct buffer){ 0 };
 }
 
-int sync_receive_start(const char *path, int stream_fd, struct sync **ret, struct error *err)
+int sync_receive_start(const char *path, bool stay_apart, int stream_fd, struct sync **ret, struct error *err)
 {
 	struct sync *s;
 	int r = check_path(path, err);
@@ -182,6 +186,7 @@ int sync_receive_start(const char *path, int stream_fd, struct sync **ret, struc
 	s = sync_new(path, stream_fd);
 	if (!s)
 		return error_set(err, ENOMEM, "no memory to synchronise %s", path);
+	s->stay_apart = stay_apart;
 	*ret = s;
 	return 0;
 }
@@ -267,6 +272,19 @@ static int start_server(struct sync *s, const struct sync_header *h, struct erro
 	return start_rsync(s, &o, err);
 }
 
+struct server_start {
+	struct sync *s;
+	const struct sync_header *h;
+	struct error *err;
+};
+
+static int start_server_of(void *arg)
+{
+	const struct server_start *start = arg;
+
+	return start_server(start->s, start->h, start->err);
+}
+
 /* Bytes of the whole header as far as it is known; -EINVAL when it claims to be absurd. */
 static ssize_t header_size(const struct sync *s)
 {
@@ -305,7 +323,9 @@ static int read_header(struct sync *s, struct error *err)
 			return error_set(err, ENOMEM, "no memory to synchronise %s", s->path);
 	}
 	r = sync_header_decode(s->header.data + sizeof(uint32_t), s->header.length - sizeof(uint32_t), &h, err);
-	if (!r)
+	if (!r && s->stay_apart)
+		r = apart_begin(start_server_of, &(struct server_start){ s, &h, err }, &s->apart, err);
+	else if (!r)
 		r = start_server(s, &h, err);
 	return r < 0 ? r : 1;
 }

@@ -107,14 +107,15 @@ int pass_feed(struct pass *p, struct buffer *list, struct error *err)
 	return start_waiter(p, err);
 }
 
-int pass_receive(const char *path, struct channel *channel, int64_t silence_ms, struct pass **ret, struct error *err)
+int pass_receive(const char *path, bool stay_apart, struct channel *channel, int64_t silence_ms, struct pass **ret,
+		 struct error *err)
 {
 	struct pass *p;
 	int r = pass_new(&p, err);
 
 	if (r < 0)
 		return r;
-	r = sync_receive_start(path, p->pair[1], &p->sync, err);
+	r = sync_receive_start(path, stay_apart, p->pair[1], &p->sync, err);
 	if (!r)
 		r = stream_thread_start(channel, p->pair[0], p->stop_fd, silence_ms, &p->pump, err);
 	if (!r)

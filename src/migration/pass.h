@@ -18,8 +18,9 @@ int pass_send(const struct sync_tree *tree, bool listed, struct channel *channel
 /* The names of a listed pass, taken over. Once. */
 int pass_feed(struct pass *p, struct buffer *list, struct error *err);
 
-/* Target: into this path, whatever the source calls it. */
-int pass_receive(const char *path, struct channel *channel, int64_t silence_ms, struct pass **ret, struct error *err);
+/* Target: into this path, whatever the source calls it. stay_apart: as in fs/sync.h. */
+int pass_receive(const char *path, bool stay_apart, struct channel *channel, int64_t silence_ms, struct pass **ret,
+		 struct error *err);
 
 /* 1: it has ended, well or not; 0: the deadline passed; -ECANCELED: cancel_fd (-1: none) became readable. */
 int pass_wait(struct pass *p, int cancel_fd, uint64_t deadline_ns, struct error *err);

@@ -30,7 +30,8 @@ int target_on_sync(struct target *t, const Phaul__Wire__Control *m, struct error
 	if (!channel || t->passes[m->sync->path])
 		return error_set(err, EPROTO, "the peer wants to bring files %s",
 				 channel ? "that are on their way" : "without a channel for them");
-	r = pass_receive(path, channel, t->options->timeout_ms, &t->passes[m->sync->path], err);
+	r = pass_receive(path, t->driver->capabilities & DRIVER_STORAGE_REBOUND, channel, t->options->timeout_ms,
+			 &t->passes[m->sync->path], err);
 	return r < 0 ? r : session_send_ready(&t->session, err);
 }
 

@@ -7,15 +7,18 @@ from field import FieldError, wait_for
 from tap import Failed
 
 
+# Podman binds its storage onto itself, and takes that away whenever a command of its finds no container mounted: not ours to keep or leave.
+PODMANS_OWN = "mount /var/lib/containers/storage/overlay "
+
+
 def without_journals(line):
     """All but journals, which are kept on purpose."""
-    return "/migrations" not in line
+    return "/migrations" not in line and not line.startswith(PODMANS_OWN)
 
 
 def engine_things(line):
-    """Processes, mounts, network, firewall rules. The directories that an engine keeps go with the host. Podman binds its storage onto itself, and takes
-    that away whenever a command of its finds no container mounted."""
-    return not line.startswith(("file ", "cgroup ", "mount /var/lib/containers/storage/overlay "))
+    """Processes, mounts, network, firewall rules. The directories that an engine keeps go with the host."""
+    return not line.startswith(("file ", "cgroup ", PODMANS_OWN))
 
 
 def settled(field, host, counts=without_journals):

@@ -29,7 +29,7 @@ void sync_rig_pass(const struct sync_tree *from, struct buffer *list, const char
 
 	*source = *target = (struct half){ 0 };
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-	assert_int_equal(sync_receive_start(to, ends[1], &target->sync, &target->err), 0);
+	assert_int_equal(sync_receive_start(to, false, ends[1], &target->sync, &target->err), 0);
 	assert_int_equal(sync_send_start(from, list != NULL, ends[0], &source->sync, &source->err), 0);
 	assert_int_equal(pthread_create(&thread, NULL, sync_rig_finish, target), 0);
 	if (list)

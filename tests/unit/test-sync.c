@@ -2,20 +2,24 @@
  * Unit tests of fs/: real rsync over a socketpair, between two directories of a temporary tree. Needs root (ownership, device nodes,
  * a small tmpfs). The binary is its own remote shell, as phaul is.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -154,7 +158,7 @@ static void test_paths_refused(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		assert_int_equal(sync_receive_start(bad[i], -1, &s, &err), -EINVAL);
+		assert_int_equal(sync_receive_start(bad[i], false, -1, &s, &err), -EINVAL);
 		assert_int_equal(sync_send_start(&(struct sync_tree){ bad[i], NULL }, false, -1, &s, &err), -EINVAL);
 	}
 	assert_null(s);
@@ -238,7 +242,7 @@ static void test_hostile_stream(void **state)
 		int ends[2];
 
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-		assert_int_equal(sync_receive_start(f->target, ends[1], &target.sync, &target.err), 0);
+		assert_int_equal(sync_receive_start(f->target, false, ends[1], &target.sync, &target.err), 0);
 		assert_int_equal(write(ends[0], cases[i].bytes, cases[i].n), cases[i].n);
 		close(ends[0]);
 		sync_rig_finish(&target);
@@ -279,7 +283,7 @@ static void test_cancel(void **state)
 	assert_int_equal(sync_send_start(&(struct sync_tree){ f->source, NULL }, false, ends[0], &s, &err), 0);
 	assert_int_equal(sync_finish(s, cancel[0], deadline_in_ms(50), NULL, &err), -ETIMEDOUT);
 	sync_free(s);
-	assert_int_equal(sync_receive_start(f->target, ends[1], &s, &err), 0);
+	assert_int_equal(sync_receive_start(f->target, false, ends[1], &s, &err), 0);
 	assert_int_equal(write(cancel[1], "x", 1), 1);
 	assert_int_equal(sync_finish(s, cancel[0], deadline_in_ms(PASS_MS), NULL, &err), -ECANCELED);
 	sync_free(s);
@@ -287,6 +291,67 @@ static void test_cancel(void **state)
 		close(ends[i]);
 		close(cancel[i]);
 	}
+}
+
+/* Whether a process with this word in its command line is a child of ours. */
+static bool child_runs(const char *word)
+{
+	_cleanup_closedir_ DIR *dir = opendir("/proc");
+	struct dirent *d;
+
+	while ((d = readdir(dir))) {
+		_cleanup_buffer_ struct buffer stat = { 0 }, words = { 0 };
+		char path[300];
+		int parent = 0;
+
+		snprintf(path, sizeof(path), "/proc/%s/stat", d->d_name);
+		if (atoi(d->d_name) <= 0 || fd_read_file(AT_FDCWD, path, 4096, &stat) < 0)
+			continue;
+		if (sscanf(strrchr((const char *)stat.data, ')') + 1, " %*c %d", &parent) != 1 || parent != getpid())
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/cmdline", d->d_name);
+		if (!fd_read_file(AT_FDCWD, path, 4096, &words) && memmem(words.data, words.length, word, strlen(word)))
+			return true;
+	}
+	return false;
+}
+
+/* An engine takes its mount away, below which the target's rsync has been started, but not gone yet (it does when the list comes). */
+static void test_mount_goes(void **state)
+{
+	struct half source = { 0 }, target = { 0 };
+	struct fixture *f = *state;
+	struct sync_tree tree = { f->source, NULL };
+	struct buffer list = { 0 };
+	uint64_t deadline = deadline_in_ms(PASS_MS);
+	pthread_t thread;
+	int ends[2];
+
+	write_file(in(f->source, "a"), "of the source\n");
+	assert_int_equal(mkdir(f->target, 0755), 0);
+	assert_int_equal(unshare(CLONE_NEWNS), 0);
+	assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	assert_int_equal(mount(f->target, f->target, NULL, MS_BIND, NULL), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+	assert_int_equal(sync_receive_start(f->target, true, ends[1], &target.sync, &target.err), 0);
+	assert_int_equal(sync_send_start(&tree, true, ends[0], &source.sync, &source.err), 0);
+	assert_int_equal(pthread_create(&thread, NULL, sync_rig_finish, &target), 0);
+	while (!child_runs("/proc/self/fd/10/"))
+		assert_true(clock_now_ns() < deadline);
+	assert_int_equal(umount2(f->target, MNT_DETACH), 0);
+	assert_int_equal(buffer_append(&list, "a", 2), 0);
+	sync_feed(source.sync, &list);
+	sync_rig_finish(&source);
+	pthread_join(thread, NULL);
+	if (source.result || target.result)
+		print_error("source: %s\ntarget: %s\n", source.err.text, target.err.text);
+	assert_int_equal(source.result, 0);
+	assert_int_equal(target.result, 0);
+	assert_content(in(f->target, "a"), "of the source\n");
+	sync_free(source.sync);
+	sync_free(target.sync);
+	close(ends[0]);
+	close(ends[1]);
 }
 
 static void test_disk_full(void **state)
@@ -322,6 +387,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_hostile_stream, sync_rig_setup, sync_rig_teardown),
 		cmocka_unit_test_setup_teardown(test_peer_gone, sync_rig_setup, sync_rig_teardown),
 		cmocka_unit_test_setup_teardown(test_cancel, sync_rig_setup, sync_rig_teardown),
+		cmocka_unit_test_setup_teardown(test_mount_goes, sync_rig_setup, sync_rig_teardown),
 		cmocka_unit_test_setup_teardown(test_disk_full, sync_rig_setup, sync_rig_teardown),
 	};
 
