@@ -176,8 +176,9 @@ const struct pager_segment *pager_map_find(struct pager_state *s, struct pager_m
 bool pager_map_next(struct pager_state *s, struct pager_member *m, uint64_t *cursor, uint64_t max_pages,
 		    struct pager_segment *ret);
 
-/* pager-urgent.c: what goes first. `busy` and what is around it; once per space. */
-void pager_urgent_describe(struct pager_state *s, struct pager_space_state *sp, const struct range_set *busy);
+/* pager-urgent.c: what goes first: `busy` and what is around it. Once per space. */
+void pager_urgent_describe(struct pager_state *s, struct pager_space_state *sp, const struct range_set *present,
+			   const struct range_set *busy);
 
 /* The next pages of that which a member still needs: at most max_pages. False: none are left. */
 bool pager_urgent_next(struct pager_state *s, struct pager_member *m, uint64_t max_pages, struct pager_segment *ret);

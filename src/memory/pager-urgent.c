@@ -1,9 +1,10 @@
 /*
  * What is poured in first: what the workload wrote while it was copied, page by page, for it will be wanted at once; then the blocks
- * around that, those with the most of it first. A program reads about as many pages as it writes, and what it reads is near.
+ * around that, those of which the largest part is busy first. A program reads about as many pages as it writes, and what it reads is near.
  *
- * *Seen* (a Python service, 60 ms after the resume): 345 busy pages and 435 others were wanted; of 178 of those that were not one object
- * read from end to end, 2000 pages of such blocks held 127, and in the order of addresses 51.
+ * *Seen*, of the pages wanted within 60 ms of the resume that were not busy themselves, how many 1500 pages of such blocks held: of a Python
+ * service's 94 of 435 (in the order of addresses 50), of a Node service's 204 of 628 (179). Blocks of 256 KiB or 1 MiB, and those with most busy pages first: one of the two
+ * gets fewer.
  *
  * A hint: nothing is lost where it is wrong, or where there is no room for it.
  */
@@ -13,18 +14,19 @@
 #include "base/cleanup.h"
 #include "memory/pager-state.h"
 
-#define BLOCK_BYTES (1ULL << 20)
+#define BLOCK_BYTES (512ULL << 10)
 
 struct block {
-	uint64_t start, busy_bytes;
+	uint64_t start, busy_bytes, present_bytes;
 };
 
-static int by_most(const void *a, const void *b)
+static int by_density(const void *a, const void *b)
 {
 	const struct block *one = a, *other = b;
+	uint64_t p = one->busy_bytes * other->present_bytes, q = other->busy_bytes * one->present_bytes;
 
-	if (one->busy_bytes != other->busy_bytes)
-		return one->busy_bytes < other->busy_bytes ? 1 : -1;
+	if (p != q)
+		return p < q ? 1 : -1;
 	return (one->start > other->start) - (one->start < other->start);
 }
 
@@ -48,6 +50,22 @@ static size_t count_blocks(const struct range_set *busy, struct block *blocks)
 	return n;
 }
 
+/* How much there is of each block. */
+static void count_present(const struct range_set *present, struct block *blocks, size_t n)
+{
+	size_t first = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		uint64_t start = blocks[i].start, end = start + BLOCK_BYTES;
+
+		while (first < present->n_ranges && present->ranges[first].end <= start)
+			first++;
+		for (size_t k = first; k < present->n_ranges && present->ranges[k].start < end; k++)
+			blocks[i].present_bytes +=
+				MIN(present->ranges[k].end, end) - MAX(present->ranges[k].start, start);
+	}
+}
+
 static size_t most_blocks(const struct range_set *busy)
 {
 	size_t n = 0;
@@ -57,7 +75,8 @@ static size_t most_blocks(const struct range_set *busy)
 	return n;
 }
 
-void pager_urgent_describe(struct pager_state *s, struct pager_space_state *sp, const struct range_set *busy)
+void pager_urgent_describe(struct pager_state *s, struct pager_space_state *sp, const struct range_set *present,
+			   const struct range_set *busy)
 {
 	_cleanup_free_ struct block *blocks = calloc(most_blocks(busy) + 1, sizeof(*blocks));
 	size_t n = blocks ? count_blocks(busy, blocks) : 0;
@@ -67,8 +86,9 @@ void pager_urgent_describe(struct pager_state *s, struct pager_space_state *sp, 
 	if (!at || !busy->n_ranges)
 		return;
 	memcpy(urgent, busy->ranges, busy->n_ranges * sizeof(*urgent));
+	count_present(present, blocks, n);
 	if (n)
-		qsort(blocks, n, sizeof(*blocks), by_most);
+		qsort(blocks, n, sizeof(*blocks), by_density);
 	for (size_t i = 0; i < n; i++)
 		urgent[busy->n_ranges + i] = (struct range){ blocks[i].start, blocks[i].start + BLOCK_BYTES };
 	sp->urgent_offset = at;

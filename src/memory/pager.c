@@ -83,7 +83,7 @@ static int describe(struct pager_state *s, const struct pager_space *spaces, siz
 			.n_present = present->n_ranges,
 		};
 		if (spaces[i].busy)
-			pager_urgent_describe(s, state_space(s, (uint32_t)i), spaces[i].busy);
+			pager_urgent_describe(s, state_space(s, (uint32_t)i), present, spaces[i].busy);
 		if (spaces[i].missing && pager_missing_describe(s, state_space(s, (uint32_t)i), spaces[i].missing) < 0)
 			return error_set(err, ENOMEM, "too many ranges of memory are still at the source");
 	}
