@@ -17,8 +17,8 @@
 #include <sys/wait.h>
 
 #include "base/clock.h"
-#include "fs/links.h"
 #include "fs/apart.h"
+#include "fs/links.h"
 #include "fs/sync-options.h"
 #include "fs/sync-stream.h"
 

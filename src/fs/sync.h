@@ -44,8 +44,9 @@ int sync_send_start(const struct sync_tree *tree, bool listed, int stream_fd, st
 /* The names that a listed pass is about. The list is taken over, and empty afterwards. */
 void sync_feed(struct sync *s, struct buffer *list);
 
-/* Target: the server half, for a path of its own; stay_apart: the mounts that it is on may be taken away meanwhile (apart.h); rsync itself starts inside of sync_finish(), when the source has spoken. Makes missing parents. `path` may come from a peer: it must be absolute, normalised,
- * and one of those the plan agreed on (the caller checks that; this checks the form). */
+/* Target: the server half, for a path of its own; rsync itself starts inside of sync_finish(), when the source has spoken. Makes missing parents.
+ * `path` may come from a peer: it must be absolute, normalised, and one of those the plan agreed on (the caller checks that; this checks the
+ * form). stay_apart: the mounts that it is on may be taken away meanwhile (apart.h). */
 int sync_receive_start(const char *path, bool stay_apart, int stream_fd, struct sync **ret, struct error *err);
 
 /* Waits for the end of that half. At the source it says that the target has everything in place: the target's last words, after its files

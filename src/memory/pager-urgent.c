@@ -15,6 +15,7 @@
 #include "memory/pager-state.h"
 
 #define BLOCK_BYTES (512ULL << 10)
+#define BLOCKS_MAX (1U << 20) /* half a TiB that is busy: a hint for more, or a peer's lie, is none */
 
 struct block {
 	uint64_t start, busy_bytes, present_bytes;
@@ -78,7 +79,8 @@ static size_t most_blocks(const struct range_set *busy)
 void pager_urgent_describe(struct pager_state *s, struct pager_space_state *sp, const struct range_set *present,
 			   const struct range_set *busy)
 {
-	_cleanup_free_ struct block *blocks = calloc(most_blocks(busy) + 1, sizeof(*blocks));
+	size_t most = most_blocks(busy);
+	_cleanup_free_ struct block *blocks = most <= BLOCKS_MAX ? calloc(most + 1, sizeof(*blocks)) : NULL;
 	size_t n = blocks ? count_blocks(busy, blocks) : 0;
 	uint64_t at = pager_state_alloc(s, (busy->n_ranges + n) * sizeof(struct range));
 	struct range *urgent = state_at(s, at);

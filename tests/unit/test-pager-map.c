@@ -402,6 +402,7 @@ static void test_urgent_order(void **state)
 /* Nothing is urgent, and nothing breaks, where no page was busy. */
 static void test_nothing_urgent(void **state)
 {
+	struct range all = { 0, 1ULL << 55 };
 	const struct range_set busy = { 0 };
 	struct pager_segment piece;
 	struct model model;
@@ -414,6 +415,9 @@ static void test_nothing_urgent(void **state)
 	m = pager_member_new(s, 0, -1, NULL);
 	assert_non_null(m);
 	assert_false(pager_urgent_next(s, m, 7, &piece));
+	/* A peer that says that everything is: the ranges are as good as none, and cost nothing. */
+	pager_urgent_describe(s, state_space(s, 0), &busy, &(const struct range_set){ .ranges = &all, .n_ranges = 1 });
+	assert_int_equal(state_space(s, 0)->n_urgent, 1);
 	pager_state_unmap(s);
 	close(fd);
 }
