@@ -30,9 +30,8 @@ enum driver_capability {
 	DRIVER_NETWORK_GIVEN = 1 << 4, /* such a namespace is made by others on both hosts, and set as they like */
 	DRIVER_NETWORK_FIRST =
 		1 << 3, /* at the target network() is there before restore(), which puts the devices into it */
-	DRIVER_STORAGE_REBOUND =
-		1
-		<< 5, /* its commands bind its storage onto itself, and take that away again: files are brought apart from that */
+	/* its commands bind its storage onto itself, and take that away again: files are brought apart from that */
+	DRIVER_STORAGE_REBOUND = 1 << 5,
 };
 
 struct driver_options {

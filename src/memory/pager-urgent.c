@@ -31,7 +31,7 @@ static int by_density(const void *a, const void *b)
 	return (one->start > other->start) - (one->start < other->start);
 }
 
-/* The blocks that the ranges, which ascend, touch; blocks: room for *all of them. Returns how many. */
+/* The blocks that the ranges, which ascend, touch; blocks: room for most_blocks(). Returns how many. */
 static size_t count_blocks(const struct range_set *busy, struct block *blocks)
 {
 	size_t n = 0;

@@ -137,6 +137,16 @@ void rig_wait_handshake(uint32_t n)
 	}
 }
 
+pid_t rig_begin(struct rig *rig, struct task *t)
+{
+	pid_t pid;
+
+	rig_start(rig, t->pages);
+	pid = rig_run_task(t);
+	rig_wait_handshake(1);
+	return pid;
+}
+
 bool rig_process_ended(pid_t pid)
 {
 	_cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0);

@@ -42,6 +42,10 @@ struct pager_status rig_status(struct rig *rig);
 pid_t rig_run_task(struct task *t);
 /* Until n tasks have handed over their userfaultfd. */
 void rig_wait_handshake(uint32_t n);
+
+/* rig_start(), a task and its handshake: the task stands still until `go`, and its memory is in the pager's hands. */
+pid_t rig_begin(struct rig *rig, struct task *t);
+
 /* Until the task has ended well, and until the pager has. */
 void rig_wait_task(pid_t pid);
 void rig_wait_pager(struct rig *rig);

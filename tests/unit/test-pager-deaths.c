@@ -141,9 +141,7 @@ static void test_supervisor_killed(void **state)
 	pid_t pid;
 
 	(void)state;
-	rig_start(&rig, t.pages);
-	pid = rig_run_task(&t);
-	rig_wait_handshake(1);
+	pid = rig_begin(&rig, &t);
 	assert_int_equal(kill(rig_parent_of(rig_wait_pid(&rig)), SIGKILL), 0);
 	rig_shared->go = 1;
 	assert_int_equal(pager_release(rig.pager, NULL), 0);
@@ -212,9 +210,7 @@ static void test_task_dies(void **state)
 	pid_t pid;
 
 	(void)state;
-	rig_start(&rig, t.pages);
-	pid = rig_run_task(&t);
-	rig_wait_handshake(1);
+	pid = rig_begin(&rig, &t);
 	assert_int_equal(pager_release(rig.pager, NULL), 0);
 	kill(pid, SIGKILL);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);

@@ -87,9 +87,7 @@ static void test_faults_only(void **state)
 	pid_t pid;
 
 	(void)state;
-	rig_start(&rig, t.pages);
-	pid = rig_run_task(&t);
-	rig_wait_handshake(1);
+	pid = rig_begin(&rig, &t);
 	rig_shared->go = 1;
 	rig_wait_task(pid);
 	print_latency("before the fill");
@@ -112,9 +110,7 @@ static void test_fill_held(void **state)
 	pid_t pid;
 
 	(void)state;
-	rig_start(&rig, t.pages);
-	pid = rig_run_task(&t);
-	rig_wait_handshake(1);
+	pid = rig_begin(&rig, &t);
 	assert_int_equal(pager_wait(rig.pager, deadline_in_ms(50), NULL), 0);
 	assert_int_equal(rig_status(&rig).pages_copied, 0);
 	pager_fill(rig.pager);
@@ -180,9 +176,7 @@ static void test_fill_speed(void **state)
 	pid_t pid;
 
 	(void)state;
-	rig_start(&rig, t.pages);
-	pid = rig_run_task(&t);
-	rig_wait_handshake(1);
+	pid = rig_begin(&rig, &t);
 	start = clock_now_ns();
 	assert_int_equal(pager_release(rig.pager, NULL), 0);
 	rig_wait_pager(&rig);
@@ -206,9 +200,7 @@ static void test_mutations(void **state)
 		struct rig rig;
 		pid_t pid;
 
-		rig_start(&rig, t.pages);
-		pid = rig_run_task(&t);
-		rig_wait_handshake(1);
+		pid = rig_begin(&rig, &t);
 		rig_shared->go = 1;
 		while (rig_shared->operations < 100 * round && !waitpid(pid, NULL, WNOHANG | WNOWAIT))
 			sched_yield();
@@ -235,9 +227,7 @@ static void test_moves(void **state)
 		struct rig rig;
 		pid_t pid;
 
-		rig_start(&rig, t.pages);
-		pid = rig_run_task(&t);
-		rig_wait_handshake(1);
+		pid = rig_begin(&rig, &t);
 		rig_shared->go = 1;
 		/* Some faults are answered before anything is poured in. */
 		while (rig_shared->operations < 100 && !waitpid(pid, NULL, WNOHANG | WNOWAIT))
@@ -263,9 +253,7 @@ static void test_superset(void **state)
 	pid_t pid;
 
 	(void)state;
-	rig_start(&rig, t.pages);
-	pid = rig_run_task(&t);
-	rig_wait_handshake(1);
+	pid = rig_begin(&rig, &t);
 	assert_int_equal(pager_release(rig.pager, NULL), 0);
 	rig_wait_pager(&rig);
 	assert_true(rig_status(&rig).pages_copied < rig.data_pages / 2);
