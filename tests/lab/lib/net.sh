@@ -39,6 +39,13 @@ net_host_commands() {
 # and paces what it sends; its waits of up to 60 ms would be taken for the migration's. Namespaces that the host makes have the machine's.
 net_congestion_commands() { echo "echo cubic >/proc/sys/net/ipv4/tcp_congestion_control"; }
 
+# A kernel built with another default keeps cubic to its first network namespace until that one allows it to all; the permission stays.
+net_allow_congestion() {
+	local list=/proc/sys/net/ipv4/tcp_allowed_congestion_control allowed
+	allowed=$(<"$list")
+	[[ " $allowed " == *" cubic "* ]] || echo "$allowed cubic" >"$list"
+}
+
 # Egress of both ends: towards the host at the switch, away from it at the host. The burst is above the largest
 # offloaded packet, or the shaper would have to cut it up; 20 ms of queue is what a small switch has.
 net_rate_commands() {
