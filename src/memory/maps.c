@@ -168,6 +168,15 @@ size_t maps_find(const struct maps *m, uint64_t at)
 	return low;
 }
 
+void maps_surroundings(const struct maps *m, size_t i, uint64_t *ret_start, uint64_t *ret_end)
+{
+	const uint64_t kernel = 1ULL << 63; /* [vsyscall] lies there, where no call of ours may reach */
+	bool last = i + 1 == m->n_maps || m->maps[i + 1].start >= kernel;
+
+	*ret_start = i ? m->maps[i - 1].end : m->maps[i].start;
+	*ret_end = last ? m->maps[i].end : m->maps[i + 1].start;
+}
+
 void maps_parse_locked(const char *text, struct maps *m)
 {
 	struct map *current = NULL;

@@ -55,5 +55,8 @@ int maps_mark_locked(pid_t pid, struct maps *m, struct error *err);
 /* The first mapping that ends after `at`, or n_maps. */
 size_t maps_find(const struct maps *m, uint64_t at);
 
+/* The bytes from the end of the mapping before maps[i] to the start of the one behind it: what grows or comes beside maps[i] later lies in them. */
+void maps_surroundings(const struct maps *m, size_t i, uint64_t *ret_start, uint64_t *ret_end);
+
 /* A field "Name:\t<number>" of /proc/PID/status, in the unit it has there. -ENOENT: no such field. */
 int status_read_number(pid_t pid, const char *field, uint64_t *ret);

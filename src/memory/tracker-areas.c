@@ -63,6 +63,12 @@ void tracked_set_reason(struct tracked *p, int number, const char *text)
 	snprintf(p->reason, sizeof(p->reason), "%s", text);
 }
 
+/* An area while it is armed, with the surroundings of its mapping. */
+struct candidate {
+	struct area area;
+	uint64_t low, high;
+};
+
 /* One mapping that could not be armed together with others. */
 static int arm_one(struct tracker *t, struct tracked *p, struct area *area)
 {
@@ -82,37 +88,45 @@ static int arm_one(struct tracker *t, struct tracked *p, struct area *area)
 	return 0;
 }
 
-/* Arms areas [from, to), which touch each other: in one call when the kernel agrees. */
-static int arm_run(struct tracker *t, struct tracked *p, struct area *areas, size_t from, size_t to)
+/*
+ * Arms candidates [from, to) with the holes around and between them: in one call when the kernel agrees, else in halves. The process goes on
+ * meanwhile: a mapping that has moved or grown since maps was read must not become armed in part, for that cuts it in two, and mremap(2) fails
+ * with EFAULT on two mappings. Whatever came into a hole is armed as well, and the next update finds it.
+ */
+static int arm_run(struct tracker *t, struct tracked *p, struct candidate *list, size_t from, size_t to)
 {
-	int r = t->ops->arm(p, areas[from].start, areas[to - 1].end);
+	int r = t->ops->arm(p, list[from].low, list[to - 1].high);
 
 	if (r == -ESRCH)
 		return r;
-	for (size_t i = from; i < to; i++) {
-		if (!r) {
-			areas[i].armed = true;
-			continue;
-		}
-		if (arm_one(t, p, &areas[i]) == -ESRCH)
-			return -ESRCH;
+	if (r < 0 && to - from == 1)
+		return arm_one(t, p, &list[from].area);
+	if (r < 0) {
+		size_t middle = from + (to - from) / 2;
+
+		r = arm_run(t, p, list, from, middle);
+		return r < 0 ? r : arm_run(t, p, list, middle, to);
 	}
+	for (size_t i = from; i < to; i++)
+		list[i].area.armed = true;
 	return 0;
 }
 
-static int arm_all(struct tracker *t, struct tracked *p, struct area *areas, size_t n)
+static int arm_all(struct tracker *t, struct tracked *p, struct candidate *list, size_t n)
 {
 	for (size_t from = 0, to; from < n; from = to) {
 		int r;
 
 		to = from + 1;
-		if (areas[from].huge && t->ops->blind_to_huge) {
-			areas[from].unwritable = true;
+		if (list[from].area.huge && t->ops->blind_to_huge) {
+			list[from].area.unwritable = true;
 			continue;
 		}
-		while (to < n && areas[to].start == areas[to - 1].end && !(areas[to].huge && t->ops->blind_to_huge))
+		/* As far as nothing else is mapped in between. */
+		while (to < n && list[to].low == list[to - 1].area.end &&
+		       !(list[to].area.huge && t->ops->blind_to_huge))
 			to++;
-		r = arm_run(t, p, areas, from, to);
+		r = arm_run(t, p, list, from, to);
 		if (r < 0)
 			return r;
 	}
@@ -121,29 +135,31 @@ static int arm_all(struct tracker *t, struct tracked *p, struct area *areas, siz
 
 /* What is armed (or seen, when it cannot be written) now and was not before becomes fresh. Private memory where shared was is
  * new, whatever it says itself: its first pages may have been taken for those of the shared object. */
-static int note_fresh(struct tracked *p, const struct area *areas, size_t n)
+static int note_fresh(struct tracked *p, const struct candidate *list, size_t n)
 {
 	struct range_set armed = { 0 }, private = { 0 }, unwritable = { 0 };
 	int r = 0;
 
 	for (size_t i = 0; i < n && !r; i++) {
-		if (!areas[i].armed && !areas[i].unwritable)
+		const struct area *area = &list[i].area;
+
+		if (!area->armed && !area->unwritable)
 			continue;
-		for (uint64_t at = areas[i].start; at < areas[i].end && !r;) {
+		for (uint64_t at = area->start; at < area->end && !r;) {
 			bool known;
-			uint64_t end = range_set_part(areas[i].object ? &p->armed : &p->armed_private, at, areas[i].end,
-						      &known);
+			uint64_t end =
+				range_set_part(area->object ? &p->armed : &p->armed_private, at, area->end, &known);
 
 			if (!known)
 				r = range_set_add(&p->fresh, at, end);
 			at = end;
 		}
 		if (!r)
-			r = range_set_add(&armed, areas[i].start, areas[i].end);
-		if (!r && !areas[i].object)
-			r = range_set_add(&private, areas[i].start, areas[i].end);
-		if (!r && areas[i].unwritable)
-			r = range_set_add(&unwritable, areas[i].start, areas[i].end);
+			r = range_set_add(&armed, area->start, area->end);
+		if (!r && !area->object)
+			r = range_set_add(&private, area->start, area->end);
+		if (!r && area->unwritable)
+			r = range_set_add(&unwritable, area->start, area->end);
 	}
 	if (r < 0) {
 		range_set_free(&armed);
@@ -182,22 +198,25 @@ static int keep_armed(struct tracked *p, const struct area *area)
 int tracked_map_areas(struct tracker *t, struct tracked *p, const struct maps *maps, enum tracker_pass pass,
 		      struct error *err)
 {
-	_cleanup_free_ struct area *areas = calloc(maps->n_maps, sizeof(*areas));
+	_cleanup_free_ struct candidate *list = calloc(maps->n_maps, sizeof(*list));
 	size_t n = 0;
-	int r = areas ? 0 : -ENOMEM;
+	int r = list ? 0 : -ENOMEM;
 
 	for (size_t i = 0; i < maps->n_maps && !r; i++)
-		if (classify(t, p, &maps->maps[i], &areas[n]))
+		if (classify(t, p, &maps->maps[i], &list[n].area)) {
+			maps_surroundings(maps, i, &list[n].low, &list[n].high);
 			n++;
+		}
 	if (!r && p->attached && pass == TRACKER_ROUND) {
 		p->reason_number = 0;
-		r = arm_all(t, p, areas, n);
+		r = arm_all(t, p, list, n);
 		if (!r)
-			r = note_fresh(p, areas, n);
+			r = note_fresh(p, list, n);
 	}
 	p->areas.n_areas = 0;
 	for (size_t i = 0; i < n && !r; i++)
-		r = p->attached && pass == TRACKER_FINAL ? keep_armed(p, &areas[i]) : areas_add(&p->areas, &areas[i]);
+		r = p->attached && pass == TRACKER_FINAL ? keep_armed(p, &list[i].area)
+							 : areas_add(&p->areas, &list[i].area);
 	if (r == -ESRCH)
 		return r;
 	return r < 0 ? error_errno(err, -r, "cannot take up the memory of process %d", (int)p->pid) : 0;

@@ -15,8 +15,11 @@
 #include "memory/inject.h"
 #include "memory/tracker-internal.h"
 
-/* Unregistering holds the lock of the process's memory: this much at a time. */
-#define RELEASE_CHUNK_BYTES (4ULL << 20)
+/*
+ * Unregistering holds the lock of the process's memory, 9 ms for each GiB: this much at a time. Where one part ends, a mapping is two until the next
+ * part is done, and mremap(2) of both fails; so one that is not larger is never cut.
+ */
+#define RELEASE_MAX_BYTES (1ULL << 30)
 
 static int uffd_enable(int uffd)
 {
@@ -69,17 +72,38 @@ static int write_protect_arm(struct tracked *p, uint64_t start, uint64_t end)
 	return errno == EINVAL ? -ENOENT : -errno;
 }
 
+static int unregister(const struct tracked *p, uint64_t start, uint64_t end)
+{
+	struct uffdio_range range = { .start = start, .len = end - start };
+
+	return ioctl(p->uffd, UFFDIO_UNREGISTER, &range) < 0 ? -errno : 0;
+}
+
+static void unregister_mapping(const struct tracked *p, const struct maps *maps, size_t i)
+{
+	const struct map *m = &maps->maps[i];
+	uint64_t low, high;
+
+	maps_surroundings(maps, i, &low, &high);
+	/* Mappings of large pages want their own bounds. What cannot be unregistered is left to close(2). */
+	if (m->end - m->start <= RELEASE_MAX_BYTES) {
+		if (unregister(p, low, high) < 0)
+			unregister(p, m->start, m->end);
+		return;
+	}
+	for (uint64_t at = m->start, end; at < m->end; at = end) {
+		end = MIN(m->end, at + RELEASE_MAX_BYTES);
+		unregister(p, at, end);
+	}
+}
+
 static void write_protect_release(struct tracked *p, bool alive)
 {
-	for (size_t i = 0; alive && p->uffd >= 0 && i < p->armed.n_ranges; i++)
-		for (uint64_t at = p->armed.ranges[i].start, end; at < p->armed.ranges[i].end; at = end) {
-			struct uffdio_range range = { .start = at };
+	_cleanup_maps_ struct maps maps = { 0 };
 
-			end = MIN(p->armed.ranges[i].end, (at / RELEASE_CHUNK_BYTES + 1) * RELEASE_CHUNK_BYTES);
-			range.len = end - at;
-			/* What was unmapped meanwhile, or is made of larger pages, is left to close(2). */
-			ioctl(p->uffd, UFFDIO_UNREGISTER, &range);
-		}
+	if (alive && p->uffd >= 0 && maps_read(p->pid, &maps, NULL) == 0)
+		for (size_t i = 0; i < maps.n_maps; i++)
+			unregister_mapping(p, &maps, i);
 	close_fd(&p->uffd);
 }
 

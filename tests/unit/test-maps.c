@@ -249,6 +249,30 @@ static void frames_round(struct frames *f, uint64_t *words, size_t n)
 	frames_end(f);
 }
 
+/* Holes belong to both mappings beside them; there is none before the first, and none up to the kernel's own. */
+static void test_surroundings(void **state)
+{
+	static const char text[] = "10000-11000 rw-p 00000000 00:00 0 \n"
+				   "11000-13000 r--p 00000000 00:00 0 \n"
+				   "20000-21000 rw-p 00000000 00:00 0 \n"
+				   "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0    [vsyscall]\n";
+	static const uint64_t wanted[][2] = {
+		{ 0x10000, 0x11000 }, { 0x11000, 0x20000 }, { 0x13000, 0x21000 }, { 0x21000, 0xffffffffff601000 }
+	};
+	_cleanup_maps_ struct maps m = { 0 };
+
+	(void)state;
+	assert_int_equal(maps_parse(text, strlen(text), &m), 0);
+	assert_int_equal(m.n_maps, 4);
+	for (size_t i = 0; i < m.n_maps; i++) {
+		uint64_t start, end;
+
+		maps_surroundings(&m, i, &start, &end);
+		assert_int_equal(start, wanted[i][0]);
+		assert_int_equal(end, wanted[i][1]);
+	}
+}
+
 static size_t count_dirty(const uint64_t *words, size_t n)
 {
 	size_t dirty = 0;
@@ -304,6 +328,7 @@ int main(void)
 		cmocka_unit_test(test_own_maps),      cmocka_unit_test(test_many_lines_are_fast),
 		cmocka_unit_test(test_locked),	      cmocka_unit_test(test_locked_for_real),
 		cmocka_unit_test(test_pagemap_words), cmocka_unit_test(test_moved_tables),
+		cmocka_unit_test(test_surroundings),
 	};
 
 	return cmocka_run_group_tests_name("maps", tests, NULL, NULL);
