@@ -154,7 +154,12 @@ class TwoSides(Subject):
 
 
 class BareTree:
-    """A workload as a plain process tree of the host, for subjects that take a pid."""
+    """A workload as a plain process tree of the host, for subjects that take a pid.
+
+    Always of the same pids, which nothing else has at either host, however many came before.
+    """
+
+    PIDS_AFTER = 20000
 
     def __init__(self, rig):
         self.rig, self.pid, self.program = rig, None, None
@@ -163,6 +168,7 @@ class BareTree:
         command = workload.command(self.rig)
         own = os.path.join(WORKLOADS, command[0])
         self.program = os.path.basename(command[0])
+        self.rig.field.run("alpha", "sh", "-c", f"echo {self.PIDS_AFTER} >/proc/sys/kernel/ns_last_pid")
         self.pid = self.rig.field.spawn("alpha", own if os.path.exists(own) else command[0], *command[1:], log="/srv/shared/workload.log")
 
     def end(self, host):

@@ -13,8 +13,9 @@ class Processes(Workload):
         self.count, self.mib, self.threads = count, mib, threads
 
     def command(self, rig):
+        # The more they are, the more seldom each talks: all together do the same work, and what differs is their number.
         return ["busytree", "--children", str(self.count), "--memory", f"{self.mib // self.count}M", "--threads", str(self.threads),
-                *rig.beat_options()]
+                "--round-ticks", str(5 * self.count), "--tick-ms", str(10 * self.count), *rig.beat_options()]
 
     def verify(self, rig, host):
         """It ends at the first thing that is wrong, and says so in its last beats."""

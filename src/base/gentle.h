@@ -4,6 +4,8 @@
  * Of those who want a processor such a thread is the last (SCHED_IDLE); whoever wakes up takes it away at once. Where others leave it
  * less than GENTLE_PART_MIN of the time that it wants, it would not get ahead, and holds on to what others wait for: from then on it is
  * only nice (GENTLE_NICE), until it is told anew.
+ *
+ * All that among the threads of one control group: groups share the processors by their weights, whatever runs in them (docs/bulk.md).
  */
 #pragma once
 

@@ -29,6 +29,7 @@ struct child {
 	struct tree_state *state;
 	unsigned number;
 	struct child_ends ends;
+	uint64_t tick_ms;
 	int epoll_fd, timer_fd, event_fd, signal_fd;
 	uint64_t pipe_token, socket_token;
 	uint64_t event_sent, event_got;
@@ -52,7 +53,7 @@ static void *runner_main(void *argument)
 	struct child *child = runner->child;
 	struct baton *baton = &child->baton;
 	struct ticker ticker;
-	ticker_start(&ticker, 5 * NS_PER_MS);
+	ticker_start(&ticker, child->tick_ms * NS_PER_MS / 2);
 	for (;;) {
 		pthread_mutex_lock(&baton->lock);
 		while (baton->holder != runner->number)
@@ -77,10 +78,10 @@ static int epoll_watch(struct child *child, int fd)
 	return fd < 0 || epoll_ctl(child->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-static int child_open(struct child *child, uint64_t tick_ms)
+static int child_open(struct child *child)
 {
-	struct itimerspec every = { .it_interval = { .tv_sec = (time_t)(tick_ms / 1000),
-						     .tv_nsec = (long)(tick_ms % 1000 * NS_PER_MS) } };
+	struct itimerspec every = { .it_interval = { .tv_sec = (time_t)(child->tick_ms / 1000),
+						     .tv_nsec = (long)(child->tick_ms % 1000 * NS_PER_MS) } };
 	sigset_t signals;
 	every.it_value = every.it_interval;
 	sigemptyset(&signals);
@@ -189,8 +190,8 @@ int busy_child(struct tree_state *state, unsigned number, struct child_ends ends
 {
 	static struct child child;
 	static struct runner runners[2];
-	child = (struct child){ .state = state, .number = number, .ends = ends };
-	int r = child_open(&child, wants->tick_ms);
+	child = (struct child){ .state = state, .number = number, .ends = ends, .tick_ms = wants->tick_ms };
+	int r = child_open(&child);
 	if (r == 0)
 		r = busy_memory_start(state, number, wants->memory_bytes, wants->threads);
 	pthread_mutex_init(&child.baton.lock, NULL);
