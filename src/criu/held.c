@@ -27,6 +27,7 @@
 #define INVENTORY_MAX 65536 /* fits into a pipe, so that writing never waits; real ones have some hundred bytes */
 #define RESUME_MS 60000
 #define ABORT_MS 30000
+#define BEREFT_MS 3000 /* for what a CRIU without tasks still has to undo */
 #define CLEAR_MS                                                                                                       \
 	10000 /* for what an engine does after its CRIU has failed; one that lost a part of itself waits for ever */
 #define WORD_MAX 128
@@ -412,10 +413,23 @@ int criu_held_finish(struct criu_held *h, struct error *err)
 	return 0;
 }
 
+/* Until CRIU ends. Not for long once its root task has: after it stopped to look for tasks that die (ignore_kids() in cr-restore.c), and somebody else
+ * kills them, it waits for them for ever. */
+static bool criu_gives_up(const struct criu_held *h)
+{
+	struct pollfd p[2] = { { .fd = h->criu_pidfd, .events = POLLIN }, { .fd = h->root_pidfd, .events = POLLIN } };
+	uint64_t deadline = deadline_in_ms(ABORT_MS);
+	int n;
+
+	do {
+		n = poll(p, ARRAY_SIZE(p), deadline_poll_ms(deadline));
+	} while (n < 0 && errno == EINTR);
+	return p[0].revents || (n > 0 && fd_wait(h->criu_pidfd, POLLIN, deadline_in_ms(BEREFT_MS)) == 1);
+}
+
 int criu_held_abort(struct criu_held *h, struct error *err)
 {
-	bool criu_ended;
-	int ms;
+	int ms = h->criu_pidfd >= 0 ? CLEAR_MS : ABORT_MS;
 
 	if (h->over)
 		return 0;
@@ -425,14 +439,14 @@ int criu_held_abort(struct criu_held *h, struct error *err)
 	close_fd(&h->pipe_fd);
 	close_fd(&h->hook_fd);
 	close_fd(&h->listen_fd);
-	criu_ended = h->criu_pidfd >= 0 && fd_wait(h->criu_pidfd, POLLIN, deadline_in_ms(ABORT_MS)) == 1;
-	ms = criu_ended ? CLEAR_MS : ABORT_MS;
+	if (h->criu_pidfd >= 0 && !criu_gives_up(h)) {
+		log_warning("the engine's CRIU does not give up its restore and is killed");
+		syscall(SYS_pidfd_send_signal, h->criu_pidfd, SIGKILL, NULL, 0);
+	}
 	if (h->engine.pid && process_wait(&h->engine, deadline_in_ms(ms)) == 0) {
 		log_warning("the engine did not give up its restore within %d s and is killed", ms / 1000);
 		process_kill(&h->engine);
 	}
-	if (h->criu_pidfd >= 0 && !criu_ended)
-		syscall(SYS_pidfd_send_signal, h->criu_pidfd, SIGKILL, NULL, 0);
 	/* A CRIU that was killed has undone nothing, and its hold is gone. A container's first process takes all others along. */
 	if (h->root_pidfd >= 0 && !h->released) {
 		syscall(SYS_pidfd_send_signal, h->root_pidfd, SIGKILL, NULL, 0);
