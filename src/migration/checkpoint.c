@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/logs.h"
 #include "criu/criu.h"
+#include "migration/container-net.h"
 #include "migration/convert.h"
 #include "migration/manifest.h"
 #include "migration/restorer.h"
@@ -33,6 +34,7 @@ struct work {
 	struct workload workload;
 	struct checkpoint_way way;
 	struct manifest manifest;
+	struct buffer net_settings; /* of the checkpoint that is restored */
 	struct uuid id;
 	char id_text[UUID_TEXT_SIZE];
 	char images[4200], unpacked[4200], work_directory[512];
@@ -64,6 +66,7 @@ static void work_end(struct work *w)
 	restorer_free(w->restorer);
 	checkpoint_way_free(&w->way);
 	workload_free(&w->workload);
+	buffer_free(&w->net_settings);
 	if (w->unpacked[0])
 		dir_remove(w->unpacked);
 	if (w->work_directory[0])
@@ -121,13 +124,15 @@ static int copy_trees(struct work *w, bool out, struct error *err)
 /* The description, packed as for a peer, so that it is checked like one when it is read. */
 static int write_plan(struct work *w, struct error *err)
 {
-	_cleanup_buffer_ struct buffer cpuinfo = { 0 }, packed = { 0 };
+	_cleanup_buffer_ struct buffer cpuinfo = { 0 }, settings = { 0 }, packed = { 0 };
 	Phaul__Wire__Plan plan = PHAUL__WIRE__PLAN__INIT;
 	CONTROL_OF(message, plan, PLAN, &plan);
 	Phaul__Wire__Workload workload;
 	char path[4400];
 	int r = criu_cpuinfo_dump(w->work_directory, &cpuinfo, err);
 
+	if (!r)
+		r = container_net_settings(w->driver, &w->workload, &settings, err);
 	if (!r)
 		r = convert_workload_to_wire(&w->workload, &workload, err);
 	if (r < 0)
@@ -136,6 +141,8 @@ static int write_plan(struct work *w, struct error *err)
 	plan.criu_version = (uint32_t)w->manifest.criu_version;
 	plan.cpuinfo.data = cpuinfo.data;
 	plan.cpuinfo.len = cpuinfo.length;
+	plan.net_settings.data = settings.data;
+	plan.net_settings.len = settings.length;
 	r = message_encode(&message, &packed, err);
 	convert_workload_wire_free(&workload);
 	snprintf(path, sizeof(path), "%s/" MANIFEST_PLAN, w->options->directory);
@@ -346,7 +353,9 @@ static int read_plan(struct work *w, bool skip_cpu_check, struct checkpoint_resu
 		r = convert_workload_from_wire(message->plan->workload, &w->workload, err);
 	if (r < 0)
 		return r;
-	r = check_machine(&w->manifest, &ret->obstacles);
+	r = buffer_append(&w->net_settings, message->plan->net_settings.data, message->plan->net_settings.len);
+	if (!r)
+		r = check_machine(&w->manifest, &ret->obstacles);
 	if (r < 0)
 		return error_set(err, ENOMEM, "no memory for the plan");
 	return r && !skip_cpu_check ? check_cpu(w, &message->plan->cpuinfo, &ret->obstacles, err) : 0;
@@ -403,6 +412,8 @@ static int restore(struct work *w, struct checkpoint_result *ret, struct error *
 		.link_remap = way->link_remap,
 		.ghost_limit_bytes = way->ghost_limit_bytes,
 		.manage_cgroups = way->manage_cgroups,
+		.net_settings = w->net_settings.data,
+		.net_settings_length = w->net_settings.length,
 		.full_memory = true,
 	};
 	int r;

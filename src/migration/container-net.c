@@ -51,6 +51,21 @@ void container_net_free(struct container_net *n)
 	n->known = false;
 }
 
+int container_net_settings(const struct driver_ops *driver, const struct workload *w, struct buffer *ret,
+			   struct error *err)
+{
+	struct container_net net = CONTAINER_NET_NONE;
+	int r = 0;
+
+	if (!driver->restore || driver->capabilities & DRIVER_NETWORK_GIVEN)
+		return 0;
+	r = container_net_open(driver, w, NULL, &net, err);
+	if (!r && net.known)
+		r = net_place_settings(&net.place, ret, err);
+	container_net_free(&net);
+	return r;
+}
+
 int container_net_leave(struct container_net *n, const char *id, struct error *err)
 {
 	return n->known ? net_mute(id, &n->place, err) : 0;

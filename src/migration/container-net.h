@@ -25,6 +25,11 @@ int container_net_open(const struct driver_ops *driver, const struct workload *w
 int container_net_open_pid(pid_t pid, struct container_net *ret, struct error *err);
 void container_net_free(struct container_net *n);
 
+/* What is set in the namespace of a workload that runs here, where it is made anew wherever the workload is restored: lines as
+ * struct criu_options wants them, appended. Nothing where there is none. */
+int container_net_settings(const struct driver_ops *driver, const struct workload *w, struct buffer *ret,
+			   struct error *err);
+
 /* Source: from here on nothing leaves it. */
 int container_net_leave(struct container_net *n, const char *id, struct error *err);
 /* Source, after a rollback; target, by a process that takes up what runs: it speaks, and the neighbours are told. */

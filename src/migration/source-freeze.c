@@ -57,7 +57,7 @@ static int arm_once(struct source *s, struct error *err)
 	arm.page_channels = source_postcopy_wanted(s) ? 2 : 0;
 	convert_way_to_wire(&s->way, &way);
 	arm.way = &way;
-	r = source_net_settings(s, &settings, err);
+	r = container_net_settings(s->driver, &s->workload, &settings, err);
 	if (r < 0)
 		return r;
 	arm.net_settings.data = settings.data;

@@ -244,8 +244,6 @@ void source_undo_freeze(struct source *s);
 /* source-net.c. arm: before the freeze. give: the tasks are stopped. return: a rollback; idempotent, failures are logged. */
 /* At the plan. */
 int source_net_describe(struct source *s, struct error *err);
-/* What is set in a network namespace that moves along; nothing where there is none. */
-int source_net_settings(struct source *s, struct buffer *ret, struct error *err);
 int source_net_arm(struct source *s, struct error *err);
 int source_give_addresses(struct source *s, struct error *err);
 void source_return_addresses(struct source *s);

@@ -19,20 +19,6 @@ int source_net_describe(struct source *s, struct error *err)
 	return r;
 }
 
-int source_net_settings(struct source *s, struct buffer *ret, struct error *err)
-{
-	struct container_net net = CONTAINER_NET_NONE;
-	int r = 0;
-
-	if (!s->driver->restore || s->driver->capabilities & DRIVER_NETWORK_GIVEN)
-		return 0;
-	r = container_net_open(s->driver, &s->workload, NULL, &net, err);
-	if (!r && net.known)
-		r = net_place_settings(&net.place, ret, err);
-	container_net_free(&net);
-	return r;
-}
-
 int source_net_arm(struct source *s, struct error *err)
 {
 	/* Noted as given before one is, because a crash may come in between; taking back what was never given is fine. */

@@ -145,6 +145,39 @@ static int check_neighbour(const Phaul__Wire__Neighbour *n, struct error *err)
 	return n->mac.data[0] & 1 || !memcmp(n->mac.data, "\0\0\0\0\0", 6) ? bad(err, "plan.neighbours.mac") : 0;
 }
 
+/* Lines of DIRECTORY/NAME=VALUE: what the target writes into files below /proc/sys/net. */
+static bool settings_valid(const ProtobufCBinaryData *b)
+{
+	static const char *const directories[] = { "core/", "ipv4/", "ipv6/" };
+	const char *at = (const char *)b->data, *end = at + b->len;
+
+	while (at < end) {
+		const char *line = at, *newline = memchr(at, '\n', (size_t)(end - at)), *name = NULL, *equal;
+
+		if (!newline)
+			return false;
+		for (size_t i = 0; i < ARRAY_SIZE(directories) && newline - line > 5; i++)
+			if (!memcmp(line, directories[i], 5))
+				name = line + 5;
+		equal = name ? memchr(name, '=', (size_t)(newline - name)) : NULL;
+		if (!equal || equal == name)
+			return false;
+		for (const char *p = name; p < equal; p++)
+			if (!strchr("abcdefghijklmnopqrstuvwxyz0123456789_", *p) || !*p)
+				return false;
+		for (const char *p = equal; p < newline; p++)
+			if (*p < ' ' || *p > '~')
+				return false;
+		at = newline + 1;
+	}
+	return true;
+}
+
+static int check_settings(const ProtobufCBinaryData *b, const char *what, struct error *err)
+{
+	return b->len <= MESSAGE_NET_SETTINGS_MAX && settings_valid(b) ? 0 : bad(err, what);
+}
+
 static int check_plan(const Phaul__Wire__Plan *m, struct error *err)
 {
 	int r;
@@ -167,7 +200,7 @@ static int check_plan(const Phaul__Wire__Plan *m, struct error *err)
 		r = path_normal(m->sync_paths[i]) ? 0 : bad(err, "plan.sync_paths");
 	if (!r && m->engine)
 		r = check_engine(m->engine, err);
-	return r;
+	return r ? r : check_settings(&m->net_settings, "plan.net_settings", err);
 }
 
 static int check_plan_reply(const Phaul__Wire__PlanReply *m, struct error *err)
@@ -205,40 +238,12 @@ static int check_present(const Phaul__Wire__SpacePresent *p, struct error *err)
 	return 0;
 }
 
-/* Lines of DIRECTORY/NAME=VALUE: what the target writes into files below /proc/sys/net. */
-static bool settings_valid(const ProtobufCBinaryData *b)
-{
-	static const char *const directories[] = { "core/", "ipv4/", "ipv6/" };
-	const char *at = (const char *)b->data, *end = at + b->len;
-
-	while (at < end) {
-		const char *line = at, *newline = memchr(at, '\n', (size_t)(end - at)), *name = NULL, *equal;
-
-		if (!newline)
-			return false;
-		for (size_t i = 0; i < ARRAY_SIZE(directories) && newline - line > 5; i++)
-			if (!memcmp(line, directories[i], 5))
-				name = line + 5;
-		equal = name ? memchr(name, '=', (size_t)(newline - name)) : NULL;
-		if (!equal || equal == name)
-			return false;
-		for (const char *p = name; p < equal; p++)
-			if (!strchr("abcdefghijklmnopqrstuvwxyz0123456789_", *p) || !*p)
-				return false;
-		for (const char *p = equal; p < newline; p++)
-			if (*p < ' ' || *p > '~')
-				return false;
-		at = newline + 1;
-	}
-	return true;
-}
-
 static int check_arm(const Phaul__Wire__Arm *m, struct error *err)
 {
-	int r = 0;
+	int r = check_settings(&m->net_settings, "arm.net_settings", err);
 
-	if (m->net_settings.len > MESSAGE_NET_SETTINGS_MAX || !settings_valid(&m->net_settings))
-		return bad(err, "arm.net_settings");
+	if (r)
+		return r;
 	if (m->page_channels != 0 && m->page_channels != 2)
 		return bad(err, "arm.page_channels");
 	if (!m->way || m->way->n_external > MESSAGE_EXTERNAL_MAX)

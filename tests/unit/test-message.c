@@ -159,6 +159,7 @@ SETTINGS(settings_nameless, "core/=1\n")
 SETTINGS(settings_no_value, "core/somaxconn\n")
 SETTINGS(settings_nul, "core/a\0b=1\n")
 SETTINGS(settings_control, "core/somaxconn=1\t2\n")
+SPOIL(plan_settings_up, s->plan.net_settings = ((ProtobufCBinaryData){ 14, (uint8_t *)"core/../../x=\n" }))
 #define NAME(row, message, text)                                                                                       \
 	SPOIL(row, s->message.name = ((ProtobufCBinaryData){ sizeof(text) - 1, (uint8_t *)(text) }))
 NAME(sums_name_up, sums, "base/../../etc/passwd")
@@ -287,6 +288,7 @@ static const struct rule rules[] = {
 	RULE(PLAN, NULL, sync_dots_in_names),
 	RULE(PLAN, "plan.sync_paths", sync_long),
 	RULE(PLAN_REPLY, NULL, what_max),
+	RULE(PLAN, "plan.net_settings", plan_settings_up),
 	RULE(PLAN_REPLY, "obstacle.what", what_long),
 	RULE(PLAN_REPLY, "obstacle.cure", cure_long),
 	RULE(PLAN_REPLY, "obstacle.cure", cure_control),
