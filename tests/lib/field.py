@@ -168,8 +168,10 @@ class Field:
         wait_for("the observer", lambda: observer.ask("report", check=False))
         return observer
 
-    def ask_workload(self, host, address, what, timeout_ms=60000):
-        """verify, stat or quit to a memtoucher's command port."""
+    def ask_workload(self, host, address, what, timeout_ms=None):
+        """verify, stat or quit to a memtoucher's command port. A question is one datagram, which a switch may send where the workload was before:
+        stat, which costs nothing, has a second, and whoever waits for the workload asks again."""
+        timeout_ms = timeout_ms or (1000 if what == "stat" else 60000)
         return self.run(host, os.path.join(WORKLOADS, "ask"), "--timeout-ms", str(timeout_ms), f"udp:{address}", what,
                         check=False, timeout=timeout_ms / 1000 + 10).stdout.strip()
 
