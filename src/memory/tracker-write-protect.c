@@ -72,11 +72,11 @@ static int write_protect_arm(struct tracked *p, uint64_t start, uint64_t end)
 	return errno == EINVAL ? -ENOENT : -errno;
 }
 
-static int unregister(const struct tracked *p, uint64_t start, uint64_t end)
+static bool unregister(const struct tracked *p, uint64_t start, uint64_t end)
 {
 	struct uffdio_range range = { .start = start, .len = end - start };
 
-	return ioctl(p->uffd, UFFDIO_UNREGISTER, &range) < 0 ? -errno : 0;
+	return ioctl(p->uffd, UFFDIO_UNREGISTER, &range) == 0;
 }
 
 static void unregister_mapping(const struct tracked *p, const struct maps *maps, size_t i)
@@ -87,7 +87,7 @@ static void unregister_mapping(const struct tracked *p, const struct maps *maps,
 	maps_surroundings(maps, i, &low, &high);
 	/* Mappings of large pages want their own bounds. What cannot be unregistered is left to close(2). */
 	if (m->end - m->start <= RELEASE_MAX_BYTES) {
-		if (unregister(p, low, high) < 0)
+		if (!unregister(p, low, high))
 			unregister(p, m->start, m->end);
 		return;
 	}

@@ -83,6 +83,10 @@ class Engine:
         """A command in a container that runs."""
         return self.run(*(word.format(name=name) for word in self.INSIDE), *argv, **kwargs)
 
+    def in_network(self, name, *argv):
+        """A command of the host's in the network of a container that runs: what it prints."""
+        return self.run("nsenter", "-t", str(self.pid(name)), "-n", *argv).stdout
+
 
 class Docker(Engine):
     """A dockerd of the host's own, at its usual places, with checkpoints enabled.
