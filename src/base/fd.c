@@ -11,6 +11,7 @@
 #include <linux/openat2.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -19,6 +20,7 @@
 #include "base/clock.h"
 
 #define FDS_MAX 16
+#define TABLE_ROOM 4096UL /* 32 KiB of the kernel's memory */
 
 void close_fd(int *fd)
 {
@@ -165,6 +167,26 @@ int fd_open_beneath(int dir_fd, const char *path, int flags, mode_t mode)
 	long fd = syscall(SYS_openat2, dir_fd, path, &how, sizeof(how));
 
 	return fd < 0 ? -errno : (int)fd;
+}
+
+void fd_raise_limit(void)
+{
+	struct rlimit files;
+
+	if (!getrlimit(RLIMIT_NOFILE, &files) && files.rlim_cur < files.rlim_max) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+void fd_reserve_table(void)
+{
+	_cleanup_close_ int any = open("/dev/null", O_RDONLY | O_CLOEXEC), high = -1;
+	struct rlimit files;
+
+	/* It becomes as large as the highest number needs, and never smaller. */
+	if (!getrlimit(RLIMIT_NOFILE, &files))
+		high = fcntl(any, F_DUPFD_CLOEXEC, (int)MIN(files.rlim_cur, TABLE_ROOM) - 1);
 }
 
 int fd_send_fds(int socket_fd, const void *data, size_t length, const int *fds, size_t n_fds)

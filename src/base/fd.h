@@ -30,6 +30,15 @@ int fd_write_file(int dir_fd, const char *path, const void *data, size_t length,
 /* Opens a path that a peer named: never outside dir_fd, no symbolic links, no magic links (openat2(2)). */
 int fd_open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
 
+/* The soft limit on descriptors becomes the hard one; what is started afterwards inherits it. */
+void fd_raise_limit(void);
+
+/*
+ * Makes room in the kernel's table for a few thousand descriptors (as many as the soft limit allows). Before there are threads: a table that
+ * grows while several share it waits for an RCU grace period each time it doubles, 5 to 10 ms.
+ */
+void fd_reserve_table(void);
+
 /* One message with up to 16 descriptors beside `length` >= 1 bytes over a unix socket. */
 int fd_send_fds(int socket_fd, const void *data, size_t length, const int *fds, size_t n_fds);
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "cli/cancel.h"
 #include "cli/cli.h"
 #include "cli/options.h"
@@ -124,8 +125,10 @@ static int run(const struct settings *s, struct checkpoint_options *o, const cha
 	struct error err = { 0 };
 	char absolute[PATH_MAX];
 	struct cancel cancel;
-	int r = cancel_start(&cancel, &err);
+	int r;
 
+	fd_reserve_table();
+	r = cancel_start(&cancel, &err);
 	if (r < 0)
 		return cli_failure(&err);
 	if (directory[0] != '/' && getcwd(absolute, sizeof(absolute) / 2)) {

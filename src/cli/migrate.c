@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/fd.h"
 #include "base/parse.h"
 #include "cli/cancel.h"
 #include "cli/cli.h"
@@ -377,6 +378,7 @@ static int migrate(const struct option_table *table, bool check_only, int argc, 
 	}
 	if (r < 0)
 		return cli_usage_error(&err);
+	fd_reserve_table();
 	if (log_options_apply(&s.log, &err) < 0 || cancel_start(&cancel, &err) < 0)
 		return cli_failure(&err);
 	options.cancel_fd = cancel.fd;

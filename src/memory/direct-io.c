@@ -28,31 +28,53 @@ static bool is_aio_ring(pid_t pid, const struct map *map)
 	return !strncmp(target, "/[aio]", 6);
 }
 
-static bool fdinfo_is_direct(int dir_fd, const char *name)
+static ssize_t read_once(int dir_fd, const char *name, char *text, size_t size)
 {
-	_cleanup_buffer_ struct buffer text = { 0 };
+	_cleanup_close_ int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
+
+	if (n >= 0)
+		text[n] = 0;
+	return n;
+}
+
+/* Only what a path leads to has direct I/O: sockets and pipes, of which a server has thousands, cost one call. */
+static bool descriptor_is_direct(int fd_dir, int fdinfo_dir, const char *name)
+{
+	char text[256];
 	const char *flags;
 
-	if (fd_read_file(dir_fd, name, 1 << 20, &text) < 0 || !text.length)
+	if (readlinkat(fd_dir, name, text, 1) != 1 || text[0] != '/')
 		return false;
-	flags = strstr((const char *)text.data, "flags:");
+	/* pos and flags are the first two lines. */
+	if (read_once(fdinfo_dir, name, text, sizeof(text)) <= 0)
+		return false;
+	flags = strstr(text, "flags:");
 	return flags && (strtoul(flags + 6, NULL, 8) & O_DIRECT);
 }
 
-bool direct_io_detect(pid_t pid, const struct maps *maps)
+bool direct_io_has_ring(pid_t pid, const struct maps *maps)
 {
-	_cleanup_closedir_ DIR *dir = NULL;
-	struct dirent *entry;
-	char path[64];
-
 	for (size_t i = 0; i < maps->n_maps; i++)
 		if (maps->maps[i].shared && maps->maps[i].name == MAP_NAME_FILE && maps->maps[i].writable &&
 		    is_aio_ring(pid, &maps->maps[i]))
 			return true;
+	return false;
+}
+
+bool direct_io_has_descriptor(pid_t pid)
+{
+	_cleanup_closedir_ DIR *fds = NULL;
+	_cleanup_close_ int fdinfo = -1;
+	struct dirent *entry;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	fds = opendir(path);
 	snprintf(path, sizeof(path), "/proc/%d/fdinfo", (int)pid);
-	dir = opendir(path);
-	while (dir && (entry = readdir(dir)))
-		if (entry->d_name[0] != '.' && fdinfo_is_direct(dirfd(dir), entry->d_name))
+	fdinfo = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (fds && fdinfo >= 0 && (entry = readdir(fds)))
+		if (entry->d_name[0] != '.' && descriptor_is_direct(dirfd(fds), fdinfo, entry->d_name))
 			return true;
 	return false;
 }

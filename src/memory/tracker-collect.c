@@ -171,6 +171,8 @@ static int add_direct_io(struct collection *c)
 	uint64_t now = clock_now_ns();
 	int r = 0;
 
+	if (!d->seen && c->pass == TRACKER_ROUND)
+		d->seen = direct_io_has_descriptor(c->process->pid);
 	if (!d->seen)
 		return 0;
 	if (c->pass == TRACKER_ROUND)

@@ -2,6 +2,7 @@
  * What the files of the tracker share. Nobody outside src/memory/ includes this.
  *
  *   tracker.c                the interface: processes come and go, spaces, who is untracked
+ *   tracker-attach.c         begins to track processes, several at a time
  *   tracker-areas.c          which mappings of a process are covered, and how
  *   tracker-collect.c        scans, merges, present maps
  *   tracker-write-protect.c, tracker-soft-dirty.c   the two implementations behind struct tracker_ops
@@ -113,13 +114,21 @@ struct tracker {
 	struct vma_flags *flags;
 };
 
+/* Attaches unless it is attached or has failed for good; why not is noted in p. */
+void tracked_attach(const struct tracker *t, struct tracked *p, const struct maps *maps);
+
+/* Attaches all that are not yet, side by side. */
+void tracked_attach_new(const struct tracker *t);
+
 /* Fills p->areas from maps and arms what is to be armed. -ESRCH: the memory that p is attached to is gone. */
 int tracked_map_areas(struct tracker *t, struct tracked *p, const struct maps *maps, enum tracker_pass pass,
 		      struct error *err);
 void tracked_set_reason(struct tracked *p, int number, const char *text);
 
-/* Whether the process may have direct I/O in flight: descriptors with O_DIRECT, or an AIO ring. */
-bool direct_io_detect(pid_t pid, const struct maps *maps);
+/* Whether the process may have direct I/O in flight: an AIO ring, or descriptors with O_DIRECT. Descriptors are looked at after the scan:
+ * one that was opened in between may have pinned a page that the scan then took. */
+bool direct_io_has_ring(pid_t pid, const struct maps *maps);
+bool direct_io_has_descriptor(pid_t pid);
 
 /* Remembers what a round found written. */
 int direct_io_note(struct direct_io *d, uint64_t now_ns, struct range_set *pages_taken);

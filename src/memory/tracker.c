@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "base/array.h"
@@ -19,8 +18,6 @@
 #include "base/log.h"
 #include "memory/tracker-internal.h"
 #include "memory/vma-flags.h"
-
-#define ATTEMPTS_MAX 3
 
 static int none_arm(struct tracked *p, uint64_t start, uint64_t end)
 {
@@ -84,15 +81,10 @@ int tracker_new(enum tracker_kind kind, struct tracker **ret, struct error *err)
 {
 	const struct tracker_ops *ops = choose_ops(kind, err);
 	struct tracker *t;
-	struct rlimit files;
 
 	if (!ops)
 		return err ? -err->number : -EOPNOTSUPP;
-	/* Three descriptors for each process. */
-	if (!getrlimit(RLIMIT_NOFILE, &files) && files.rlim_cur < files.rlim_max) {
-		files.rlim_cur = files.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
+	fd_raise_limit(); /* three descriptors for each process */
 	t = calloc(1, sizeof(*t));
 	if (!t)
 		return error_set(err, ENOMEM, "no memory for the tracker");
@@ -224,22 +216,6 @@ static void remove_process(struct tracker *t, struct tracked *p)
 	tracked_release(t, p);
 }
 
-static void attach(struct tracker *t, struct tracked *p, const struct maps *maps)
-{
-	struct error why = { 0 };
-	int r;
-
-	if (p->attached || p->attempts >= ATTEMPTS_MAX)
-		return;
-	r = t->ops->attach(p, maps, &why);
-	/* Only what may pass by itself is tried again in later rounds. */
-	p->attempts = r == -ETIMEDOUT || r == -EAGAIN ? p->attempts + 1 : ATTEMPTS_MAX;
-	if (r < 0)
-		tracked_set_reason(p, -r, why.text);
-	else
-		p->reason_number = 0;
-}
-
 /* One look at a process with the memory it has now. */
 static int update_once(struct tracker *t, struct tracked *p, enum tracker_pass pass, struct error *err)
 {
@@ -257,9 +233,9 @@ static int update_once(struct tracker *t, struct tracked *p, enum tracker_pass p
 	if (r < 0)
 		return r;
 	if (pass == TRACKER_ROUND) {
-		attach(t, p, &maps);
+		tracked_attach(t, p, &maps);
 		if (!p->direct_io.seen)
-			p->direct_io.seen = direct_io_detect(p->pid, &maps);
+			p->direct_io.seen = direct_io_has_ring(p->pid, &maps);
 	} else if (!status_read_number(p->pid, "VmLck", &locked) && locked) {
 		r = t->flags ? vma_flags_mark_locked(t->flags, p->pid, &maps) : -ENODATA;
 		if (r < 0)
@@ -274,7 +250,6 @@ static int update_process(struct tracker *t, struct tracked *p, enum tracker_pas
 {
 	int r = 0;
 
-	p->update = t->update;
 	/* execve(2) between two steps shows as -ESRCH: look again, a few times at most. */
 	for (int i = 0; i < 3; i++) {
 		r = update_once(t, p, pass, err);
@@ -319,12 +294,14 @@ static int list_spaces(struct tracker *t)
 	return 0;
 }
 
-static int update_named(struct tracker *t, enum tracker_pass pass, pid_t pid, pid_t image_pid, size_t hint,
-			struct error *err)
+/* Finds a process that was named, or takes it up; *ret stays NULL when it has ended. */
+static int name_process(struct tracker *t, enum tracker_pass pass, pid_t pid, pid_t image_pid, size_t hint,
+			struct tracked **ret, struct error *err)
 {
 	struct tracked *p = find_process(t, pid, hint);
 	int r;
 
+	*ret = NULL;
 	if (p && fd_wait(p->pidfd, POLLIN, 0) > 0) { /* ended, and its number may be another's */
 		remove_process(t, p);
 		p = NULL;
@@ -338,23 +315,34 @@ static int update_named(struct tracker *t, enum tracker_pass pass, pid_t pid, pi
 		p->late = pass == TRACKER_FINAL;
 	}
 	p->image_pid = image_pid;
-	return update_process(t, p, pass, err);
+	p->update = t->update;
+	*ret = p;
+	return 0;
 }
 
 int tracker_update(struct tracker *t, enum tracker_pass pass, const pid_t *pids, const pid_t *image_pids, size_t n,
 		   struct error *err)
 {
+	struct tracked *p;
 	int r;
 
 	t->update++;
 	for (size_t i = 0; i < n; i++) {
-		r = update_named(t, pass, pids[i], image_pids[i], i, err);
+		r = name_process(t, pass, pids[i], image_pids[i], i, &p, err);
 		if (r < 0)
 			return r;
 	}
 	for (size_t i = t->n_processes; i-- > 0;)
 		if (t->processes[i]->update != t->update)
 			remove_process(t, t->processes[i]);
+	if (pass == TRACKER_ROUND)
+		tracked_attach_new(t);
+	/* Backwards: who has ended meanwhile leaves the list. */
+	for (size_t i = t->n_processes; i-- > 0;) {
+		r = update_process(t, t->processes[i], pass, err);
+		if (r < 0)
+			return r;
+	}
 	inode_table_expire(&t->inodes, t->update);
 	if (t->next_space >= SPACES_MAX)
 		return error_set(err, ENOSPC, "more than %d processes and shared memory objects came and went",

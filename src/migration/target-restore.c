@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -66,23 +65,12 @@ int target_accept_channel(struct target *t, uint64_t deadline_ns, struct channel
 	return r;
 }
 
-/* One descriptor for each process and shared memory object of the workload. */
-static void raise_files_limit(void)
-{
-	struct rlimit files;
-
-	if (!getrlimit(RLIMIT_NOFILE, &files) && files.rlim_cur < files.rlim_max) {
-		files.rlim_cur = files.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
-}
-
 static int make_directories(struct target *t, struct error *err)
 {
 	int r;
 
-	raise_files_limit();
-
+	fd_raise_limit(); /* one for each process and shared memory object of the workload */
+	fd_reserve_table();
 	snprintf(t->work_directory, sizeof(t->work_directory), "%s/%s", t->options->run_directory, t->id_text);
 	snprintf(t->images_directory, sizeof(t->images_directory), "%s/images", t->work_directory);
 	r = dir_make(t->images_directory, 0700);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -202,6 +203,44 @@ static void test_pread(void **state)
 	close(fd);
 }
 
+/* "FDSize" of /proc/self/status */
+static unsigned long table_size(void)
+{
+	_cleanup_buffer_ struct buffer text = { 0 };
+	const char *at;
+
+	assert_int_equal(fd_read_file(AT_FDCWD, "/proc/self/status", 65536, &text), 0);
+	at = strstr((char *)text.data, "FDSize:");
+	assert_non_null(at);
+	return strtoul(at + 7, NULL, 10);
+}
+
+/* In a child, whose limits are its own. */
+static void test_descriptor_table(void **state)
+{
+	pid_t pid = fork();
+	int status;
+
+	(void)state;
+	if (!pid) {
+		struct rlimit files = { 1000, 3000 }, now;
+		unsigned long first = table_size();
+
+		if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+			_exit(1);
+		fd_reserve_table();
+		if (first >= 1000 || table_size() < 1000 || table_size() >= 3000 || open("/", O_PATH) >= 100)
+			_exit(2);
+		fd_raise_limit();
+		fd_reserve_table();
+		if (getrlimit(RLIMIT_NOFILE, &now) < 0 || now.rlim_cur != 3000 || table_size() < 3000)
+			_exit(3);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static void test_array(void **state)
 {
 	size_t n_allocated = 0;
@@ -234,6 +273,7 @@ int main(void)
 		cmocka_unit_test(test_directory),
 		cmocka_unit_test(test_pread),
 		cmocka_unit_test(test_array),
+		cmocka_unit_test(test_descriptor_table),
 		cmocka_unit_test(test_process),
 		cmocka_unit_test(test_process_fds),
 	};

@@ -262,6 +262,49 @@ static void test_processes_come_and_go(void **state)
 		child_end(&c[i]);
 }
 
+/* Many at once, which are attached side by side: each is tracked by itself, and the one that has ended harms nobody. */
+static void test_many_at_once(void **state)
+{
+	enum { N = 24, ENDED = 7 };
+	struct tracker *t = new_tracker();
+	struct child c[N];
+	struct page_runs runs;
+	uint64_t area[N];
+
+	(void)state;
+	for (int i = 0; i < N; i++) {
+		c[i] = child_start(pliable, NULL);
+		area[i] = child_receive(c[i].fd);
+	}
+	kill(c[ENDED].pid, SIGKILL);
+	assert_int_equal(waitid(P_PID, (id_t)c[ENDED].pid, &(siginfo_t){ 0 }, WEXITED | WNOWAIT), 0);
+	runs = collect(t, TRACKER_ROUND, c, N);
+	page_runs_free(&runs);
+	assert_int_equal(tracker_untracked(t, NULL), 0);
+	for (int i = 0; i < N; i++)
+		if (i != ENDED)
+			order_page(&c[i], ORDER_WRITE, (uint64_t)i);
+	runs = collect(t, TRACKER_ROUND, c, N);
+	for (int i = 0; i < N; i++) {
+		uint64_t in_area = 0, written = 0;
+
+		for (size_t k = 0; k < runs.n_runs; k++) {
+			const struct page_run *run = &runs.runs[k];
+
+			if (run->pid != c[i].pid || run->address < area[i] || run->address >= area[i] + AREA_BYTES)
+				continue;
+			in_area += run->pages;
+			written += run->address == area[i] + (uint64_t)i * PAGE_BYTES;
+		}
+		assert_int_equal(in_area, i == ENDED ? 0 : 1);
+		assert_int_equal(written, i == ENDED ? 0 : 1);
+	}
+	page_runs_free(&runs);
+	tracker_free(t);
+	for (int i = 0; i < N; i++)
+		child_end(&c[i]);
+}
+
 /* Whole page tables are moved by mremap(2) onto memory that was tracked before; nothing is written. */
 #define MOVED_BYTES (4ULL << 20)
 #define TABLE_BYTES (2ULL << 20)
@@ -383,7 +426,8 @@ int main(void)
 		cmocka_unit_test(test_untouched_costs_nothing), cmocka_unit_test(test_mappings_change),
 		cmocka_unit_test(test_shared_memory_is_one),	cmocka_unit_test(test_private_file_pages),
 		cmocka_unit_test(test_moved_onto_tracked),	cmocka_unit_test(test_private_replaces_shared),
-		cmocka_unit_test(test_processes_come_and_go),	cmocka_unit_test(test_none_reports_everything),
+		cmocka_unit_test(test_processes_come_and_go),
+		cmocka_unit_test(test_many_at_once),	cmocka_unit_test(test_none_reports_everything),
 	};
 
 	if (kernel_cannot())
