@@ -5,7 +5,9 @@
  * less than GENTLE_PART_MIN of the time that it wants, it would not get ahead, and holds on to what others wait for: from then on it is
  * only nice (GENTLE_NICE), until it is told anew.
  *
- * All that among the threads of one control group: groups share the processors by their weights, whatever runs in them (docs/bulk.md).
+ * That holds among the threads of one control group only: groups share the processors by their weights, whatever runs in them. So where others
+ * who are not nice themselves keep the machine busy, a thread that had to wait for a processor rests afterwards, GENTLE_REST_TIMES as long as it had
+ * waited (docs/bulk.md). Copying that waits for its own kind alone loses nothing.
  */
 #pragma once
 
@@ -14,9 +16,17 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/waits.h"
+
 #define GENTLE_NICE 10	   /* a tenth of the weight of a thread that is not nice */
 #define GENTLE_PART_MIN 40 /* the inverse of it */
 #define GENTLE_LOOK_MS 200
+#define GENTLE_REST_TIMES 2
+#define GENTLE_REST_EVERY_MS 10
+#define GENTLE_REST_MAX_MS 50
+#define GENTLE_OTHERS_MIN 10 /* the inverse of the part that others have in what the processors do */
+#define GENTLE_IDLE_MAX                                                                                                \
+	5 /* the inverse of the part of their time in which they do nothing: nobody takes what is left to him */
 
 /* One thread, seen by the one who commands it. Zeroed before the thread starts. */
 struct gentle {
@@ -24,6 +34,9 @@ struct gentle {
 	_Atomic bool wanted, starved;
 	/* The thread's own: when it looked last, and what it had by then. */
 	uint64_t looked_ns, ran_ns, waited_ns;
+	struct machine_ticks ticks;
+	bool others; /* wanted the processors until then */
+	uint64_t rested_at_ns, rested_waited_ns;
 };
 
 /* From another thread, any time, also while that one sleeps. Without privileges there is no way back, so nothing is done then. */
@@ -32,5 +45,9 @@ void gentle_set(struct gentle *g, bool gentle);
 /* By the thread itself, first of all. */
 void gentle_begin(struct gentle *g);
 
-/* By the thread itself, as often as it likes: whether it gets ahead at all. */
+/* Whether others wanted the processors between these two looks. What the kernel did for anybody counts for nobody. */
+bool gentle_others(const struct machine_ticks *before, const struct machine_ticks *now);
+
+/* By the thread itself, as often as it likes, where nobody waits for it: whether it gets ahead at all. May rest, GENTLE_REST_MAX_MS at most
+ * and not much longer than it is gentle. */
 void gentle_look(struct gentle *g);

@@ -24,3 +24,20 @@ int waits_read(uint64_t *ret_ran_ns, uint64_t *ret_waited_ns)
 	*ret_waited_ns = waited;
 	return 0;
 }
+
+int machine_ticks_read(struct machine_ticks *ret)
+{
+	_cleanup_close_ int fd = open("/proc/stat", O_RDONLY | O_CLOEXEC);
+	unsigned long long user, nice, system, idle, iowait, irq, softirq;
+	char text[256];
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	text[n > 0 ? n : 0] = 0;
+	if (sscanf(text, "cpu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &system, &idle, &iowait, &irq,
+		   &softirq) != 7)
+		return -ENODATA;
+	*ret = (struct machine_ticks){ .not_nice = user,
+				       .busy = user + nice + system + irq + softirq,
+				       .idle = idle + iowait };
+	return 0;
+}

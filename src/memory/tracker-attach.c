@@ -55,7 +55,7 @@ static void *attach_some(void *argument)
 void tracked_attach_new(const struct tracker *t)
 {
 	struct crew crew = { .tracker = t };
-	pthread_t threads[THREADS_MAX - 1];
+	pthread_t threads[THREADS_MAX - 1] = { 0 };
 	size_t n_new = 0, n_threads = 0;
 	sigset_t all, old;
 

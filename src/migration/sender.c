@@ -68,10 +68,12 @@ static bool link_is_behind(const struct sender_thread *t)
 /* All frames leave here: what the link takes per second, as this thread sees it, tells the codec what pays. */
 static int thread_write(struct sender_thread *t, const struct iovec *iov, int n_iov, struct error *err)
 {
-	struct link_write w = { .before_ns = clock_now_ns(), .before_cpu_ns = clock_thread_ns() };
+	struct link_write w = { 0 };
 	int r;
 
 	gentle_look(&t->gentle);
+	w.before_ns = clock_now_ns();
+	w.before_cpu_ns = clock_thread_ns();
 	w.waited = link_is_behind(t);
 	r = channel_writev(t->channel, iov, n_iov, err);
 	w.after_ns = clock_now_ns();

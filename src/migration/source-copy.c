@@ -245,12 +245,21 @@ enum round_kind {
 	ROUND_LAST, /* the target is armed, nothing else is waited for */
 };
 
-/* The workload has the processors first, as long as copying gets ahead of it. */
+/* Copying stands back for whoever else wants the processors, at both ends, as long as it gets ahead of the workload. */
 static bool has_time(const struct source *s)
 {
 	const struct migration_iteration *last = &s->result.iterations[MAX(s->result.n_iterations, 1UL) - 1];
 
 	return !s->result.n_iterations || last->dirty_pages < last->pages / 2;
+}
+
+static int set_hurry(struct source *s, bool hurry, struct error *err)
+{
+	bool changed = s->hurry != hurry;
+
+	s->hurry = hurry;
+	sender_set_gentle(s->sender, !hurry);
+	return changed ? source_ping(s, err) : 0;
 }
 
 static int start_round(struct source *s, enum round_kind kind, struct error *err)
@@ -264,8 +273,9 @@ static int start_round(struct source *s, enum round_kind kind, struct error *err
 	s->round_under_way = true;
 	if (s->round > 1)
 		source_busy_note(s, &s->sending);
-	sender_set_gentle(s->sender, kind == ROUND_USUAL && has_time(s));
-	r = sender_start(s->sender, s->round, &s->sending, SENDER_ROUND, err);
+	r = set_hurry(s, kind != ROUND_USUAL || !has_time(s), err);
+	if (!r)
+		r = sender_start(s->sender, s->round, &s->sending, SENDER_ROUND, err);
 	if (r < 0)
 		return r;
 	tell_progress(s);
@@ -287,6 +297,7 @@ int source_ping(struct source *s, struct error *err)
 	Phaul__Wire__Ping ping = PHAUL__WIRE__PING__INIT;
 	CONTROL_OF(request, ping, PING, &ping);
 
+	ping.hurry = s->hurry;
 	s->spoke_ns = clock_now_ns();
 	return session_call(&s->session, &request, PHAUL__WIRE__CONTROL__KIND_PING, NULL, err);
 }

@@ -139,6 +139,7 @@ struct source {
 	enum policy_decision decision;
 	uint64_t scan_ns; /* of the last look at the page tables */
 	uint32_t n_processes;
+	bool hurry; /* what both ends were told last: not to stand back for others */
 	uint64_t round_started_ns;
 	struct policy_round rounds[MIGRATION_ITERATIONS_MAX];
 	uint64_t progress_ns, progress_bytes;

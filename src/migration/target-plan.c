@@ -65,6 +65,9 @@ int target_on_hello(struct target *t, const Phaul__Wire__Control *m, struct erro
 
 int target_on_ping(struct target *t, const Phaul__Wire__Control *m, struct error *err)
 {
+	/* From ARM on, which makes the pager, nothing stands back any more. */
+	if (t->receiver && !t->pager)
+		receiver_set_gentle(t->receiver, !m->ping->hurry);
 	return session_send(&t->session, m, err);
 }
 

@@ -6,11 +6,13 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/gentle.h"
 #include "base/waits.h"
@@ -145,12 +147,74 @@ static void test_starved(void **state)
 	assert_true(w.waited_ns > w.ran_ns);
 }
 
+static void test_others(void **state)
+{
+	const struct {
+		uint64_t not_nice, busy, idle;
+		bool others;
+	} cases[] = {
+		{ 0, 40, 0, false },	/* all of it is nice, or the kernel's */
+		{ 4, 40, 0, false },	/* a tenth, not more */
+		{ 5, 40, 0, true },	/* */
+		{ 30, 40, 9, true },	/* */
+		{ 30, 40, 10, false },	/* a fifth of the time is left over */
+		{ 30, 40, 400, false }, /* */
+		{ 0, 0, 40, false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const struct machine_ticks before = { 7, 1000, 500 };
+		const struct machine_ticks now = { before.not_nice + cases[i].not_nice, before.busy + cases[i].busy,
+						   before.idle + cases[i].idle };
+
+		if (gentle_others(&before, &now) != cases[i].others)
+			fail_msg("case %zu", i);
+	}
+}
+
+/* Nine parts of ten. */
+static void *be_mostly_busy(void *arg)
+{
+	while (!stop) {
+		uint64_t until = clock_now_ns() + 9 * NS_PER_MS;
+
+		while (clock_now_ns() < until)
+			;
+		usleep(1000);
+	}
+	return arg;
+}
+
+/* Where others keep all processors mostly busy it does not take all that they leave. */
+static void test_rests(void **state)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+	pthread_t *busy = calloc((size_t)n, sizeof(*busy));
+	uint64_t began = clock_now_ns(), all;
+	struct worker w;
+
+	(void)state;
+	assert_non_null(busy);
+	start(&w, true);
+	for (long i = 0; i < n; i++)
+		assert_int_equal(pthread_create(&busy[i], NULL, be_mostly_busy, NULL), 0);
+	sleep(3);
+	end(&w);
+	all = clock_now_ns() - began;
+	for (long i = 0; i < n; i++)
+		pthread_join(busy[i], NULL);
+	free(busy);
+	/* What it neither ran nor waited, it rested; nothing else in it sleeps. */
+	if (!w.gentle.starved)
+		assert_true(all - w.ran_ns - w.waited_ns > 20 * NS_PER_MS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_back),
-		cmocka_unit_test(test_before),
-		cmocka_unit_test(test_starved),
+		cmocka_unit_test(test_back),   cmocka_unit_test(test_before), cmocka_unit_test(test_starved),
+		cmocka_unit_test(test_others), cmocka_unit_test(test_rests),
 	};
 
 	return cmocka_run_group_tests_name("gentle", tests, NULL, NULL);

@@ -426,8 +426,8 @@ int main(void)
 		cmocka_unit_test(test_untouched_costs_nothing), cmocka_unit_test(test_mappings_change),
 		cmocka_unit_test(test_shared_memory_is_one),	cmocka_unit_test(test_private_file_pages),
 		cmocka_unit_test(test_moved_onto_tracked),	cmocka_unit_test(test_private_replaces_shared),
-		cmocka_unit_test(test_processes_come_and_go),
-		cmocka_unit_test(test_many_at_once),	cmocka_unit_test(test_none_reports_everything),
+		cmocka_unit_test(test_processes_come_and_go),	cmocka_unit_test(test_many_at_once),
+		cmocka_unit_test(test_none_reports_everything),
 	};
 
 	if (kernel_cannot())
