@@ -4,8 +4,8 @@
 #include "base/gentle.h"
 
 #include <sched.h>
-#include <time.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"

@@ -24,9 +24,9 @@
 #define GENTLE_REST_TIMES 2
 #define GENTLE_REST_EVERY_MS 10
 #define GENTLE_REST_MAX_MS 50
-#define GENTLE_OTHERS_MIN 10 /* the inverse of the part that others have in what the processors do */
-#define GENTLE_IDLE_MAX                                                                                                \
-	5 /* the inverse of the part of their time in which they do nothing: nobody takes what is left to him */
+/* Inverses of parts: of all that the processors do, what others must have; of all their time, what may be left over. */
+#define GENTLE_OTHERS_MIN 10
+#define GENTLE_IDLE_MAX 5
 
 /* One thread, seen by the one who commands it. Zeroed before the thread starts. */
 struct gentle {

@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 
 #include "base/log.h"
+#include "criu/breakpoints.h"
 #include "criu/job.h"
 #include "criu/preload/protocol.h"
 
@@ -40,6 +41,7 @@ struct criu_held {
 	const char *environment[PRELOAD_HELD_MAX + 1];
 	struct process engine;
 	int listen_fd, pipe_fd, watch_fd, hook_fd, criu_pidfd, root_pidfd;
+	int breakpoints_fd; /* see breakpoints.h */
 	pid_t criu_pid;
 	bool held, released, running, over;
 };
@@ -152,6 +154,7 @@ int criu_held_new(const struct criu_options *options, struct criu_held **ret, st
 		return error_set(err, ENOMEM, "no memory to hold a restore");
 	h->engine = PROCESS_NONE;
 	h->listen_fd = h->pipe_fd = h->watch_fd = h->hook_fd = h->criu_pidfd = h->root_pidfd = -1;
+	h->breakpoints_fd = breakpoints_prepare();
 	snprintf(h->images, sizeof(h->images), "%s", options->images_directory);
 	snprintf(h->work, sizeof(h->work), "%s", options->work_directory);
 	snprintf(h->directory, sizeof(h->directory), "%.*s/engine", PATH_MAX - 64, options->work_directory);
@@ -488,6 +491,7 @@ void criu_held_free(struct criu_held *h)
 	close_fd(&h->hook_fd);
 	close_fd(&h->criu_pidfd);
 	close_fd(&h->root_pidfd);
+	close_fd(&h->breakpoints_fd);
 	process_free(&h->engine);
 	free(h);
 }

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 
 #include "base/log.h"
+#include "criu/breakpoints.h"
 #include "criu/job.h"
 #include "criu/preload/protocol.h"
 
@@ -135,7 +136,7 @@ int criu_start(const struct criu_options *options, struct criu_job **ret, struct
 	if (!job)
 		return error_errno(err, ENOMEM, "cannot start CRIU");
 	job->rpc = RPC_NONE;
-	job->images_fd = job->work_fd = job->pages_fd = job->root_pidfd = -1;
+	job->breakpoints_fd = job->images_fd = job->work_fd = job->pages_fd = job->root_pidfd = -1;
 	job->state = JOB_FAILED; /* until the child answers there is nothing to undo */
 	r = copy_options(job, options);
 	if (r < 0) {
@@ -152,6 +153,7 @@ int criu_start(const struct criu_options *options, struct criu_job **ret, struct
 	snprintf(job->preload_status, sizeof(job->preload_status), "%.*s/" PRELOAD_STATUS_NAME, PATH_MAX - 64,
 		 job->work_directory);
 	unlink(job->preload_status);
+	job->breakpoints_fd = breakpoints_prepare();
 	r = job_spawn(job, options->hidden_ranges, err);
 	if (r < 0)
 		goto fail;
@@ -360,6 +362,7 @@ void criu_free(struct criu_job *job)
 	close_fd(&job->images_fd);
 	close_fd(&job->work_fd);
 	close_fd(&job->root_pidfd);
+	close_fd(&job->breakpoints_fd);
 	for (size_t i = 0; job->external && job->external[i]; i++)
 		free(job->external[i]);
 	free(job->external);

@@ -68,6 +68,7 @@ struct criu_job {
 	char *root;
 	char **external;
 	int images_fd, work_fd;
+	int breakpoints_fd;	/* see breakpoints.h */
 	int pages_fd;		/* our end of the page server's socket */
 	bool released;		/* the restored tasks were let go, or may have been */
 	int root_pidfd;		/* the restored root task, once CRIU named it */

@@ -294,14 +294,13 @@ static int list_spaces(struct tracker *t)
 	return 0;
 }
 
-/* Finds a process that was named, or takes it up; *ret stays NULL when it has ended. */
+/* Takes up a process that is named for the first time, unless it has ended. */
 static int name_process(struct tracker *t, enum tracker_pass pass, pid_t pid, pid_t image_pid, size_t hint,
-			struct tracked **ret, struct error *err)
+			struct error *err)
 {
 	struct tracked *p = find_process(t, pid, hint);
 	int r;
 
-	*ret = NULL;
 	if (p && fd_wait(p->pidfd, POLLIN, 0) > 0) { /* ended, and its number may be another's */
 		remove_process(t, p);
 		p = NULL;
@@ -316,19 +315,17 @@ static int name_process(struct tracker *t, enum tracker_pass pass, pid_t pid, pi
 	}
 	p->image_pid = image_pid;
 	p->update = t->update;
-	*ret = p;
 	return 0;
 }
 
 int tracker_update(struct tracker *t, enum tracker_pass pass, const pid_t *pids, const pid_t *image_pids, size_t n,
 		   struct error *err)
 {
-	struct tracked *p;
 	int r;
 
 	t->update++;
 	for (size_t i = 0; i < n; i++) {
-		r = name_process(t, pass, pids[i], image_pids[i], i, &p, err);
+		r = name_process(t, pass, pids[i], image_pids[i], i, err);
 		if (r < 0)
 			return r;
 	}

@@ -16,22 +16,52 @@
 
 #define REFERENCES_MAX ((FRAME_CHUNK_MAX - FRAME_OFFSET_BYTES) / FRAME_REFERENCE_BYTES)
 #define DATA_PAGES_MAX (FRAME_CHUNK_MAX / PAGE_BYTES)
-#define ROOM_SHARE 9 / 10    /* of what is free in the file system of the images */
+#define ROOM_SHARE 9 / 10 /* of what is free in the file system of the images */
+#define GATHER_BYTES (64U << 10)
+#define SMALL_FILE_BYTES (16U << 10)
 #define FILE_COST PAGE_BYTES /* what a file takes beside its bytes, or more */
 
-static int send_frame(struct session *s, enum frame_type type, const void *fixed, size_t fixed_bytes, const void *body,
+/* What is on its way. A container's images are some hundred files of a few hundred bytes each: they leave together, and are read where they leave from. */
+struct outgoing {
+	struct session *session;
+	struct dedup_index *dedup;
+	struct image_counters *counters;
+	size_t gathered;
+	uint8_t bytes[GATHER_BYTES], file[SMALL_FILE_BYTES];
+};
+
+static int flush(struct outgoing *o, struct error *err)
+{
+	struct iovec iov = { o->bytes, o->gathered };
+
+	o->gathered = 0;
+	return iov.iov_len ? channel_writev(o->session->control, &iov, 1, err) : 0;
+}
+
+static int send_frame(struct outgoing *o, enum frame_type type, const void *fixed, size_t fixed_bytes, const void *body,
 		      size_t body_bytes, struct error *err)
 {
 	uint8_t header[FRAME_HEADER_BYTES];
 	struct iovec iov[3] = { { header, sizeof(header) },
 				{ (void *)fixed, fixed_bytes },
 				{ (void *)body, body_bytes } };
+	size_t length = sizeof(header) + fixed_bytes + body_bytes;
+	int r = length > sizeof(o->bytes) - o->gathered ? flush(o, err) : 0;
 
 	frame_encode_header(header, type, (uint32_t)(fixed_bytes + body_bytes));
-	return channel_writev(s->control, iov, 3, err);
+	if (r < 0)
+		return r;
+	if (length > sizeof(o->bytes))
+		return channel_writev(o->session->control, iov, 3, err);
+	for (int i = 0; i < 3; i++) {
+		if (iov[i].iov_len)
+			memcpy(o->bytes + o->gathered, iov[i].iov_base, iov[i].iov_len);
+		o->gathered += iov[i].iov_len;
+	}
+	return 0;
 }
 
-static int send_data(struct session *s, const uint8_t *data, uint64_t from, uint64_t to, struct error *err)
+static int send_data(struct outgoing *o, const uint8_t *data, uint64_t from, uint64_t to, struct error *err)
 {
 	while (from < to) {
 		uint64_t n = MIN(to - from, (uint64_t)FRAME_CHUNK_MAX);
@@ -39,7 +69,7 @@ static int send_data(struct session *s, const uint8_t *data, uint64_t from, uint
 		int r;
 
 		frame_encode_u64(offset, from);
-		r = send_frame(s, FRAME_IMAGE_DATA, offset, sizeof(offset), data + from, n, err);
+		r = send_frame(o, FRAME_IMAGE_DATA, offset, sizeof(offset), data + from, n, err);
 		if (r < 0)
 			return r;
 		from += n;
@@ -48,8 +78,7 @@ static int send_data(struct session *s, const uint8_t *data, uint64_t from, uint
 }
 
 /* Runs of known and unknown pages in turn. */
-static int send_pages(struct session *s, const uint8_t *data, uint64_t size, struct dedup_index *dedup,
-		      struct image_counters *counters, struct error *err)
+static int send_pages(struct outgoing *o, const uint8_t *data, uint64_t size, struct error *err)
 {
 	_cleanup_free_ uint8_t *references = malloc(FRAME_OFFSET_BYTES + REFERENCES_MAX * FRAME_REFERENCE_BYTES);
 	uint64_t at = 0, whole = size & PAGE_MASK;
@@ -66,7 +95,7 @@ static int send_pages(struct session *s, const uint8_t *data, uint64_t size, str
 			struct page_hash hash = page_hash_of(data + at);
 			struct frame_reference wire;
 
-			if (!dedup_find(dedup, &hash, &place))
+			if (!dedup_find(o->dedup, &hash, &place))
 				break;
 			wire = (struct frame_reference){ place.address, hash.low, hash.high, place.space };
 			frame_encode_reference(references + (size_t)n * FRAME_REFERENCE_BYTES, &wire);
@@ -75,25 +104,24 @@ static int send_pages(struct session *s, const uint8_t *data, uint64_t size, str
 			uint8_t offset[FRAME_OFFSET_BYTES];
 
 			frame_encode_u64(offset, start);
-			counters->pages_referenced += n;
-			r = send_frame(s, FRAME_IMAGE_REFERENCES, offset, sizeof(offset), references,
+			o->counters->pages_referenced += n;
+			r = send_frame(o, FRAME_IMAGE_REFERENCES, offset, sizeof(offset), references,
 				       (size_t)n * FRAME_REFERENCE_BYTES, err);
 			continue;
 		}
 		for (; at < whole && n < DATA_PAGES_MAX; at += PAGE_BYTES, n++) {
 			struct page_hash hash = page_hash_of(data + at);
 
-			if (n && dedup_find(dedup, &hash, &place))
+			if (n && dedup_find(o->dedup, &hash, &place))
 				break;
 		}
-		counters->pages_sent += n;
-		r = send_data(s, data, start, at, err);
+		o->counters->pages_sent += n;
+		r = send_data(o, data, start, at, err);
 	}
-	return r < 0 ? r : send_data(s, data, whole, size, err);
+	return r < 0 ? r : send_data(o, data, whole, size, err);
 }
 
-static int send_file(struct session *s, int directory_fd, const char *name, bool pages, struct dedup_index *dedup,
-		     struct image_counters *counters, struct error *err)
+static int send_file(struct outgoing *o, int directory_fd, const char *name, bool pages, struct error *err)
 {
 	_cleanup_close_ int fd = openat(directory_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	uint8_t size_bytes[FRAME_OFFSET_BYTES];
@@ -106,16 +134,20 @@ static int send_file(struct session *s, int directory_fd, const char *name, bool
 	if (!S_ISREG(st.st_mode) || strlen(name) > FRAME_NAME_MAX)
 		return 0;
 	frame_encode_u64(size_bytes, (uint64_t)st.st_size);
-	r = send_frame(s, FRAME_IMAGE_BEGIN, size_bytes, sizeof(size_bytes), name, strlen(name), err);
-	counters->files++;
-	counters->bytes += (uint64_t)st.st_size;
+	r = send_frame(o, FRAME_IMAGE_BEGIN, size_bytes, sizeof(size_bytes), name, strlen(name), err);
+	o->counters->files++;
+	o->counters->bytes += (uint64_t)st.st_size;
 	if (r < 0 || !st.st_size)
 		return r;
+	if (!pages && (uint64_t)st.st_size <= sizeof(o->file)) {
+		r = fd_pread_full(fd, o->file, (size_t)st.st_size, 0);
+		return r < 0 ? error_errno(err, -r, "cannot read CRIU's image %s", name)
+			     : send_data(o, o->file, 0, (uint64_t)st.st_size, err);
+	}
 	data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
 	if (data == MAP_FAILED)
 		return error_errno(err, errno, "cannot map CRIU's image %s", name);
-	r = pages ? send_pages(s, data, (uint64_t)st.st_size, dedup, counters, err)
-		  : send_data(s, data, 0, (uint64_t)st.st_size, err);
+	r = pages ? send_pages(o, data, (uint64_t)st.st_size, err) : send_data(o, data, 0, (uint64_t)st.st_size, err);
 	munmap(data, (size_t)st.st_size);
 	return r;
 }
@@ -129,20 +161,27 @@ int images_send(struct session *s, const char *directory, bool pages, struct ded
 		struct image_counters *counters, struct error *err)
 {
 	_cleanup_closedir_ DIR *dir = opendir(directory);
+	_cleanup_free_ struct outgoing *o = malloc(sizeof(*o));
 	struct dirent *entry;
 
 	if (!dir)
 		return error_errno(err, errno, "cannot open the image directory %s", directory);
+	if (!o)
+		return error_set(err, ENOMEM, "no memory to send CRIU's images");
+	o->session = s;
+	o->dedup = dedup;
+	o->counters = counters;
+	o->gathered = 0;
 	while ((entry = readdir(dir))) {
 		int r;
 
 		if (entry->d_name[0] == '.' || is_pages_image(entry->d_name) != pages)
 			continue;
-		r = send_file(s, dirfd(dir), entry->d_name, pages, dedup, counters, err);
+		r = send_file(o, dirfd(dir), entry->d_name, pages, err);
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	return flush(o, err);
 }
 
 int image_sink_open(const char *directory, struct store *store, struct image_sink *ret, struct error *err)

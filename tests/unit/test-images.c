@@ -164,12 +164,16 @@ static void test_directory(void **state)
 	save(w, "pages-3.img", pages, PAGE_BYTES - 1);
 	save(w, "core-1.img", pages, 3000000 % (PAGES * PAGE_BYTES));
 	save(w, "inventory.img", "CRIU", 4);
+	/* As much as leaves together, a byte more, and a frame that does not fit in with others. */
+	save(w, "files.img", pages, 16384);
+	save(w, "mm-1.img", pages, 16385);
+	save(w, "fs-1.img", pages, 65500);
 	save(w, "empty.img", "", 0);
 	save(w, ".hidden", "x", 1);
 	send_all(w, &counters);
 	if (w->result < 0)
 		fail_msg("%s", w->err.text);
-	assert_int_equal(counters.files, 6);
+	assert_int_equal(counters.files, 9);
 	assert_int_equal(counters.pages_referenced, 1 + 19 + 179 + 1);
 	assert_int_equal(counters.pages_referenced + counters.pages_sent, PAGES);
 	if (image_sink_finish(&w->sink, counters.files, &err) < 0)
@@ -180,6 +184,9 @@ static void test_directory(void **state)
 	assert_same(w, "core-1.img");
 	assert_same(w, "inventory.img");
 	assert_same(w, "empty.img");
+	assert_same(w, "files.img");
+	assert_same(w, "mm-1.img");
+	assert_same(w, "fs-1.img");
 	/* Far less went over the wire than the files are long. */
 	assert_true(channel_bytes_out(w->source.control) < counters.bytes - 190 * PAGE_BYTES);
 	assert_int_equal(image_sink_finish(&w->sink, counters.files + 1, &err), -EPROTO);
