@@ -114,11 +114,14 @@ bool kernel_cannot(void)
 	return true;
 }
 
+#define CHILDREN_MAX 64
+
 static void update(struct tracker *t, enum tracker_pass pass, const struct child *children, size_t n)
 {
 	struct error err = { 0 };
-	pid_t pids[16];
+	pid_t pids[CHILDREN_MAX];
 
+	assert_true(n <= ARRAY_SIZE(pids));
 	for (size_t i = 0; i < n; i++)
 		pids[i] = children[i].pid;
 	if (tracker_update(t, pass, pids, pids, n, &err) < 0)
