@@ -253,13 +253,13 @@ static bool has_time(const struct source *s)
 	return !s->result.n_iterations || last->dirty_pages < last->pages / 2;
 }
 
-static int set_hurry(struct source *s, bool hurry, struct error *err)
+/* The target hears of it with the next sign of life, which is due at once. */
+static void set_hurry(struct source *s, bool hurry)
 {
-	bool changed = s->hurry != hurry;
-
+	if (s->hurry != hurry)
+		s->spoke_ns = 0;
 	s->hurry = hurry;
 	sender_set_gentle(s->sender, !hurry);
-	return changed ? source_ping(s, err) : 0;
 }
 
 static int start_round(struct source *s, enum round_kind kind, struct error *err)
@@ -273,9 +273,8 @@ static int start_round(struct source *s, enum round_kind kind, struct error *err
 	s->round_under_way = true;
 	if (s->round > 1)
 		source_busy_note(s, &s->sending);
-	r = set_hurry(s, kind != ROUND_USUAL || !has_time(s), err);
-	if (!r)
-		r = sender_start(s->sender, s->round, &s->sending, SENDER_ROUND, err);
+	set_hurry(s, kind != ROUND_USUAL || !has_time(s));
+	r = sender_start(s->sender, s->round, &s->sending, SENDER_ROUND, err);
 	if (r < 0)
 		return r;
 	tell_progress(s);
