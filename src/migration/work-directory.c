@@ -17,6 +17,11 @@
 
 #define TRIES 8
 
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
 /* Whether there is nothing in RUN/ID/images, or no such directory: killed before the journal was made. What --keep-images kept has images. */
 static bool has_no_images(int directory_fd)
 {
@@ -48,8 +53,12 @@ int work_directory_take_abandoned(int run_fd, const char *name, const char *jour
 {
 	_cleanup_close_ int fd = openat(run_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	char journal[4400];
+	struct stat mine, there;
 
 	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return -1;
+	/* Another one that swept may have been quicker, and whom it belongs to may have made it again. */
+	if (fstat(fd, &mine) < 0 || fstatat(run_fd, name, &there, AT_SYMLINK_NOFOLLOW) < 0 || !same_file(&mine, &there))
 		return -1;
 	if (!strncmp(name, WORK_DIRECTORY_CPU, strlen(WORK_DIRECTORY_CPU)))
 		return TAKE_FD(fd);
@@ -92,7 +101,7 @@ static int make_locked(const char *path, int *ret_fd)
 	/* Who sweeps holds the lock only until it is gone. */
 	if (flock(fd, LOCK_EX) < 0 || fstat(fd, &mine) < 0 || stat(path, &there) < 0)
 		return -errno;
-	if (mine.st_dev != there.st_dev || mine.st_ino != there.st_ino)
+	if (!same_file(&mine, &there))
 		return -ENOENT;
 	*ret_fd = TAKE_FD(fd);
 	return 0;

@@ -19,7 +19,7 @@
 #include "migration/work-directory.h"
 
 #define THREADS 8
-#define ROUNDS 200
+#define ROUNDS 1000
 
 static char run[] = "/tmp/phaul-test-work-XXXXXX", journals[64];
 
