@@ -169,6 +169,15 @@ int fd_open_beneath(int dir_fd, const char *path, int flags, mode_t mode)
 	return fd < 0 ? -errno : (int)fd;
 }
 
+ssize_t fd_read_head(int dir_fd, const char *path, char *text, size_t size)
+{
+	_cleanup_close_ int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
+
+	text[n > 0 ? n : 0] = 0;
+	return n < 0 ? -errno : n;
+}
+
 void fd_raise_limit(void)
 {
 	struct rlimit files;

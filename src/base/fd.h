@@ -24,6 +24,9 @@ int fd_wait(int fd, short events, uint64_t deadline_ns);
 /* Appends a whole file to b; -EFBIG when it is longer than `limit` bytes. dir_fd as in openat(2). */
 int fd_read_file(int dir_fd, const char *path, size_t limit, struct buffer *b);
 
+/* What one read(2) of a small file gives, of /proc mostly, as a string of at most size - 1 bytes. Its length or a negative errno, and "" then. */
+ssize_t fd_read_head(int dir_fd, const char *path, char *text, size_t size);
+
 /* Replaces a file by rename(2), fsynced with its directory. */
 int fd_write_file(int dir_fd, const char *path, const void *data, size_t length, mode_t mode);
 

@@ -6,18 +6,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "base/fd.h"
 
 int waits_read(uint64_t *ret_ran_ns, uint64_t *ret_waited_ns)
 {
-	_cleanup_close_ int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
 	unsigned long long ran, waited;
 	char text[128];
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 
-	text[n > 0 ? n : 0] = 0;
+	(void)fd_read_head(AT_FDCWD, "/proc/thread-self/schedstat", text, sizeof(text));
 	if (sscanf(text, "%llu %llu", &ran, &waited) != 2)
 		return -ENODATA;
 	*ret_ran_ns = ran;
@@ -27,12 +24,10 @@ int waits_read(uint64_t *ret_ran_ns, uint64_t *ret_waited_ns)
 
 int machine_ticks_read(struct machine_ticks *ret)
 {
-	_cleanup_close_ int fd = open("/proc/stat", O_RDONLY | O_CLOEXEC);
 	unsigned long long user, nice, system, idle, iowait, irq, softirq;
 	char text[256];
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 
-	text[n > 0 ? n : 0] = 0;
+	(void)fd_read_head(AT_FDCWD, "/proc/stat", text, sizeof(text));
 	if (sscanf(text, "cpu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &system, &idle, &iowait, &irq,
 		   &softirq) != 7)
 		return -ENODATA;

@@ -28,16 +28,6 @@ static bool is_aio_ring(pid_t pid, const struct map *map)
 	return !strncmp(target, "/[aio]", 6);
 }
 
-static ssize_t read_once(int dir_fd, const char *name, char *text, size_t size)
-{
-	_cleanup_close_ int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
-
-	if (n >= 0)
-		text[n] = 0;
-	return n;
-}
-
 /* Only what a path leads to has direct I/O: sockets and pipes, of which a server has thousands, cost one call. */
 static bool descriptor_is_direct(int fd_dir, int fdinfo_dir, const char *name)
 {
@@ -47,7 +37,7 @@ static bool descriptor_is_direct(int fd_dir, int fdinfo_dir, const char *name)
 	if (readlinkat(fd_dir, name, text, 1) != 1 || text[0] != '/')
 		return false;
 	/* pos and flags are the first two lines. */
-	if (read_once(fdinfo_dir, name, text, sizeof(text)) <= 0)
+	if (fd_read_head(fdinfo_dir, name, text, sizeof(text)) <= 0)
 		return false;
 	flags = strstr(text, "flags:");
 	return flags && (strtoul(flags + 6, NULL, 8) & O_DIRECT);

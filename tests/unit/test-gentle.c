@@ -155,11 +155,11 @@ static void test_others(void **state)
 	} cases[] = {
 		{ 0, 40, 0, false },	/* all of it is nice, or the kernel's */
 		{ 4, 40, 0, false },	/* a tenth, not more */
-		{ 5, 40, 0, true },	/* */
-		{ 30, 40, 9, true },	/* */
+		{ 5, 40, 0, true },	/* more than a tenth */
+		{ 30, 40, 9, true },	/* less than a fifth of the time is left over */
 		{ 30, 40, 10, false },	/* a fifth of the time is left over */
-		{ 30, 40, 400, false }, /* */
-		{ 0, 0, 40, false },
+		{ 30, 40, 400, false }, /* nearly all of it */
+		{ 0, 0, 40, false },	/* all of it */
 	};
 
 	(void)state;
@@ -199,7 +199,7 @@ static void test_rests(void **state)
 	start(&w, true);
 	for (long i = 0; i < n; i++)
 		assert_int_equal(pthread_create(&busy[i], NULL, be_mostly_busy, NULL), 0);
-	sleep(3);
+	sleep(3); /* the time that is looked at */
 	end(&w);
 	all = clock_now_ns() - began;
 	for (long i = 0; i < n; i++)
